@@ -1,0 +1,359 @@
+/** Generated from schemas/events/*.avsc by `npm run schemas`: edit those. Names and units are the same in Avro, here and in ClickHouse. */
+
+type Defaulted<Event, Field extends keyof Event> = Omit<Event, Field> & Partial<Pick<Event, Field>>;
+
+export interface CoinbaseOutput {
+  /** Output script, hex */
+  readonly script: string;
+  /** Smallest units, decimal */
+  readonly value_sats: string;
+}
+
+export interface NodeAnswer {
+  /** host:port */
+  readonly node: string;
+  /** accepted, duplicate, or the node's words */
+  readonly answer: string;
+  /** When it answered */
+  readonly time_us: number;
+}
+
+/** A block of ours found (solved), or a fact about the node's best chain (connected, disconnected) or about our own block on it (confirmed, orphaned). Identity of a chain event: chain, follower, chain_seq; of a solved block: hash. */
+export interface BlockEvent {
+  /** solved, connected, disconnected, confirmed, orphaned */
+  readonly kind: string;
+  /** Name of the chain profile */
+  readonly chain: string;
+  /** solved: accounting point; empty for chain events */
+  readonly origin: string;
+  /** Process */
+  readonly instance: string;
+  /** Chain events: name of the follower */
+  readonly follower: string;
+  /** Chain events: rising number of the follower; 0 for solved */
+  readonly chain_seq: number;
+  /** When this was seen, microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** Height */
+  readonly height: number;
+  /** Block hash, 64 hex digits as the node prints it */
+  readonly hash: string;
+  /** Previous block's hash */
+  readonly prev_hash: string;
+  /** Time in the header, microseconds since 1970 UTC */
+  readonly block_time_us: number;
+  /** Median time past: of the eleven blocks that end with this one; 0 where unknown */
+  readonly median_time_us: number;
+  /** Compact target, 8 hex digits */
+  readonly nbits: string;
+  /** Block version, 8 hex digits */
+  readonly version: string;
+  /** Transactions, the coinbase included */
+  readonly tx_count: number;
+  /** Serialized size; 0 where unknown */
+  readonly size_bytes: number;
+  /** Subsidy of the height by the profile, decimal */
+  readonly subsidy_sats: string;
+  /** Coinbase outputs that the profile counts, minus subsidy, not below 0, decimal */
+  readonly fees_sats: string;
+  /** Sum of the coinbase's outputs that the profile counts, decimal */
+  readonly coinbase_value_sats: string;
+  /** Input script of the coinbase, hex */
+  readonly coinbase_script: string;
+  /** Outputs of the coinbase */
+  readonly coinbase_outputs: readonly CoinbaseOutput[];
+  /** True: the coinbase is one of ours */
+  readonly ours: boolean;
+  /** confirmed: blocks on top including itself */
+  readonly confirmations: number;
+  /** solved: identity of the job */
+  readonly job_key: string;
+  /** solved: job id as the miner saw it */
+  readonly job_id: string;
+  /** solved: who found it */
+  readonly user: string;
+  /** solved: whose worker found it */
+  readonly worker: string;
+  /** solved: difficulty credited */
+  readonly diff: number;
+  /** solved: difficulty reached */
+  readonly sdiff: number;
+  /** solved: what each node said */
+  readonly answers: readonly NodeAnswer[];
+  /** solved: the 80-byte header, hex */
+  readonly candidate: string;
+}
+
+/** BlockEvent as it is appended: fields with a default may be left out. */
+export type BlockInput = Defaulted<
+  BlockEvent,
+  | 'origin'
+  | 'follower'
+  | 'chain_seq'
+  | 'median_time_us'
+  | 'tx_count'
+  | 'size_bytes'
+  | 'subsidy_sats'
+  | 'fees_sats'
+  | 'coinbase_value_sats'
+  | 'coinbase_script'
+  | 'coinbase_outputs'
+  | 'ours'
+  | 'confirmations'
+  | 'job_key'
+  | 'job_id'
+  | 'user'
+  | 'worker'
+  | 'diff'
+  | 'sdiff'
+  | 'answers'
+  | 'candidate'
+>;
+
+/** A mining contract: hashrate bought for a time. Identity: contract_id and contract_seq. Effect heights lie above the tip at acceptance. */
+export interface ContractEvent {
+  /** opened, changed, ended */
+  readonly kind: string;
+  /** Name of the contract */
+  readonly contract_id: string;
+  /** Rising number within the contract: 0 for opened */
+  readonly contract_seq: number;
+  /** Acceptance, microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** Name of the chain profile */
+  readonly chain: string;
+  /** Who bought it, as the operator calls them */
+  readonly customer: string;
+  /** Where the payouts go */
+  readonly payout_address: string;
+  /** H from from_height on, hashes per second, decimal integer */
+  readonly hashrate_hps: string;
+  /** First height with this H; 0 where from_time_us decides */
+  readonly from_height: number;
+  /** First height whose median time past reaches this; 0 where from_height decides */
+  readonly from_time_us: number;
+  /** First height no longer covered; 0: open end, or to_time_us decides */
+  readonly to_height: number;
+  /** First height whose median time past reaches this is no longer covered; 0: none */
+  readonly to_time_us: number;
+  /** First payouts to skip */
+  readonly skip_payouts: number;
+  /** network: all blocks of the period; own_blocks: those whose coinbase pays one of own_addresses */
+  readonly fee_basis: string;
+  /** For own_blocks */
+  readonly own_addresses: readonly string[];
+  /** Version of the payout formula */
+  readonly formula_version: number;
+  /** Height of the tip at acceptance */
+  readonly tip_height: number;
+  /** Hash of the tip at acceptance */
+  readonly tip_hash: string;
+  /** Free text */
+  readonly memo: string;
+}
+
+/** ContractEvent as it is appended: fields with a default may be left out. */
+export type ContractInput = Defaulted<
+  ContractEvent,
+  | 'customer'
+  | 'payout_address'
+  | 'hashrate_hps'
+  | 'from_height'
+  | 'from_time_us'
+  | 'to_height'
+  | 'to_time_us'
+  | 'skip_payouts'
+  | 'fee_basis'
+  | 'own_addresses'
+  | 'formula_version'
+  | 'tip_height'
+  | 'tip_hash'
+  | 'memo'
+>;
+
+/** One piece of work: with a share, all that is needed to rebuild the 80-byte header. coinbase = coinbase1 + enonce1 + nonce2 + coinbase2. Identity: job_key. */
+export interface JobEvent {
+  /** Accounting point */
+  readonly origin: string;
+  /** Process that built it */
+  readonly instance: string;
+  /** When it was built, microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** What the miner sees: 16 hex digits, start time << 32 plus a counter */
+  readonly job_id: string;
+  /** origin and a digest of the content */
+  readonly job_key: string;
+  /** Name of the chain profile */
+  readonly chain: string;
+  /** sha256d or scrypt */
+  readonly pow: string;
+  /** Height of the block being mined */
+  readonly height: number;
+  /** Previous block, 64 hex digits as the node prints it */
+  readonly prev_hash: string;
+  /** Coinbase before extranonce1, hex */
+  readonly coinbase1: string;
+  /** Coinbase after extranonce2, hex */
+  readonly coinbase2: string;
+  /** Length of extranonce1 */
+  readonly enonce1_bytes: number;
+  /** Length of extranonce2 */
+  readonly nonce2_bytes: number;
+  /** Steps from the coinbase to the root, hex, byte order of the hash */
+  readonly merkle_branch: readonly string[];
+  /** Block version, 8 hex digits */
+  readonly version: string;
+  /** Bits that miners may roll, 8 hex digits */
+  readonly version_mask: string;
+  /** Compact target, 8 hex digits */
+  readonly nbits: string;
+  /** Template time, 8 hex digits */
+  readonly ntime: string;
+  /** True: earlier jobs are stale */
+  readonly clean: boolean;
+  /** Difficulty of nbits, for show */
+  readonly network_diff: number;
+  /** Subsidy of the height, decimal; empty where unknown (proxy) */
+  readonly subsidy_sats: string;
+  /** coinbase value minus subsidy, decimal; empty where unknown */
+  readonly fees_sats: string;
+  /** Value that the template grants, decimal; empty where unknown */
+  readonly coinbase_value_sats: string;
+  /** Transactions besides the coinbase; -1 where unknown */
+  readonly tx_count: number;
+  /** proxy: the upstream pool, host:port */
+  readonly upstream: string;
+  /** proxy: the upstream's job id */
+  readonly upstream_job_id: string;
+}
+
+/** JobEvent as it is appended: fields with a default may be left out. */
+export type JobInput = Defaulted<
+  JobEvent,
+  'subsidy_sats' | 'fees_sats' | 'coinbase_value_sats' | 'tx_count' | 'upstream' | 'upstream_job_id'
+>;
+
+/** What happened to a connection or to the daemon itself. Identity: origin, instance, run of the journal and sequence. */
+export interface SessionEvent {
+  /** started, stopped, clock_step (the daemon); connected, subscribed, authorized, difficulty, disconnected (a connection) */
+  readonly kind: string;
+  /** Accounting point */
+  readonly origin: string;
+  /** Process */
+  readonly instance: string;
+  /** Microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** Connection number in its process; 0 for the daemon itself */
+  readonly client_id: number;
+  /** Stratum session id, 8 hex digits */
+  readonly session_id: string;
+  /** Client's network address */
+  readonly address: string;
+  /** Listen address that the client used */
+  readonly listener: string;
+  /** User agent */
+  readonly agent: string;
+  /** User */
+  readonly user: string;
+  /** Worker name */
+  readonly worker: string;
+  /** Extranonce1, hex */
+  readonly enonce1: string;
+  /** Difficulty in force after the event; 0 where none */
+  readonly diff: number;
+  /** Why, in words: what closed the line, what changed the difficulty */
+  readonly reason: string;
+}
+
+/** SessionEvent as it is appended: fields with a default may be left out. */
+export type SessionInput = Defaulted<
+  SessionEvent,
+  'client_id' | 'session_id' | 'address' | 'listener' | 'agent' | 'user' | 'worker' | 'enonce1' | 'diff' | 'reason'
+>;
+
+/** One submission, accepted or refused; in a proxy also the upstream's verdict on one, as an event of its own (kind verdict). Identity of an accepted share: origin and hash; of a refused one: origin and the digest of enonce1, nonce2, nonce, ntime, errn and createdate; of a verdict: origin, hash and upstream. */
+export interface ShareEvent {
+  /** submitted, or verdict: what the upstream pool said of a share forwarded to it */
+  readonly kind: string;
+  /** Accounting point: a pool or one proxy level; stable over restarts */
+  readonly origin: string;
+  /** Process that saw it; never part of an identity */
+  readonly instance: string;
+  /** live (the daemon) or backfill (a share log) */
+  readonly source: string;
+  /** Receipt, microseconds since 1970 UTC; strictly rising in one process */
+  readonly time_us: number;
+  /** Nanoseconds within the microsecond of receipt, 0 to 999; the daemon has 0, CKPool's logs have more */
+  readonly time_ns: number;
+  /** Connection number in its process */
+  readonly client_id: number;
+  /** Listen address that the client used, as configured */
+  readonly listener: string;
+  /** Job id as the miner sent it; of a back-filled line the workinfoid as 16 hex digits */
+  readonly job_id: string;
+  /** Identity of the job; empty where unknown (unknown job, back-fill) */
+  readonly job_key: string;
+  /** Height of the block being mined; 0 where unknown */
+  readonly height: number;
+  /** Worker name up to the first . or _ */
+  readonly user: string;
+  /** Worker name as authorized */
+  readonly worker: string;
+  /** User agent of the miner's software */
+  readonly agent: string;
+  /** Client's network address */
+  readonly address: string;
+  /** True: credited */
+  readonly accepted: boolean;
+  /** CKPool's number: 0 accepted, 1 unknown job, 2 stale, 3 ntime, 4 duplicate, 5 above target, below 0 malformed */
+  readonly errn: number;
+  /** Why it was refused, in words; empty when accepted */
+  readonly reason: string;
+  /** Difficulty required, and credited if accepted */
+  readonly diff: number;
+  /** Difficulty reached; -1 where no hash was computed */
+  readonly sdiff: number;
+  /** Proof-of-work hash, 64 hex digits as block hashes are printed; empty where not computed */
+  readonly hash: string;
+  /** Block hash where it differs from hash (scrypt chains); else empty */
+  readonly block_hash: string;
+  /** Full extranonce1, hex */
+  readonly enonce1: string;
+  /** Extranonce2, hex */
+  readonly nonce2: string;
+  /** Nonce, 8 hex digits as sent */
+  readonly nonce: string;
+  /** Time, 8 hex digits as sent */
+  readonly ntime: string;
+  /** Rolled version bits, 8 hex digits; empty where none were sent or where unknown */
+  readonly version_bits: string;
+  /** verdict: the upstream pool asked, host:port */
+  readonly upstream: string;
+}
+
+/** ShareEvent as it is appended: fields with a default may be left out. */
+export type ShareInput = Defaulted<
+  ShareEvent,
+  'kind' | 'time_ns' | 'job_key' | 'reason' | 'block_hash' | 'version_bits' | 'upstream'
+>;
+
+/** One topic for each record. */
+export interface Events {
+  readonly block: BlockEvent;
+  readonly contract: ContractEvent;
+  readonly job: JobEvent;
+  readonly session: SessionEvent;
+  readonly share: ShareEvent;
+}
+
+/** What each topic takes. */
+export interface Inputs {
+  readonly block: BlockInput;
+  readonly contract: ContractInput;
+  readonly job: JobInput;
+  readonly session: SessionInput;
+  readonly share: ShareInput;
+}
+
+export type Topic = keyof Events;
+export const TOPICS = ['block', 'contract', 'job', 'session', 'share'] as const satisfies readonly Topic[];

@@ -1,0 +1,46 @@
+/**
+ * What makes two events one (DESIGN, "Identity"). Delivery is at least once everywhere; these keys make it count once.
+ * The same value is the key of the Kafka record, so that copies meet in one partition.
+ */
+import { hash } from 'node:crypto';
+import type { Events, Inputs, Topic } from './events.ts';
+
+/** CKPool's `createdate`: seconds, a comma, nanoseconds without padding. */
+export function createdate(timeUs: number, timeNs = 0): string {
+  const seconds = Math.floor(timeUs / 1e6);
+  return `${seconds},${(timeUs - seconds * 1e6) * 1000 + timeNs}`;
+}
+
+/**
+ * Identity of a share within its origin: the proof-of-work hash where accepted, else 32 hex digits of a digest of what came and when.
+ * Neither the job nor the reason's words are part of it: share logs file unknown jobs under the current one, and words change.
+ */
+export function shareIdentity(share: Inputs['share']): string {
+  if (share.kind === 'verdict') return `verdict:${share.hash}:${share.upstream ?? ''}`;
+  if (share.accepted) return share.hash;
+  const received = createdate(share.time_us, share.time_ns);
+  const text = [share.enonce1, share.nonce2, share.nonce, share.ntime, share.errn, received].join('|');
+  return hash('sha256', text, 'hex').slice(0, 32);
+}
+
+type PositionOf = { readonly instance: string; readonly run: string; readonly sequence: number };
+
+/** The key of any event; `position` serves sessions, which have no identity but where they stand in the journal. */
+export function eventKey<T extends Topic>(topic: T, event: Events[T] | Inputs[T], position: PositionOf): string {
+  switch (topic) {
+    case 'share': {
+      const share = event as Inputs['share'];
+      return `${share.origin}/${shareIdentity(share)}`;
+    }
+    case 'job':
+      return (event as Inputs['job']).job_key;
+    case 'block': {
+      const block = event as Inputs['block'];
+      return block.kind === 'solved' ? block.hash : `${block.chain}/${block.follower}`;
+    }
+    case 'contract':
+      return (event as Inputs['contract']).contract_id;
+    default:
+      return `${position.instance}/${position.run}/${position.sequence}`;
+  }
+}
