@@ -1,0 +1,430 @@
+/**
+ * Reads and checks the configuration: one JSON object (anything after its closing brace is ignored, as CKPool does), then
+ * variables LODESTREAM_*, then flags. What is wrong is one line with the key, the value, the form expected and the line of the file.
+ */
+import { readFileSync } from 'node:fs';
+import { getNodeValue, type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
+import { PoolError } from './errors.ts';
+import { OPTIONS, type Option, type OptionName } from './options.ts';
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface NodeAddress {
+  readonly url: string;
+  readonly auth: string;
+  readonly pass: string;
+  readonly notify: boolean;
+}
+
+export interface UpstreamAddress {
+  readonly url: string;
+  readonly auth: string;
+  readonly pass: string;
+}
+
+export interface KafkaConfig {
+  readonly brokers: readonly string[];
+  readonly topicPrefix: string;
+  readonly partitions: number;
+  readonly replication: number;
+  readonly minInsyncReplicas: number;
+  readonly ssl: boolean;
+  readonly sasl: { readonly mechanism: string; readonly username: string; readonly password: string } | null;
+}
+
+/** The configuration as the programs use it. */
+export interface Config {
+  /** Path of the file read, or null. */
+  readonly file: string | null;
+  /** Instance name as CKPool has it: names the log file and, by default, the origin. */
+  readonly name: string;
+  readonly mode: 'pool' | 'proxy';
+  readonly nodes: readonly NodeAddress[];
+  readonly upstreams: readonly UpstreamAddress[];
+  readonly btcAddress: string | null;
+  readonly btcSig: string;
+  readonly donation: { readonly address: string; readonly percent: number } | null;
+  readonly blockPollMs: number;
+  readonly updateIntervalS: number;
+  readonly nonce1Bytes: number;
+  /** Null: chosen by the mode (pool 8, proxy as the upstream leaves). */
+  readonly nonce2Bytes: number | null;
+  readonly versionMask: number;
+  readonly listen: readonly HostPort[];
+  /** Indices into `listen` that follow CKPool's rule for ports above 4000. */
+  readonly highDiffListeners: readonly number[];
+  readonly minDiff: number;
+  readonly startDiff: number;
+  /** 0: no limit. */
+  readonly maxDiff: number;
+  readonly highDiff: number;
+  /** 0: what the open-file limit allows. */
+  readonly maxClients: number;
+  readonly zmqBlock: string | null;
+  readonly logDir: string;
+  readonly logShares: boolean;
+  readonly compat: 'lodestream' | 'ckpool';
+  readonly chain: string;
+  readonly origin: string;
+  readonly coinbaseTag: string;
+  readonly dataDir: string;
+  readonly http: HostPort;
+  readonly clickhouseHttp: HostPort;
+  /** Null: the embedded one at clickhouseHttp. */
+  readonly clickhouse: { readonly url: string; readonly user: string; readonly password: string } | null;
+  readonly database: string;
+  readonly kafka: KafkaConfig | null;
+  readonly journal: { readonly fsync: boolean; readonly segmentBytes: number };
+  /** Null: the start of the epoch before the present one. */
+  readonly followFromHeight: number | null;
+}
+
+/** What the command line says; each entry overrides variables and file. */
+export interface Overrides {
+  readonly config?: string | undefined;
+  readonly name?: string | undefined;
+  readonly mode?: 'pool' | 'proxy' | undefined;
+  readonly logShares?: boolean | undefined;
+  /** By option name of the table, as text. */
+  readonly options?: Readonly<Partial<Record<OptionName, string>>> | undefined;
+}
+
+type Raw = Partial<Record<string, unknown>>;
+
+interface Source {
+  readonly values: Raw;
+  /** Where an option stands, for messages. */
+  where(name: string): string;
+}
+
+/**
+ * Host and port of `[scheme://]host[:port][/…]`, IPv6 in brackets.
+ * @throws RangeError with the form expected
+ */
+export function parseHostPort(text: string, defaultPort: number | null): HostPort {
+  const rest = text.replace(/^[a-z0-9+]*:?\/\//i, '').replace(/\/.*$/, '');
+  const match = /^(\[[0-9a-fA-F:.%]+\]|[^:[\]\s]+)(?::(\d{1,5}))?$/.exec(rest);
+  const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
+  if (match === null || port === null || port > 65_535) throw new RangeError('host:port, such as 127.0.0.1:3333');
+  return { host: match[1]!.replace(/^\[|\]$/g, ''), port };
+}
+
+/** `host:port`, IPv6 in brackets. */
+export function hostPortText(address: HostPort): string {
+  return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+}
+
+function expected(option: Option): string {
+  const range =
+    option.min !== undefined && option.max !== undefined
+      ? ` from ${option.min} to ${option.max}`
+      : option.min !== undefined && option.min > 0
+        ? ` of at least ${option.min}`
+        : option.min === 0
+          ? ' not below 0'
+          : '';
+  const unit = option.unit === undefined ? '' : ` (${option.unit})`;
+  const form = {
+    string: option.oneOf === undefined ? 'a text' : `one of ${option.oneOf.join(', ')}`,
+    integer: `a whole number${range}${unit}`,
+    number: `a number${range}${unit}`,
+    boolean: 'true or false',
+    hex: '8 hex digits',
+    address: 'host:port',
+    strings: 'a list of texts',
+    addresses: 'a list of host:port',
+    objects: 'a list of objects',
+  }[option.type];
+  return `${form}, such as ${JSON.stringify(option.example)}`;
+}
+
+/** The checked value, or undefined where it does not fit. */
+function fit(option: Option, value: unknown): unknown {
+  const number = (n: unknown): n is number =>
+    typeof n === 'number' && Number.isFinite(n) && n >= (option.min ?? -Infinity) && n <= (option.max ?? Infinity);
+  switch (option.type) {
+    case 'string':
+      return typeof value === 'string' && (option.oneOf === undefined || option.oneOf.includes(value))
+        ? value
+        : undefined;
+    case 'hex':
+      return typeof value === 'string' && /^[0-9a-fA-F]{8}$/.test(value) ? value : undefined;
+    case 'integer':
+    case 'number':
+      if (value === 0 && option.zeroIsDefault === true) return option.default;
+      return number(value) && (option.type === 'number' || Number.isInteger(value)) ? value : undefined;
+    case 'boolean':
+      return typeof value === 'boolean' ? value : undefined;
+    case 'address':
+      return typeof value === 'string' && isAddress(value) ? value : undefined;
+    case 'strings':
+    case 'addresses': {
+      const list = typeof value === 'string' ? [value] : value;
+      if (!Array.isArray(list) || list.length === 0) return undefined;
+      if (!list.every((item) => typeof item === 'string' && item !== '')) return undefined;
+      return option.type === 'strings' || list.every((item) => isAddress(item, 80)) ? list : undefined;
+    }
+    case 'objects':
+      return Array.isArray(value) && value.every((item) => typeof item === 'object' && item !== null)
+        ? value
+        : undefined;
+  }
+}
+
+function isAddress(text: string, defaultPort: number | null = null): boolean {
+  try {
+    parseHostPort(text, defaultPort);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function wrong(name: string, option: Option, value: unknown, where: string): PoolError {
+  const shown = JSON.stringify(value) ?? String(value);
+  return new PoolError('config', `${where}: "${name}" is ${shown.slice(0, 80)}, expected ${expected(option)}`, {
+    facts: { key: name, value },
+  });
+}
+
+/** Text of a flag or variable as the value that the option's type asks for. */
+function fromText(option: Option, text: string): unknown {
+  if (option.type === 'integer' || option.type === 'number') return text.trim() === '' ? text : Number(text);
+  if (option.type === 'boolean')
+    return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
+  if (option.type === 'strings' || option.type === 'addresses') return text.split(',').map((item) => item.trim());
+  return text;
+}
+
+function nearest(name: string, names: readonly string[]): string | null {
+  const distance = (a: string, b: string): number => {
+    let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+    for (let i = 1; i <= a.length; i++) {
+      const next = [i];
+      for (let j = 1; j <= b.length; j++) {
+        next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+      }
+      row = next;
+    }
+    return row[b.length]!;
+  };
+  const best = names.map((candidate) => [distance(name, candidate), candidate] as const).sort((a, b) => a[0] - b[0])[0];
+  return best !== undefined && best[0] <= 3 ? best[1] : null;
+}
+
+export { nearest as nearestName };
+
+/**
+ * Parses the text of a configuration file.
+ * @throws PoolError config for JSON errors, with line and column
+ */
+export function parseConfigText(text: string, file: string): Source {
+  const lineOf = (offset: number): number => text.slice(0, offset).split('\n').length;
+  const errors: ParseError[] = [];
+  const tree = parseTree(text, errors, { disallowComments: true, allowTrailingComma: false, allowEmptyContent: false });
+  const end = tree === undefined ? 0 : tree.offset + tree.length;
+  const error = errors.find(
+    (each) => tree === undefined || each.offset < end || printParseErrorCode(each.error) !== 'EndOfFileExpected',
+  );
+  const inside =
+    error !== undefined &&
+    (tree === undefined || error.offset < end || printParseErrorCode(error.error).startsWith('Close'));
+  if (tree === undefined || tree.type !== 'object' || inside) {
+    const offset = error?.offset ?? 0;
+    const column = offset - text.lastIndexOf('\n', offset - 1);
+    const what = error === undefined ? 'expected one JSON object' : `JSON error ${printParseErrorCode(error.error)}`;
+    throw new PoolError(
+      'config',
+      `${file}:${lineOf(offset)}:${column}: ${what} near ${JSON.stringify(text.slice(offset, offset + 20))}`,
+    );
+  }
+  const values: Raw = {};
+  const lines = new Map<string, number>();
+  const visit = (object: Node, prefix: string): void => {
+    for (const property of object.children ?? []) {
+      const [key, value] = property.children ?? [];
+      if (key === undefined || value === undefined) continue;
+      const name = `${prefix}${String(key.value)}`;
+      lines.set(name, lineOf(property.offset));
+      if (value.type === 'object' && (name === 'lodestream' || name.startsWith('lodestream.')))
+        visit(value, `${name}.`);
+      else values[name] = getNodeValue(value);
+      if (value.type === 'array') {
+        for (const [index, item] of (value.children ?? []).entries()) {
+          for (const inner of item.children ?? []) {
+            lines.set(`${name}[${index}].${String(inner.children?.[0]?.value)}`, lineOf(inner.offset));
+          }
+        }
+      }
+    }
+  };
+  visit(tree, '');
+  return {
+    values,
+    where: (name) => `${file}:${lines.get(name) ?? lines.get(name.replace(/\[.*$/, '')) ?? 1}`,
+  };
+}
+
+const OURS = Object.keys(OPTIONS).filter((name) => name.startsWith('lodestream.'));
+
+function readFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    const what =
+      code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'this user may not read it' : String(code);
+    throw new PoolError('config', `configuration ${path}: ${what}`, { cause });
+  }
+}
+
+/** Variable of an option: LODESTREAM_ and the flag, or the name, in capitals. */
+function variableOf(name: string, option: Option): string {
+  const base = option.flag ?? name.replace(/^lodestream\./, '');
+  return `LODESTREAM_${base.replace(/[^A-Za-z0-9]+/g, '_').toUpperCase()}`;
+}
+
+/**
+ * The configuration of a program.
+ *
+ * @param overrides - what the command line said
+ * @param env - environment, for LODESTREAM_* variables
+ * @throws PoolError config naming key, value, expected form and line
+ */
+export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = process.env): Config {
+  const file = overrides.config ?? env['LODESTREAM_CONFIG'] ?? null;
+  const source: Source =
+    file === null ? { values: {}, where: () => 'configuration' } : parseConfigText(readFile(file), file);
+
+  for (const name of Object.keys(source.values)) {
+    if (!name.startsWith('lodestream.') || OURS.includes(name)) continue;
+    const near = nearest(name, OURS);
+    const hint = near === null ? '`./lodestream help config` lists them' : `did you mean "${near}"?`;
+    throw new PoolError('config', `${source.where(name)}: "${name}" is not an option; ${hint}`);
+  }
+
+  const origin = new Map<string, string>();
+  const value = <T>(name: OptionName): T => {
+    const option: Option = OPTIONS[name];
+    const flagText = overrides.options?.[name];
+    const envText = env[variableOf(name, option)];
+    let raw: unknown;
+    let where: string;
+    if (flagText !== undefined) [raw, where] = [fromText(option, flagText), `--${option.flag ?? name}`];
+    else if (envText !== undefined) [raw, where] = [fromText(option, envText), variableOf(name, option)];
+    else [raw, where] = [source.values[name], source.where(name)];
+    if (raw === undefined || raw === null) return option.default as T;
+    const checked = fit(option, raw);
+    if (checked === undefined) throw wrong(name, option, raw, where);
+    origin.set(name, where);
+    return checked as T;
+  };
+  const objects = (name: 'btcd' | 'proxy', fields: readonly string[]): Record<string, unknown>[] => {
+    const list = value<Record<string, unknown>[] | null>(name) ?? [];
+    return list.map((item, index) => {
+      const entries = fields.map((field) => {
+        const option: Option = OPTIONS[`${name}[].${field}` as OptionName];
+        const raw = item[field] ?? option.default;
+        const full = `${name}[${index}].${field}`;
+        const checked = raw === null ? undefined : fit(option, raw);
+        if (checked === undefined) throw wrong(full, option, item[field], source.where(full));
+        return [field, checked] as const;
+      });
+      return Object.fromEntries(entries);
+    });
+  };
+  const address = (name: OptionName): HostPort => parseHostPort(value<string>(name), null);
+
+  const mode = overrides.mode ?? 'pool';
+  const name = overrides.name ?? (mode === 'proxy' ? 'ckproxy' : 'ckpool');
+  const defaultPort = mode === 'proxy' ? 3334 : 3333;
+  const ours = value<string[] | null>('lodestream.listen');
+  const theirs = value<string[] | null>('serverurl');
+  const byFlag =
+    origin.get('serverurl')?.startsWith('--') === true || origin.get('serverurl')?.startsWith('LODESTREAM_') === true;
+  const chosen = byFlag ? theirs : (ours ?? theirs);
+  const listen = (chosen ?? [`0.0.0.0:${defaultPort}`]).map((text) => parseHostPort(text, 80));
+  const ckpoolRule = !byFlag && ours === null && Array.isArray(source.values['serverurl']);
+  const brokers = value<string[] | null>('lodestream.kafka.brokers');
+  const saslMechanism = value<string | null>('lodestream.kafka.sasl_mechanism');
+  const clickhouseUrl = value<string | null>('lodestream.clickhouse.url');
+  const donationPercent = value<number>('donation');
+  const donationAddress = value<string | null>('donaddress');
+  const followFrom = value<number>('lodestream.follow_from_height');
+  const originName = value<string | null>('lodestream.origin') ?? name;
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(originName)) {
+    throw new PoolError(
+      'config',
+      `${origin.get('lodestream.origin') ?? '--name'}: origin "${originName}" must be 1 to 64 letters, digits, . _ or -`,
+    );
+  }
+
+  return {
+    file,
+    name,
+    mode,
+    nodes: objects('btcd', ['url', 'auth', 'pass', 'notify']) as unknown as NodeAddress[],
+    upstreams: objects('proxy', ['url', 'auth', 'pass']) as unknown as UpstreamAddress[],
+    btcAddress: value<string | null>('btcaddress') || null,
+    btcSig: value('btcsig'),
+    donation:
+      donationPercent >= 0.1 && donationAddress !== null
+        ? { address: donationAddress, percent: donationPercent }
+        : null,
+    blockPollMs: value('blockpoll'),
+    updateIntervalS: value('update_interval'),
+    nonce1Bytes: value('nonce1length'),
+    nonce2Bytes: source.values['nonce2length'] === undefined ? null : value('nonce2length'),
+    versionMask: Number.parseInt(value<string>('version_mask'), 16),
+    listen,
+    highDiffListeners: ckpoolRule ? listen.flatMap((each, index) => (each.port > 4000 ? [index] : [])) : [],
+    minDiff: value('mindiff'),
+    startDiff: value('startdiff'),
+    maxDiff: value('maxdiff'),
+    highDiff: value('highdiff'),
+    maxClients: value('maxclients'),
+    zmqBlock: value('zmqblock'),
+    logDir: value('logdir'),
+    logShares: overrides.logShares ?? false,
+    compat: value('lodestream.compat'),
+    chain: value('lodestream.chain'),
+    origin: originName,
+    coinbaseTag: value('lodestream.coinbase_tag'),
+    dataDir: value('lodestream.data_dir'),
+    http: address('lodestream.http'),
+    clickhouseHttp: address('lodestream.clickhouse_http'),
+    clickhouse:
+      clickhouseUrl === null
+        ? null
+        : {
+            url: clickhouseUrl,
+            user: value('lodestream.clickhouse.user'),
+            password: value('lodestream.clickhouse.password'),
+          },
+    database: value('lodestream.clickhouse.database'),
+    kafka:
+      brokers === null
+        ? null
+        : {
+            brokers,
+            topicPrefix: value('lodestream.kafka.topic_prefix'),
+            partitions: value('lodestream.kafka.partitions'),
+            replication: value('lodestream.kafka.replication'),
+            minInsyncReplicas: value('lodestream.kafka.min_insync_replicas'),
+            ssl: value('lodestream.kafka.ssl'),
+            sasl:
+              saslMechanism === null
+                ? null
+                : {
+                    mechanism: saslMechanism,
+                    username: value('lodestream.kafka.sasl_username'),
+                    password: value('lodestream.kafka.sasl_password'),
+                  },
+          },
+    journal: { fsync: value('lodestream.journal.fsync'), segmentBytes: value('lodestream.journal.segment_bytes') },
+    followFromHeight: followFrom === -1 ? null : followFrom,
+  };
+}

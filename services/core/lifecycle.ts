@@ -1,0 +1,95 @@
+/**
+ * How a program starts, says things, and ends. Each program is an async function that is handed a `Lifecycle`; it registers what must be
+ * closed, and `run` closes it in reverse order on SIGINT, SIGTERM or the loss of its parent, once, and sets the exit status.
+ */
+import { errorLine, PoolError } from './errors.ts';
+
+export type Log = (line: string) => void;
+
+export interface Lifecycle {
+  readonly log: Log;
+  /** Aborted when the program should stop. */
+  readonly signal: AbortSignal;
+  /** Registers something to close at the end; the last registered is closed first. */
+  onStop(what: string, close: () => Promise<void> | void): void;
+  /** Asks the program to stop; with an error it ends with that error's status. */
+  stop(error?: unknown): void;
+}
+
+/** Local time as CKPool's logs have it: `[2026-11-22 06:06:48.418]`. */
+export function logStamp(now: Date): string {
+  const two = (n: number): string => String(n).padStart(2, '0');
+  const day = `${now.getFullYear()}-${two(now.getMonth() + 1)}-${two(now.getDate())}`;
+  const time = `${two(now.getHours())}:${two(now.getMinutes())}:${two(now.getSeconds())}`;
+  return `[${day} ${time}.${String(now.getMilliseconds()).padStart(3, '0')}]`;
+}
+
+/** A log to standard error; `program` names the speaker where several share a terminal. */
+export function stderrLog(program: string): Log {
+  return (line) => {
+    process.stderr.write(`${logStamp(new Date())} ${program}: ${line}\n`);
+  };
+}
+
+const STOP_LIMIT_MS = 20_000;
+
+/**
+ * Runs a program until it is told to stop. Sets `process.exitCode` and ends the process.
+ * @param program - name for its log lines
+ * @param start - starts everything and returns; what runs on is closed through `onStop`
+ */
+export async function run(program: string, start: (life: Lifecycle) => Promise<void>): Promise<never> {
+  const log = stderrLog(program);
+  const controller = new AbortController();
+  const closers: { what: string; close: () => Promise<void> | void }[] = [];
+  let failure: unknown;
+  let told!: () => void;
+  const asked = new Promise<void>((resolve) => {
+    told = resolve;
+  });
+  const stop = (error?: unknown): void => {
+    if (controller.signal.aborted) return;
+    failure = error;
+    controller.abort();
+    told();
+  };
+  process.once('SIGINT', () => stop());
+  process.once('SIGTERM', () => stop());
+  // A child whose parent died must not live on and hold ports and locks.
+  if (process.channel !== undefined) {
+    process.once('disconnect', () => stop());
+    process.on('message', (message) => {
+      if (message === 'stop') stop();
+    });
+  }
+  process.on('uncaughtException', (error) => stop(error));
+  process.on('unhandledRejection', (error) => stop(error));
+
+  const life: Lifecycle = {
+    log,
+    signal: controller.signal,
+    onStop: (what, close) => {
+      closers.push({ what, close });
+    },
+    stop,
+  };
+  start(life).catch(stop);
+  await asked;
+
+  const limit = setTimeout(() => {
+    log(`not closed after ${STOP_LIMIT_MS / 1000} s, ending anyway`);
+    process.exit(70);
+  }, STOP_LIMIT_MS);
+  for (const { what, close } of closers.reverse()) {
+    try {
+      await close();
+    } catch (error) {
+      log(`closing ${what}: ${errorLine(error)}`);
+    }
+  }
+  clearTimeout(limit);
+  if (failure === undefined) process.exit(0);
+  log(errorLine(failure));
+  if (!(failure instanceof PoolError) && failure instanceof Error && failure.stack !== undefined) log(failure.stack);
+  process.exit(failure instanceof PoolError ? failure.exit : 70);
+}
