@@ -295,7 +295,7 @@ function variableOf(name: string, option: Option): string {
  * @throws PoolError config naming key, value, expected form and line
  */
 export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = process.env): Config {
-  const file = overrides.config ?? env['LODESTREAM_CONFIG'] ?? null;
+  const file = overrides.config ?? env.LODESTREAM_CONFIG ?? null;
   const source: Source =
     file === null ? { values: {}, where: () => 'configuration' } : parseConfigText(readFile(file), file);
 
@@ -347,7 +347,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     origin.get('serverurl')?.startsWith('--') === true || origin.get('serverurl')?.startsWith('LODESTREAM_') === true;
   const chosen = byFlag ? theirs : (ours ?? theirs);
   const listen = (chosen ?? [`0.0.0.0:${defaultPort}`]).map((text) => parseHostPort(text, 80));
-  const ckpoolRule = !byFlag && ours === null && Array.isArray(source.values['serverurl']);
+  const ckpoolRule = !byFlag && ours === null && Array.isArray(source.values.serverurl);
   const brokers = value<string[] | null>('lodestream.kafka.brokers');
   const saslMechanism = value<string | null>('lodestream.kafka.sasl_mechanism');
   const clickhouseUrl = value<string | null>('lodestream.clickhouse.url');
@@ -377,7 +377,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     blockPollMs: value('blockpoll'),
     updateIntervalS: value('update_interval'),
     nonce1Bytes: value('nonce1length'),
-    nonce2Bytes: source.values['nonce2length'] === undefined ? null : value('nonce2length'),
+    nonce2Bytes: source.values.nonce2length === undefined ? null : value('nonce2length'),
     versionMask: Number.parseInt(value<string>('version_mask'), 16),
     listen,
     highDiffListeners: ckpoolRule ? listen.flatMap((each, index) => (each.port > 4000 ? [index] : [])) : [],

@@ -1,0 +1,58 @@
+/** Where the embedded parts keep their files under `--data-dir`, and the secrets that guard them. */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PoolError } from './errors.ts';
+
+export interface DataPaths {
+  readonly root: string;
+  /** One folder per writer: `<journal>/<instance>/<topic>/…avro`. */
+  readonly journal: string;
+  readonly clickhouse: string;
+  /** Reader positions and stored cuts (SQLite), one file per program. */
+  readonly state: string;
+  /** One JSON file per running program, renewed each second. */
+  readonly status: string;
+  readonly playground: string;
+}
+
+/**
+ * The folders, made where absent.
+ * @throws PoolError data_dir
+ */
+export function openDataDir(root: string): DataPaths {
+  const paths: DataPaths = {
+    root,
+    journal: join(root, 'journal'),
+    clickhouse: join(root, 'clickhouse'),
+    state: join(root, 'state'),
+    status: join(root, 'status'),
+    playground: join(root, 'playground'),
+  };
+  try {
+    for (const path of [paths.root, paths.journal, paths.state, paths.status])
+      mkdirSync(path, { recursive: true, mode: 0o750 });
+  } catch (cause) {
+    throw new PoolError('data_dir', `data directory ${root}: ${(cause as Error).message}`, { cause });
+  }
+  return paths;
+}
+
+/**
+ * A secret of this data directory, made on first use, readable by its owner alone.
+ * @param name - `clickhouse-writer` (the embedded ClickHouse's writing user) or `operator` (changes through the API)
+ */
+export function secretOf(root: string, name: 'clickhouse-writer' | 'operator'): string {
+  const path = join(root, `${name}.token`);
+  try {
+    writeFileSync(path, `${randomBytes(24).toString('hex')}\n`, { mode: 0o600, flag: 'wx' });
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') {
+      throw new PoolError('data_dir', `data directory ${root}: ${(cause as Error).message}`, { cause });
+    }
+  }
+  const text = readFileSync(path, 'utf8').trim();
+  if (text === '')
+    throw new PoolError('data_dir', `${path} is empty: remove it, and it is made anew at the next start`);
+  return text;
+}

@@ -1,0 +1,34 @@
+/**
+ * The way to ClickHouse: `@clickhouse/client` over HTTP, to the embedded engine or to a server; nobody reaches it otherwise.
+ * 64-bit integers come back as strings, so that no number is bent.
+ */
+import { type ClickHouseClient, createClient } from '@clickhouse/client';
+import type { Config } from './config.ts';
+import { hostPortText } from './config.ts';
+import { secretOf } from './data-dir.ts';
+
+/** Where ClickHouse is and as whom to write: the server of the configuration, else the embedded one. */
+export function storeAddress(config: Config): { url: string; user: string; password: string } {
+  if (config.clickhouse !== null) return config.clickhouse;
+  const { host, port } = config.clickhouseHttp;
+  const reach = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return {
+    url: `http://${hostPortText({ host: reach, port })}`,
+    user: 'writer',
+    password: secretOf(config.dataDir, 'clickhouse-writer'),
+  };
+}
+
+/** A client that may write. */
+export function openStore(config: Config): ClickHouseClient {
+  const { url, user, password } = storeAddress(config);
+  return createClient({
+    url,
+    username: user,
+    password,
+    database: config.database,
+    application: 'lodestream',
+    request_timeout: 120_000,
+    clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_quote_decimals: 1 },
+  });
+}
