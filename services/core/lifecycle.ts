@@ -32,6 +32,7 @@ export function stderrLog(program: string): Log {
 }
 
 const STOP_LIMIT_MS = 20_000;
+const IMPATIENT_MS = 2_000;
 
 /**
  * Runs a program until it is told to stop. Sets `process.exitCode` and ends the process.
@@ -53,8 +54,15 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     controller.abort();
     told();
   };
-  process.once('SIGINT', () => stop());
-  process.once('SIGTERM', () => stop());
+  // A terminal's Ctrl-C reaches a process several times (itself, and through npm): only a later one means impatience.
+  let askedAt = 0;
+  const onSignal = (): void => {
+    if (askedAt === 0) askedAt = Date.now();
+    else if (Date.now() - askedAt > IMPATIENT_MS) process.exit(130);
+    stop();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
   // A child whose parent died must not live on and hold ports and locks.
   if (process.channel !== undefined) {
     process.once('disconnect', () => stop());
@@ -73,7 +81,9 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     },
     stop,
   };
-  start(life).catch(stop);
+  start(life).then(() => {
+    if (process.connected) process.send?.('ready');
+  }, stop);
   await asked;
 
   const limit = setTimeout(() => {

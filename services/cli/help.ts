@@ -1,0 +1,38 @@
+/** `./lodestream help`, and `help config`: from the tables, so that neither says what the code does not do. */
+import { OPTIONS, type Option } from '../core/options.ts';
+import { COMMON, flagsHelp } from './flags.ts';
+
+export interface Verb {
+  readonly usage: string;
+  readonly doc: string;
+}
+
+export function helpText(verbs: Readonly<Record<string, Verb>>): string {
+  const rows = Object.values(verbs);
+  const width = Math.max(...rows.map((verb) => verb.usage.length));
+  const lines = rows.map((verb) => `  ${verb.usage.padEnd(width)}  ${verb.doc}`);
+  return `Lodestream, a mining-pool server
+
+usage: lodestream VERB [flags]
+
+${lines.join('\n')}
+
+Flags of every verb (also as variables LODESTREAM_DATA_DIR, LODESTREAM_HTTP, …):
+${flagsHelp(COMMON)}
+
+\`lodestream help config\` lists every option of the configuration file.
+`;
+}
+
+export function configHelpText(): string {
+  const lines = Object.entries(OPTIONS as Record<string, Option>).map(([name, option]) => {
+    const fallback = option.default === null ? 'none' : JSON.stringify(option.default);
+    const unit = option.unit === undefined ? '' : `, ${option.unit}`;
+    return `${name}  (${option.type}${unit}; default ${fallback})\n    ${option.doc}.\n    "${name.replace(/^.*[.\]]/, '')}": ${JSON.stringify(option.example)}`;
+  });
+  return `The configuration is one JSON object; what follows its closing brace is ignored. Names with a dot are nested objects.
+Top-level names are CKPool's; "lodestream" is ours.
+
+${lines.join('\n\n')}
+`;
+}

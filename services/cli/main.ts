@@ -1,0 +1,202 @@
+/**
+ * `lodestream VERB`: picks the verb and starts it. Called through a link named ckpool, ckproxy or rpcauth it behaves as that program.
+ */
+import { basename, join } from 'node:path';
+import { nearestName } from '../core/config.ts';
+import { openDataDir } from '../core/data-dir.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
+import { type Lifecycle, run } from '../core/lifecycle.ts';
+import { acquireLock } from '../core/lock.ts';
+import { COMMON, configFrom, type Flag, flagsHelp, type Parsed, PLAYGROUND_FLAGS, parseFlags } from './flags.ts';
+import { configHelpText, helpText, type Verb } from './help.ts';
+import { PROGRAMS, type Program, startProgram } from './programs.ts';
+
+const STRATUM_FLAGS: Readonly<Record<string, Flag>> = {
+  'log-shares': { short: 'L', doc: 'write CKPool-format share logs under logdir' },
+};
+
+type Flags = Readonly<Record<string, Flag>>;
+
+interface Runnable extends Verb {
+  /** Loaded with the verb, so that the stratum daemon does not carry what another verb needs. */
+  readonly flags: Flags | (() => Promise<Flags>);
+  readonly positionals?: boolean;
+  run(parsed: Parsed): Promise<void>;
+}
+
+/** A verb that runs until it is stopped. */
+function program(
+  usage: string,
+  doc: string,
+  name: string,
+  extra: Readonly<Record<string, Flag>>,
+  start: (parsed: Parsed, life: Lifecycle) => Promise<void>,
+): Runnable {
+  return { usage, doc, flags: { ...COMMON, ...extra }, run: (parsed) => run(name, (life) => start(parsed, life)) };
+}
+
+const single = (name: Program, doc: string): Runnable => {
+  const stratum = name === 'pool' || name === 'proxy';
+  return program(name, doc, name, stratum ? STRATUM_FLAGS : {}, (parsed, life) =>
+    startProgram(name, configFrom(parsed, name === 'proxy' ? 'proxy' : 'pool'), { ...life }),
+  );
+};
+
+const VERBS: Readonly<Record<string, Runnable>> = {
+  playground: program(
+    'playground',
+    'toy chain, CPU miners, pool, consumers, SQL and dashboard from nothing (npm start)',
+    'playground',
+    PLAYGROUND_FLAGS,
+    async (parsed, life) => {
+      const { startPlayground } = await import('./playground.ts');
+      await startPlayground(parsed, life);
+    },
+  ),
+  start: program(
+    'start [--proxy] [--only A,B]',
+    'all programs of a configuration (or these) in one process tree',
+    'start',
+    {
+      ...STRATUM_FLAGS,
+      proxy: { short: 'p', doc: 'proxy mode' },
+      only: { value: 'A,B', doc: `only these of ${PROGRAMS.join(', ')}` },
+    },
+    startTree,
+  ),
+  pool: single('pool', 'the stratum daemon alone'),
+  proxy: single('proxy', 'the stratum proxy alone: miners below, a pool above'),
+  chain: single('chain', 'follows the node: blocks, reorganisations, fees'),
+  relay: single('relay', 'ships the journal to Kafka'),
+  consume: single('consume', 'reads the log, fills ClickHouse'),
+  api: single('api', 'dashboard, JSON API, healthz, metrics'),
+  clickhouse: single('clickhouse', 'the embedded ClickHouse alone'),
+  ingest: {
+    usage: 'ingest [--logdir DIR] [PATH…]',
+    doc: 'CKPool share logs become events, once',
+    flags: async () => ({ ...COMMON, ...(await import('./ingest.ts')).INGEST_FLAGS }),
+    positionals: true,
+    async run(parsed) {
+      const { ingestCommand } = await import('./ingest.ts');
+      await ingestCommand(parsed);
+    },
+  },
+  contracts: {
+    usage: 'contracts open|list',
+    doc: 'opens a mining contract; lists them',
+    flags: async () => ({ ...COMMON, ...(await import('./contracts.ts')).CONTRACT_FLAGS }),
+    positionals: true,
+    async run(parsed) {
+      const { contractsCommand } = await import('./contracts.ts');
+      await contractsCommand(parsed);
+    },
+  },
+  payouts: {
+    usage: 'payouts list',
+    doc: 'what the contracts are owed',
+    flags: { ...COMMON, contract: { value: 'ID', doc: 'only this contract' } },
+    positionals: true,
+    async run(parsed) {
+      const { payoutsCommand } = await import('./payouts.ts');
+      await payoutsCommand(parsed);
+    },
+  },
+  rpcauth: {
+    usage: 'rpcauth USER [PASSWORD]',
+    doc: "the node's rpcauth line for a user",
+    flags: { help: COMMON.help! },
+    positionals: true,
+    async run(parsed) {
+      const { rpcauthCommand } = await import('./rpcauth.ts');
+      rpcauthCommand(parsed.positionals);
+    },
+  },
+};
+
+/** Verbs that only the process tree itself calls. */
+const INNER: Readonly<Record<string, Runnable>> = {
+  _group: {
+    usage: '_group NAMES',
+    doc: 'several programs in one process',
+    flags: { ...COMMON, ...STRATUM_FLAGS },
+    positionals: true,
+    run: (parsed) =>
+      run('pipeline', async (life) => {
+        const config = configFrom(parsed, 'pool');
+        for (const name of parsed.positionals.join(',').split(',')) await startProgram(name as Program, config, life);
+      }),
+  },
+  '_toy-chain': program('', '', 'toy-chain', PLAYGROUND_FLAGS, async (parsed, life) => {
+    const { runToyChain } = await import('./playground.ts');
+    await runToyChain(parsed, life);
+  }),
+  '_cpu-miner': program('', '', 'cpu-miner', PLAYGROUND_FLAGS, async (parsed, life) => {
+    const { runCpuMiners } = await import('./playground.ts');
+    await runCpuMiners(parsed, life);
+  }),
+};
+
+const LOCK_WAIT_MS = 5_000;
+
+async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
+  const { programChildren, welcome } = await import('./playground.ts');
+  const { livePanel } = await import('./panel.ts');
+  const { supervise } = await import('./supervisor.ts');
+  const config = configFrom(parsed, parsed.values.proxy === true ? 'proxy' : 'pool');
+  const only = typeof parsed.values.only === 'string' ? parsed.values.only.split(',') : null;
+  for (const name of only ?? []) {
+    if ((PROGRAMS as readonly string[]).includes(name)) continue;
+    throw new PoolError('usage', `--only: "${name}" is not a program; there are ${PROGRAMS.join(', ')}`);
+  }
+  const paths = openDataDir(config.dataDir);
+  const lock = acquireLock(join(config.dataDir, 'lock'), {
+    waitMs: LOCK_WAIT_MS,
+    what: `the data directory ${config.dataDir}`,
+  });
+  life.onStop('data directory', () => lock.release());
+  const flags = Object.entries(parsed.values).flatMap(([name, value]) =>
+    name === 'only' || name === 'proxy' || value === undefined || value === false
+      ? []
+      : value === true
+        ? [`--${name}`]
+        : [`--${name}`, value as string],
+  );
+  const panel = livePanel(paths.status, life);
+  const supervisor = supervise(programChildren(config, flags, only), life, panel.line);
+  supervisor.up.then(() => {
+    panel.line(welcome(config, null, null, config.dataDir));
+    panel.start();
+  });
+}
+
+async function main(): Promise<void> {
+  const calledAs = basename(process.env.LODESTREAM_ARGV0 ?? 'lodestream');
+  const argv = process.argv.slice(2);
+  const links: Readonly<Record<string, string>> = { ckpool: 'pool', ckproxy: 'proxy', rpcauth: 'rpcauth' };
+  const linked = links[calledAs];
+  const name = linked ?? argv.shift();
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    process.stdout.write(argv[0] === 'config' ? configHelpText() : helpText(VERBS));
+    process.exit(name === undefined ? 64 : 0);
+  }
+  const verb = VERBS[name] ?? INNER[name];
+  if (verb === undefined) {
+    const near = nearestName(name, Object.keys(VERBS));
+    throw new PoolError('usage', `unknown verb ${name}${near === null ? '' : `; did you mean ${near}?`}`);
+  }
+  const flags = typeof verb.flags === 'function' ? await verb.flags() : verb.flags;
+  const parsed = parseFlags(argv, flags, verb.positionals === true);
+  if (parsed.values.help === true) {
+    process.stdout.write(`usage: lodestream ${verb.usage} [flags]\n${verb.doc}\n\n${flagsHelp(flags)}\n`);
+    return;
+  }
+  await verb.run(parsed);
+}
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`lodestream: ${errorLine(error)}\n`);
+  if (!(error instanceof PoolError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  process.exit(error instanceof PoolError ? error.exit : 70);
+}

@@ -1,0 +1,209 @@
+/**
+ * `npm start`: a toy chain, CPU miners, the pool, the consumers, the SQL endpoint and the dashboard in one process tree, from nothing.
+ * Everything lies under the data directory; started again, it continues.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Config, hostPortText, loadConfig, parseHostPort } from '../core/config.ts';
+import { openDataDir } from '../core/data-dir.ts';
+import { errorLine } from '../core/errors.ts';
+import type { Lifecycle } from '../core/lifecycle.ts';
+import { acquireLock } from '../core/lock.ts';
+import { configFrom, type Parsed } from './flags.ts';
+import { livePanel } from './panel.ts';
+import { type ChildSpec, supervise } from './supervisor.ts';
+
+const LOCK_WAIT_MS = 5_000;
+const RPC_USER = 'playground';
+const RPC_PASS = 'playground';
+/** Names of the built-in miners; each is a connection of its own, as two rigs would be. */
+const MINERS = ['alice.cpu1', 'bob.cpu1'];
+
+/**
+ * The playground's `ckpool.conf`: written once, so that its reader may change it; addresses that the command line gives are not in it.
+ */
+function writeConfig(path: string, payTo: string, rpc: string, zmq: string): void {
+  const text = `${JSON.stringify(
+    {
+      btcd: [{ url: rpc, auth: RPC_USER, pass: RPC_PASS, notify: false }],
+      btcaddress: payTo,
+      btcsig: '/playground/',
+      blockpoll: 500,
+      update_interval: 10,
+      mindiff: 1e-7,
+      startdiff: 2e-6,
+      zmqblock: `tcp://${zmq}`,
+      logdir: 'logs',
+      lodestream: { chain: 'playground', origin: 'playground' },
+    },
+    null,
+    2,
+  )}\nThe playground's configuration: change it and start again. Comments from here on are ignored.\n`;
+  writeFileSync(path, text, { mode: 0o640 });
+}
+
+/** The address that the toy chain's blocks pay by default: a witness program that nobody holds a key for. */
+async function playgroundAddress(): Promise<string> {
+  const [{ loadChain }, { addressFromScript }, { hash160 }] = await Promise.all([
+    import('../core/chains/profile.ts'),
+    import('../core/bitcoin/address.ts'),
+    import('../core/bitcoin/hash.ts'),
+  ]);
+  const program = hash160(Buffer.from('lodestream playground'));
+  const address = addressFromScript(Uint8Array.of(0x00, 0x14, ...program), loadChain('playground').address);
+  if (address === null) throw new Error('the playground profile has no witness addresses');
+  return address;
+}
+
+/** Runs the playground until it is stopped. */
+export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<void> {
+  const text = (name: string, fallback: string): string => {
+    const value = parsed.values[name];
+    return typeof value === 'string' ? value : fallback;
+  };
+  const rpc = text('node-rpc', '127.0.0.1:19443');
+  const zmq = text('node-zmq', '127.0.0.1:19444');
+  const stratum = text('stratum', process.env.LODESTREAM_STRATUM ?? '127.0.0.1:3333');
+  const minerShare = Number(text('miner-share', '30'));
+
+  const dataDir = loadConfig({
+    options: typeof parsed.values['data-dir'] === 'string' ? { 'lodestream.data_dir': parsed.values['data-dir'] } : {},
+  }).dataDir;
+  const paths = openDataDir(dataDir);
+  const lock = acquireLock(join(dataDir, 'lock'), { waitMs: LOCK_WAIT_MS, what: `the data directory ${dataDir}` });
+  life.onStop('data directory', () => lock.release());
+  mkdirSync(paths.playground, { recursive: true });
+  const file = typeof parsed.values.config === 'string' ? parsed.values.config : join(paths.playground, 'ckpool.conf');
+  if (!existsSync(file)) writeConfig(file, await playgroundAddress(), rpc, zmq);
+  const config = configFrom({ ...parsed, values: { ...parsed.values, config: file, stratum } }, 'pool');
+
+  const flags = [
+    ['--config', file],
+    ['--data-dir', dataDir],
+    ['--stratum', config.listen.map(hostPortText).join(',')],
+    ['--http', hostPortText(config.http)],
+    ['--clickhouse-http', hostPortText(config.clickhouseHttp)],
+    ...(typeof parsed.values.name === 'string' ? [['--name', parsed.values.name]] : []),
+  ].flat();
+  const children: ChildSpec[] = [
+    { name: 'toy chain', args: ['_toy-chain', '--data-dir', dataDir, '--node-rpc', rpc, '--node-zmq', zmq] },
+    ...programChildren(config, flags),
+    ...(minerShare > 0
+      ? [
+          {
+            name: 'miner',
+            args: ['_cpu-miner', '--stratum', hostPortText(config.listen[0]!), '--miner-share', String(minerShare)],
+          },
+        ]
+      : []),
+  ];
+  const panel = livePanel(paths.status, life);
+  const supervisor = supervise(children, life, panel.line);
+  supervisor.up.then(async () => {
+    panel.line(welcome(config, rpc, zmq, dataDir));
+    panel.start();
+    await openSampleContract(config, life, panel.line);
+  });
+}
+
+/** The children that run a configuration's programs: as few processes as make sense. */
+export function programChildren(
+  config: Config,
+  flags: readonly string[],
+  only: readonly string[] | null = null,
+): ChildSpec[] {
+  const wanted = (name: string): boolean => only === null || only.includes(name);
+  const children: ChildSpec[] = [];
+  if (config.clickhouse === null && wanted('clickhouse'))
+    children.push({ name: 'clickhouse', args: ['clickhouse', ...flags] });
+  const group = ['chain', ...(config.kafka === null ? [] : ['relay']), 'consume', 'api'].filter(wanted);
+  if (group.length > 0) children.push({ name: 'pipeline', args: [`_group`, ...flags, group.join(',')] });
+  if (wanted(config.mode)) children.push({ name: config.mode, args: [config.mode, ...flags] });
+  return children;
+}
+
+/** What is where, in the words of the first minute. */
+export function welcome(config: Config, rpc: string | null, zmq: string | null, dataDir: string): string {
+  const http = hostPortText(config.http);
+  const sql = config.clickhouse?.url ?? `http://${hostPortText(config.clickhouseHttp)}`;
+  const stratum = hostPortText(config.listen[0] ?? parseHostPort('127.0.0.1:3333', null));
+  const rows = [
+    ['dashboard', `http://${http}/`],
+    ['health', `http://${http}/healthz   metrics http://${http}/metrics`],
+    ['SQL', `curl '${sql}/?query=SELECT+count()+FROM+shares+WHERE+accepted'`],
+    ['stratum', `minerd -a sha256d -o stratum+tcp://${stratum} -u you.rig1 -p x`],
+    ...(rpc === null
+      ? []
+      : [
+          [
+            'toy chain',
+            `curl --user ${RPC_USER}:${RPC_PASS} -d '{"method":"getblockchaininfo"}' http://${rpc}/   ZMQ tcp://${zmq}`,
+          ],
+        ]),
+    ['contracts', './lodestream contracts list   ./lodestream payouts list'],
+    ['files', dataDir],
+  ];
+  return [
+    '',
+    'Lodestream is running. Ctrl-C stops it; started again, it continues.',
+    ...rows.map(([name, what]) => `  ${name!.padEnd(10)} ${what}`),
+    '',
+  ].join('\n');
+}
+
+/** Opens the sample contract once the chain is followed, so that a payout appears within minutes. */
+async function openSampleContract(config: Config, life: Lifecycle, print: (line: string) => void): Promise<void> {
+  const { openContract } = await import('./contracts.ts');
+  const terms = {
+    id: 'sample',
+    customer: 'a customer of the playground',
+    payout_address: await playgroundAddress(),
+    hashrate: '20kH/s',
+    skip_payouts: 1,
+  };
+  let said = '';
+  while (!life.signal.aborted) {
+    try {
+      const outcome = await openContract(config, terms);
+      if (outcome === 'opened')
+        print(
+          'contract sample opened: 20 kH/s, the first payout skipped; `./lodestream payouts list` shows what it is owed',
+        );
+      return;
+    } catch (error) {
+      const line = errorLine(error);
+      if (line !== said) life.log(`the sample contract waits: ${line}`);
+      said = line;
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+  }
+}
+
+/** The toy chain as a program of its own. */
+export async function runToyChain(parsed: Parsed, life: Lifecycle): Promise<void> {
+  const { startToyChain } = await import('../playground/main.ts');
+  const rpc = parseHostPort(String(parsed.values['node-rpc']), null);
+  const zmq = parseHostPort(String(parsed.values['node-zmq']), null);
+  const dir = openDataDir(String(parsed.values['data-dir'])).playground;
+  const chain = await startToyChain({
+    dir,
+    host: rpc.host,
+    rpcPort: rpc.port,
+    zmqPort: zmq.port,
+    user: RPC_USER,
+    pass: RPC_PASS,
+    log: life.log,
+  });
+  life.onStop('toy chain', () => chain.close());
+}
+
+/** The CPU miners as a program of their own. */
+export async function runCpuMiners(parsed: Parsed, life: Lifecycle): Promise<void> {
+  const { startCpuMiner } = await import('../playground/main.ts');
+  const { host, port } = parseHostPort(String(parsed.values.stratum), null);
+  const dutyCycle = Number(parsed.values['miner-share']) / 100 / MINERS.length;
+  for (const name of MINERS) {
+    const miner = startCpuMiner({ host, port, user: name, pass: 'x', dutyCycle, name, log: life.log });
+    life.onStop(name, () => miner.close());
+  }
+}

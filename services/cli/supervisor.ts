@@ -1,0 +1,124 @@
+/**
+ * One process tree: starts the programs as children, restarts one that dies, and stops all in order. A child that cannot start at all
+ * (port taken, data directory held, wrong configuration) ends the tree with the child's own line and status.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { PoolError } from '../core/errors.ts';
+import type { Lifecycle } from '../core/lifecycle.ts';
+
+export interface ChildSpec {
+  readonly name: string;
+  /** Verb and flags for this program's command line. */
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+interface Running {
+  readonly spec: ChildSpec;
+  process: ChildProcess | null;
+  /** Came up at least once. */
+  ready: boolean;
+  restarts: number;
+  timer: NodeJS.Timeout | null;
+}
+
+const MAIN = fileURLToPath(new URL('./main.ts', import.meta.url));
+const FIRST_RESTART_MS = 500;
+const LONGEST_RESTART_MS = 10_000;
+const STOP_LIMIT_MS = 15_000;
+/** Statuses that a restart does not mend: usage, cannot create, configuration. */
+const FATAL = new Set([64, 73, 78]);
+
+export interface Supervisor {
+  /** Resolves when every child has come up. */
+  readonly up: Promise<void>;
+}
+
+/**
+ * Starts the children and keeps them.
+ * @param children - in the order in which they are to be stopped last to first
+ * @param print - where the children's lines go
+ */
+export function supervise(children: readonly ChildSpec[], life: Lifecycle, print: (line: string) => void): Supervisor {
+  const all: Running[] = children.map((spec) => ({ spec, process: null, ready: false, restarts: 0, timer: null }));
+  let cameUp!: () => void;
+  const up = new Promise<void>((resolve) => {
+    cameUp = resolve;
+  });
+
+  const spawn = (child: Running): void => {
+    child.timer = null;
+    let lastLine = '';
+    const started = fork(MAIN, [...child.spec.args], {
+      execArgv: ['--disable-sigusr1'],
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      env: { ...process.env, ...child.spec.env, LODESTREAM_ARGV0: 'lodestream' },
+    });
+    child.process = started;
+    for (const stream of [started.stdout, started.stderr]) {
+      if (stream === null) continue;
+      createInterface({ input: stream }).on('line', (line) => {
+        lastLine = line;
+        print(line);
+      });
+    }
+    started.on('message', (message) => {
+      if (message !== 'ready') return;
+      child.ready = true;
+      if (all.every((each) => each.ready)) cameUp();
+    });
+    started.once('exit', (code, signal) => {
+      child.process = null;
+      if (life.signal.aborted) return;
+      const how = signal === null ? `ended with status ${code}` : `was killed by ${signal}`;
+      if (code !== null && code !== 0 && (!child.ready || FATAL.has(code))) {
+        life.stop(new ChildFailed(child.spec.name, code, lastLine));
+        return;
+      }
+      const delay = Math.min(FIRST_RESTART_MS * 2 ** child.restarts, LONGEST_RESTART_MS);
+      child.restarts += 1;
+      print(`${child.spec.name} ${how}; started again in ${delay / 1000} s`);
+      child.timer = setTimeout(() => spawn(child), delay);
+      // A child that then lives for a minute begins with the short delay again.
+      setTimeout(() => {
+        if (child.process !== null) child.restarts = 0;
+      }, 60_000).unref();
+    });
+  };
+
+  life.onStop('children', async () => {
+    for (const child of [...all].reverse()) {
+      if (child.timer !== null) clearTimeout(child.timer);
+      const running = child.process;
+      if (running === null || running.exitCode !== null) continue;
+      const ended = new Promise<void>((resolve) => running.once('exit', () => resolve()));
+      if (running.connected) running.send('stop');
+      else running.kill('SIGTERM');
+      const limit = setTimeout(() => running.kill('SIGKILL'), STOP_LIMIT_MS);
+      await ended;
+      clearTimeout(limit);
+    }
+  });
+  for (const child of all) spawn(child);
+  return { up };
+}
+
+/** A child said why in its own line; the tree ends with the child's status. */
+class ChildFailed extends PoolError {
+  readonly status: number;
+
+  constructor(name: string, status: number, line: string) {
+    super('internal', `${name} could not start: ${line.replace(/^\[[^\]]*\] /, '')}`);
+    this.status = status;
+  }
+
+  override get exit(): number {
+    return this.status;
+  }
+
+  override get line(): string {
+    return this.message;
+  }
+}
