@@ -82,7 +82,7 @@ export function templateRequest(profile: TemplateProfile, longPollId?: string): 
 export function checkTemplate(raw: unknown, profile: TemplateProfile): Template {
   const t = objectAnswer('template', raw);
 
-  const rules = t['rules'] === undefined ? null : stringsOf('template.rules', t['rules']);
+  const rules = t.rules === undefined ? null : stringsOf('template.rules', t.rules);
   for (const rule of rules ?? []) {
     // BIP 9: a rule with `!` changes what a block must look like; who does not know it must not mine.
     if (rule.startsWith('!') && !profile.template.rules.includes(rule.slice(1))) {
@@ -96,7 +96,7 @@ export function checkTemplate(raw: unknown, profile: TemplateProfile): Template 
     }
   }
 
-  const bitsText = hexAnswer('template.bits', t['bits'], 4);
+  const bitsText = hexAnswer('template.bits', t.bits, 4);
   const bits = bitsFromHex(bitsText);
   let target: bigint;
   try {
@@ -107,40 +107,40 @@ export function checkTemplate(raw: unknown, profile: TemplateProfile): Template 
   if (target === 0n || target > profile.pow_limit)
     throw wrongAnswer('template.bits', `a target within the limit of ${profile.name}`, bitsText);
   // A target of its own would judge blocks otherwise than their nBits do.
-  if (t['target'] !== undefined && BigInt(`0x${hexAnswer('template.target', t['target'], 32)}`) !== target) {
-    throw wrongAnswer('template.target', `that of bits ${bitsText}`, t['target']);
+  if (t.target !== undefined && BigInt(`0x${hexAnswer('template.target', t.target, 32)}`) !== target) {
+    throw wrongAnswer('template.target', `that of bits ${bitsText}`, t.target);
   }
 
-  if (t['coinbasevalue'] === undefined && t['coinbasetxn'] !== undefined) {
+  if (t.coinbasevalue === undefined && t.coinbasetxn !== undefined) {
     throw new PoolError('node_answer', 'the node builds the coinbase itself (coinbasetxn); a pool needs coinbasevalue');
   }
 
-  const list = t['transactions'];
+  const list = t.transactions;
   if (!Array.isArray(list) || list.length > MAX_TRANSACTIONS)
     throw wrongAnswer('template.transactions', 'a list', list);
   const transactions = list.map(transactionOf);
 
-  const longPollId = t['longpollid'];
+  const longPollId = t.longpollid;
   if (longPollId !== undefined && (typeof longPollId !== 'string' || longPollId.length > 1_000)) {
     throw wrongAnswer('template.longpollid', 'a short text', longPollId);
   }
 
-  const version = integerAnswer('template.version', t['version'], -(2 ** 31), 2 ** 32 - 1);
+  const version = integerAnswer('template.version', t.version, -(2 ** 31), 2 ** 32 - 1);
   return {
     version: version >>> 0,
     rules: rules ?? [],
-    prevHashRpc: hexAnswer('template.previousblockhash', t['previousblockhash'], 32),
-    height: integerAnswer('template.height', t['height'], 1, 2 ** 31 - 1),
+    prevHashRpc: hexAnswer('template.previousblockhash', t.previousblockhash, 32),
+    height: integerAnswer('template.height', t.height, 1, 2 ** 31 - 1),
     bits,
     target,
-    curtimeS: integerAnswer('template.curtime', t['curtime'], 1, 2 ** 32 - 1),
-    mintimeS: t['mintime'] === undefined ? null : integerAnswer('template.mintime', t['mintime'], 0, 2 ** 32 - 1),
-    coinbaseValueSats: satsFromUnits('template.coinbasevalue', t['coinbasevalue']),
+    curtimeS: integerAnswer('template.curtime', t.curtime, 1, 2 ** 32 - 1),
+    mintimeS: t.mintime === undefined ? null : integerAnswer('template.mintime', t.mintime, 0, 2 ** 32 - 1),
+    coinbaseValueSats: satsFromUnits('template.coinbasevalue', t.coinbasevalue),
     transactions,
-    witnessCommitment: commitmentOf(t['default_witness_commitment'], rules),
-    coinbaseAux: auxOf(t['coinbaseaux']),
+    witnessCommitment: commitmentOf(t.default_witness_commitment, rules),
+    coinbaseAux: auxOf(t.coinbaseaux),
     longPollId: longPollId === undefined || longPollId === '' ? null : longPollId,
-    mweb: profile.template.mweb && t['mweb'] !== undefined ? hexAnswer('template.mweb', t['mweb']) : null,
+    mweb: profile.template.mweb && t.mweb !== undefined ? hexAnswer('template.mweb', t.mweb) : null,
   };
 }
 
@@ -153,15 +153,15 @@ function stringsOf(what: string, value: unknown): string[] {
 function transactionOf(value: unknown, i: number): TemplateTransaction {
   const what = `template.transactions[${i}]`;
   const tx = objectAnswer(what, value);
-  const hashRpc = hexAnswer(`${what}.hash`, tx['hash'], 32);
-  const data = hexAnswer(`${what}.data`, tx['data']);
+  const hashRpc = hexAnswer(`${what}.hash`, tx.hash, 32);
+  const data = hexAnswer(`${what}.data`, tx.data);
   if (data === '') throw wrongAnswer(`${what}.data`, 'a transaction as hex', '');
   return {
     data,
     // BIP 145: nodes from before segwit give `hash` alone, which is then the txid.
-    txidRpc: tx['txid'] === undefined ? hashRpc : hexAnswer(`${what}.txid`, tx['txid'], 32),
+    txidRpc: tx.txid === undefined ? hashRpc : hexAnswer(`${what}.txid`, tx.txid, 32),
     hashRpc,
-    feeSats: tx['fee'] === undefined ? null : satsFromUnits(`${what}.fee`, tx['fee']),
+    feeSats: tx.fee === undefined ? null : satsFromUnits(`${what}.fee`, tx.fee),
   };
 }
 
