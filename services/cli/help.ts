@@ -36,3 +36,20 @@ Top-level names are CKPool's; "lodestream" is ours.
 ${lines.join('\n\n')}
 `;
 }
+
+/**
+ * `deploy/ckpool.conf.example`: every option with its default (null: absent), and after the closing brace, where nothing is read any more,
+ * what each means. A test holds that the file is this text.
+ */
+export function exampleConfigText(): string {
+  const root: Record<string, unknown> = {};
+  for (const [name, option] of Object.entries(OPTIONS as Record<string, Option>)) {
+    if (name.includes('[]')) continue;
+    const keys = name.split('.');
+    let at = root;
+    for (const key of keys.slice(0, -1)) at = (at[key] ??= {}) as Record<string, unknown>;
+    const needed = name === 'btcd' || name === 'btcaddress';
+    at[keys.at(-1)!] = needed ? option.example : option.default;
+  }
+  return `${JSON.stringify(root, null, 2)}\nWhat follows the closing brace is ignored.\n\n${configHelpText()}`;
+}

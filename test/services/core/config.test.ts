@@ -1,0 +1,102 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { hostPortText, loadConfig, nearestName, parseHostPort } from '../../../services/core/config.ts';
+import { errorLine, PoolError } from '../../../services/core/errors.ts';
+
+let dir: string;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'lodestream-config-'));
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function load(
+  text: string,
+  overrides: Parameters<typeof loadConfig>[0] = {},
+  env: NodeJS.ProcessEnv = {},
+): ReturnType<typeof loadConfig> {
+  const config = join(dir, 'ckpool.conf');
+  writeFileSync(config, text);
+  return loadConfig({ config, ...overrides }, env);
+}
+
+test("CKPool's own file is read: text after the closing brace is ignored, 0 means the default", () => {
+  const config = load(
+    '{"btcd":[{"url":"localhost:8332","auth":"u","pass":"p","notify":true}],"btcaddress":"x","mindiff":0,"startdiff":0.5}\nComments "from" {here on.\n',
+  );
+  expect(config.nodes).toEqual([{ url: 'localhost:8332', auth: 'u', pass: 'p', notify: true }]);
+  expect([config.minDiff, config.startDiff]).toEqual([1, 0.5]);
+  expect(config.listen).toEqual([{ host: '0.0.0.0', port: 3333 }]);
+});
+
+test('keys that CKPool ignores are ignored at the top level', () => {
+  expect(load('{"donrate": 5, "anything": {"at": "all"}}').minDiff).toBe(1);
+});
+
+describe('one clear line for what is wrong: key, value, expected form, line', () => {
+  test.each([
+    ['a text for a number', '{\n"mindiff": "5"}', [':2: ', '"mindiff" is "5"', 'a number of at least']],
+    [
+      'an unknown option of ours',
+      '{"lodestream": {\n"kafka": {\n"broker": ["x"]}}}',
+      [':3: ', '"lodestream.kafka.broker" is not an option', 'did you mean "lodestream.kafka.brokers"'],
+    ],
+    ['a missing colon', '{\n\n  "mindiff" 1}', [':3:', 'ColonExpected']],
+    ['an empty file', '', ['ValueExpected']],
+    ['a list instead of an object', '[1]', ['expected one JSON object']],
+    ['a cut-off file', '{"mindiff": 1', ['CloseBraceExpected']],
+    ['a number in an inner field', '{"btcd": [\n{"url": "x",\n"auth": 1}]}', [':3: ', '"btcd[0].auth" is 1', 'a text']],
+    ['a port beyond 65535', '{"serverurl": ["a:99999"]}', ['"serverurl"', 'a list of host:port']],
+    ['a negative difficulty', '{"startdiff": -1}', ['"startdiff" is -1']],
+    ['NaN as null is the default, but 1e999 is not a number', '{"startdiff": 1e999}', ['"startdiff"']],
+    ['an origin that cannot be a file name', '{"lodestream": {"origin": "../x"}}', ['origin "../x"']],
+    ['a choice outside the list', '{"lodestream": {"compat": "cgminer"}}', ['one of lodestream, ckpool']],
+  ])('%s', (_, text, parts) => {
+    let thrown: unknown;
+    try {
+      load(text);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toBeInstanceOf(PoolError);
+    expect((thrown as PoolError).exit).toBe(78);
+    for (const part of parts) expect(errorLine(thrown)).toContain(part);
+    expect(errorLine(thrown)).not.toContain('\n');
+  });
+
+  test('a file that is not there', () => {
+    expect(() => loadConfig({ config: join(dir, 'absent.conf') }, {})).toThrow('there is no such file');
+  });
+});
+
+test('flags win over variables, variables over the file', () => {
+  const text = '{"lodestream": {"http": "127.0.0.1:1"}}';
+  expect(load(text).http.port).toBe(1);
+  expect(load(text, {}, { LODESTREAM_HTTP: '127.0.0.1:2' }).http.port).toBe(2);
+  expect(
+    load(text, { options: { 'lodestream.http': '127.0.0.1:3' } }, { LODESTREAM_HTTP: '127.0.0.1:2' }).http.port,
+  ).toBe(3);
+});
+
+test('ports above 4000 are high-difficulty ports by serverurl alone, never by flag or lodestream.listen', () => {
+  expect(load('{"serverurl": ["0.0.0.0:3333", "0.0.0.0:4001"]}').highDiffListeners).toEqual([1]);
+  expect(
+    load('{"serverurl": ["0.0.0.0:4001"]}', { options: { serverurl: '127.0.0.1:13333' } }).highDiffListeners,
+  ).toEqual([]);
+  expect(load('{"lodestream": {"listen": ["0.0.0.0:4001"]}}').highDiffListeners).toEqual([]);
+});
+
+test('host and port in all their forms', () => {
+  expect(parseHostPort('stratum+tcp://pool.example:3333/x', null)).toEqual({ host: 'pool.example', port: 3333 });
+  expect(parseHostPort('[::1]:8332', null)).toEqual({ host: '::1', port: 8332 });
+  expect(parseHostPort('localhost', 8332)).toEqual({ host: 'localhost', port: 8332 });
+  expect(hostPortText({ host: '::1', port: 1 })).toBe('[::1]:1');
+  for (const bad of ['', 'a:b', 'a:', ':1', 'a b:1', 'a:70000'])
+    expect(() => parseHostPort(bad, null), bad).toThrow(RangeError);
+});
+
+test('the nearest name is offered only when it is near', () => {
+  expect(nearestName('plool', ['pool', 'proxy'])).toBe('pool');
+  expect(nearestName('quite-else', ['pool', 'proxy'])).toBeNull();
+});
