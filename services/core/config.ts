@@ -80,6 +80,8 @@ export interface Config {
   readonly journal: { readonly fsync: boolean; readonly segmentBytes: number };
   /** Null: the start of the epoch before the present one. */
   readonly followFromHeight: number | null;
+  /** Deepest reorganisation that is followed without asking a person, blocks. */
+  readonly maxReorg: number;
 }
 
 /** What the command line says; each entry overrides variables and file. */
@@ -426,5 +428,6 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
           },
     journal: { fsync: value('lodestream.journal.fsync'), segmentBytes: value('lodestream.journal.segment_bytes') },
     followFromHeight: followFrom === -1 ? null : followFrom,
+    maxReorg: value('lodestream.max_reorg'),
   };
 }

@@ -322,6 +322,15 @@ export const OPTIONS = {
     example: 840_000,
     doc: 'First block that the chain follower reads; -1: the start of the epoch before the present one',
   },
+  'lodestream.max_reorg': {
+    type: 'integer',
+    unit: 'blocks',
+    default: 100,
+    min: 1,
+    max: 10_000,
+    example: 100,
+    doc: 'Deepest reorganisation that is followed without asking a person',
+  },
 } as const satisfies Record<string, Option>;
 
 export type OptionName = keyof typeof OPTIONS;
