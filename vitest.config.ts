@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/bench/**', 'test/soak/**'],
+    globalSetup: ['test/helpers/run.ts'],
     pool: 'forks',
     testTimeout: 20_000,
     hookTimeout: 60_000,

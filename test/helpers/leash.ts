@@ -1,0 +1,166 @@
+/**
+ * Starts outside programs for tests so that none outlives the test process, however that one ends.
+ *
+ * A shell stands between: it holds a pipe from us, and when the pipe closes (we ended, or were killed with -9)
+ * it kills the program. `pid` is the program's own, so a test may stop or kill it itself.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface Leashed {
+  /** Process id of the program itself, not of the shell. */
+  readonly pid: number;
+  /** All that it wrote to stdout and stderr so far, the last 64 KiB of it. */
+  output(): string;
+  /** Called for each whole line of stdout and stderr from now on. */
+  onLine(listener: (line: string) => void): void;
+  /** Exit status; 128 + signal number where a signal ended it. */
+  readonly exited: Promise<number>;
+  readonly running: boolean;
+  /** Sends the signal and waits for the end; after graceMs sends SIGKILL. Does nothing when it has ended already. */
+  stop(options?: { signal?: NodeJS.Signals; graceMs?: number }): Promise<number>;
+}
+
+// In POSIX sh a background command reads /dev/null, hence descriptor 4 for our pipe; 3 carries the pid back.
+const SHELL = `
+exec 4<&0
+"$@" 3>&- 4<&- &
+pid=$!
+echo $pid >&3
+exec 3>&-
+( read -r _ <&4; kill -9 $pid ) 2>/dev/null &
+watch=$!
+wait $pid
+status=$?
+kill $watch 2>/dev/null
+exit $status`;
+
+const KEPT_OUTPUT_CHARS = 65_536;
+
+/** Runs `command args` on a leash. @throws Error when it cannot be started at all. */
+export async function startLeashed(
+  command: string,
+  args: readonly string[],
+  options: { cwd?: string; env?: NodeJS.ProcessEnv } = {},
+): Promise<Leashed> {
+  const shell: ChildProcess = spawn('/bin/sh', ['-c', SHELL, 'leash', command, ...args], {
+    stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    env: options.env ?? process.env,
+  });
+  shell.stdin?.on('error', () => {});
+  let kept = '';
+  let running = true;
+  const listeners: ((line: string) => void)[] = [];
+  for (const stream of [shell.stdout, shell.stderr]) {
+    let rest = '';
+    stream?.setEncoding('utf8').on('data', (chunk: string) => {
+      kept = (kept + chunk).slice(-KEPT_OUTPUT_CHARS);
+      const lines = (rest + chunk).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) for (const listener of listeners) listener(line);
+    });
+  }
+  const exited = new Promise<number>((resolve, reject) => {
+    shell.once('error', reject);
+    shell.once('close', (code, signal) => {
+      running = false;
+      resolve(code ?? (signal === 'SIGKILL' ? 137 : 143));
+    });
+  });
+  const pid = await new Promise<number>((resolve, reject) => {
+    let text = '';
+    shell.once('error', reject);
+    shell.stdio[3]?.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      if (text.includes('\n')) resolve(Number.parseInt(text, 10));
+    });
+    exited.then(() => reject(new Error(`${command} ended at once: ${kept.trim()}`)), reject);
+  });
+  return {
+    pid,
+    output: () => kept,
+    onLine: (listener) => void listeners.push(listener),
+    exited,
+    get running() {
+      return running;
+    },
+    async stop({ signal = 'SIGTERM', graceMs = 10_000 } = {}) {
+      if (running) send(pid, signal);
+      const grace = new AbortController();
+      delay(graceMs, undefined, { signal: grace.signal, ref: false }).then(
+        () => running && send(pid, 'SIGKILL'),
+        () => {},
+      );
+      const status = await exited;
+      grace.abort();
+      return status;
+    },
+  };
+}
+
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** Waits for a fact: calls `probe` until it gives something else than undefined, false or null. @throws Error after `withinMs`, saying what was awaited. */
+export async function until<T>(
+  what: string,
+  probe: () => T | Promise<T>,
+  { withinMs = 15_000, everyMs = 25 }: { withinMs?: number; everyMs?: number } = {},
+): Promise<NonNullable<T>> {
+  const deadline = performance.now() + withinMs;
+  let last: unknown;
+  for (;;) {
+    try {
+      const value = await probe();
+      if (value !== undefined && value !== null && value !== false) return value as NonNullable<T>;
+    } catch (error) {
+      last = error;
+    }
+    if (performance.now() > deadline) {
+      throw new Error(`not within ${withinMs} ms: ${what}${last instanceof Error ? ` (${last.message})` : ''}`, {
+        cause: last,
+      });
+    }
+    await delay(everyMs);
+  }
+}
+
+/** `count` different TCP ports of 127.0.0.1 that nobody listens on at this moment. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = await Promise.all(
+    Array.from(
+      { length: count },
+      () =>
+        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
+          const server = createServer();
+          server.once('error', reject);
+          server.listen(0, '127.0.0.1', () => resolve(server));
+        }),
+    ),
+  );
+  const ports = servers.map((server) => (server.address() as { port: number }).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+/** One TCP port of 127.0.0.1 that nobody listens on at this moment. */
+export async function freePort(): Promise<number> {
+  return (await freePorts(1))[0]!;
+}
+
+/** A new directory under the system's temporary one, with its removal. */
+export function tempDir(name: string): { path: string; remove(): void } {
+  const path = mkdtempSync(join(tmpdir(), `lodestream-${name}-`));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true, maxRetries: 5 }) };
+}
