@@ -47,7 +47,10 @@ export function exampleConfigText(): string {
     if (name.includes('[]')) continue;
     const keys = name.split('.');
     let at = root;
-    for (const key of keys.slice(0, -1)) at = (at[key] ??= {}) as Record<string, unknown>;
+    for (const key of keys.slice(0, -1)) {
+      at[key] ??= {};
+      at = at[key] as Record<string, unknown>;
+    }
     const needed = name === 'btcd' || name === 'btcaddress';
     at[keys.at(-1)!] = needed ? option.example : option.default;
   }

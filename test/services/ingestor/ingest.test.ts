@@ -1,0 +1,239 @@
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { shareIdentity } from '../../../schemas/identity.ts';
+import { openDataDir } from '../../../services/core/data-dir.ts';
+import type { JournalWriter } from '../../../services/core/log/event-log.ts';
+import { type ShareInput, shareFromLine } from '../../../services/ingestor/line.ts';
+import { type BadLine, ingest, originOf, type Summary } from '../../../services/ingestor/main.ts';
+import { tempDir } from '../../helpers/leash.ts';
+
+const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
+const context = { origin: 'ckpool', instance: 'test', height: 700 };
+
+let dir: { path: string; remove(): void };
+let written: ShareInput[];
+let bad: BadLine[];
+beforeEach(() => {
+  dir = tempDir('ingest');
+  written = [];
+  bad = [];
+});
+afterEach(() => dir.remove());
+
+/** Keeps what is appended, in place of a journal; the journal's own suite shows that it keeps it too. */
+const collector = (): JournalWriter => ({
+  instance: 'test',
+  run: '0',
+  append: (entries) => {
+    for (const entry of entries) if (entry.topic === 'share') written.push(entry.event);
+  },
+  close: () => {},
+});
+
+function run(logDir: string, extra: Partial<Parameters<typeof ingest>[0]> = {}): Promise<Summary> {
+  return ingest({
+    logDir,
+    paths: [],
+    origin: 'ckpool',
+    instance: 'test',
+    data: openDataDir(join(dir.path, 'data')),
+    openJournal: collector,
+    dryRun: false,
+    onBad: (line) => bad.push(line),
+    onProgress: () => {},
+    ...extra,
+  });
+}
+
+/** All lines of a tree, by another way than the ingestor's. */
+function linesOf(tree: string): string[] {
+  return readdirSync(tree, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.includes('.sharelog'))
+    .flatMap((name) => {
+      const bytes = readFileSync(join(tree, name));
+      return (name.endsWith('.gz') ? gunzipSync(bytes) : bytes)
+        .toString()
+        .split('\n')
+        .filter((line) => line !== '');
+    });
+}
+
+describe.each(['regtest-blocks', 'regtest-rejects', 'testnet-proxy', 'testnet-shares'])(
+  'the recorded tree %s',
+  (scenario) => {
+    test('gives each line as one event, and a second run gives nothing', async () => {
+      const tree = join(fixtures, scenario, 'logs');
+      const lines = linesOf(tree);
+      const summary = await run(tree);
+      expect(bad).toEqual([]);
+      expect(summary.lines).toBe(lines.length);
+      expect(written.length).toBe(lines.length);
+      const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
+      const parsed = lines.map((line) => JSON.parse(line) as { diff: number; result: boolean });
+      expect(summary.accepted).toBe(parsed.filter((line) => line.result).length);
+      expect(sum(written.map((share) => share.diff).sort())).toBe(sum(parsed.map((line) => line.diff).sort()));
+
+      const second = await run(tree);
+      expect(second).toMatchObject({ lines: 0, known: lines.length, files_unchanged: second.files, bad: 0 });
+      expect(written.length).toBe(lines.length);
+    });
+  },
+);
+
+const tree = (): string => {
+  const logs = join(dir.path, 'logs');
+  mkdirSync(join(logs, '000002bc'), { recursive: true });
+  return logs;
+};
+const good = readFileSync(join(fixtures, 'regtest-rejects/logs/0000006f/6b02870800000000.sharelog'), 'utf8')
+  .split('\n')
+  .slice(0, 6);
+const file = (logs: string): string => join(logs, '000002bc', '6b02870800000000.sharelog');
+
+test('a half-written last line is left for the next run, and then read once', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n${good[1]!.slice(0, 100)}`);
+  expect(await run(logs)).toMatchObject({ lines: 1, bad: 0 });
+  appendFileSync(file(logs), `${good[1]!.slice(100)}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 1, known: 1, bad: 0 });
+  expect(written.map((share) => share.hash)).toEqual(good.slice(0, 2).map((line) => JSON.parse(line!).hash));
+  expect(written[0]!.height).toBe(700);
+});
+
+test.each([
+  ['gz', gzipSync],
+  ['zst', zstdCompressSync],
+] as const)('a log packed as .%s after it was read is known, and read on where it is longer', async (ending, pack) => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n`);
+  await run(logs);
+  writeFileSync(`${file(logs)}.${ending}`, pack(`${good[0]}\n${good[1]}\n`));
+  rmSync(file(logs));
+  expect(await run(logs)).toMatchObject({ lines: 1, known: 1, files_quarantined: 0 });
+});
+
+test('a shrunken and a rewritten log are left alone, and said', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n${good[1]}\n`);
+  await run(logs);
+  truncateSync(file(logs), 100);
+  expect(await run(logs)).toMatchObject({ lines: 0, files_quarantined: 1 });
+  expect(bad.at(-1)!.reason).toContain('shrank');
+  writeFileSync(file(logs), `${good[2]}\n${good[3]}\n${good[4]}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 0, files_quarantined: 1 });
+  expect(bad.at(-1)!.reason).toContain('rewritten');
+});
+
+test('one bad line never stops a file, an endless one neither', async () => {
+  const logs = tree();
+  writeFileSync(
+    file(logs),
+    `${good[0]}\n\u0000\u0001garbage\n${'x'.repeat(3_000_000)}\n{"workinfoid": 1}\n${good[1]}\n`,
+  );
+  expect(await run(logs)).toMatchObject({ lines: 5, bad: 3, accepted: 2 });
+  expect(bad.map((each) => each.line)).toEqual([2, 3, 4]);
+  expect(await run(logs)).toMatchObject({ lines: 0, known: 5 });
+});
+
+test('a broken pack is left alone, the other files are read', async () => {
+  const logs = tree();
+  writeFileSync(`${file(logs)}.gz`, gzipSync(`${good[0]}\n`).subarray(0, 40));
+  writeFileSync(join(logs, '000002bc', '7000000000000000.sharelog'), `${good[1]}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 1, files_quarantined: 1 });
+});
+
+test('a dry run writes nothing, not even how far it read', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n`);
+  expect(await run(logs, { dryRun: true })).toMatchObject({ lines: 1 });
+  expect(written).toEqual([]);
+  expect(await run(logs)).toMatchObject({ lines: 1 });
+});
+
+test('what CKPool accepted twice is a repeat, and one share by identity', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n${good[0]!.replace(/"createdate": "\d+/, '"createdate": "1795327999')}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 2, repeats: 1 });
+  expect(new Set(written.map(shareIdentity)).size).toBe(1);
+});
+
+test('a moved log directory is another one; a log that moved into place keeps its lines', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n`);
+  await run(logs);
+  cpSync(file(logs), `${file(logs)}.copy`);
+  renameSync(`${file(logs)}.copy`, file(logs));
+  expect(await run(logs)).toMatchObject({ lines: 0, known: 1, files_quarantined: 0 });
+});
+
+test('the origin is never guessed', () => {
+  const logs = tree();
+  expect(() => originOf(logs, null)).toThrow('--origin');
+  expect(originOf(logs, 'ckpool')).toBe('ckpool');
+  writeFileSync(join(logs, '.lodestream-origin'), 'farm\n');
+  expect(originOf(logs, null)).toBe('farm');
+  expect(() => originOf(logs, 'ckpool')).toThrow('says farm');
+  expect(() => originOf(tree(), '../x')).toThrow(/says farm|must be/);
+});
+
+describe('a line', () => {
+  const line = good[0]!;
+  const outcome = (from: string | RegExp, to: string): string => {
+    const result = shareFromLine(line.replace(from, to), context);
+    return 'bad' in result ? result.bad : 'good';
+  };
+
+  test('keeps its 64-bit job id and its nanoseconds', () => {
+    const result = shareFromLine(line, context);
+    if ('bad' in result) throw new Error(result.bad);
+    expect(result.share).toMatchObject({
+      job_id: '6b02870800000000',
+      time_us: 1_795_327_755_915_956,
+      time_ns: 520,
+      diff: 0.001,
+      sdiff: 0.0012855161958276165,
+      accepted: true,
+      reason: '',
+      source: 'backfill',
+    });
+  });
+
+  test('of the older generation says its reason', () => {
+    const refused = line
+      .replace('"result": true', '"result": false, "reject-reason": "Above target"')
+      .replace('"errn": 0', '"errn": 5');
+    expect(shareFromLine(refused, context)).toMatchObject({
+      share: { accepted: false, errn: 5, reason: 'Above target' },
+    });
+  });
+
+  test.each([
+    ['a workinfoid beyond 64 bits', '7710873980441198592', '99999999999999999999', 'workinfoid'],
+    ['a workinfoid as text', '7710873980441198592', '"x"', 'workinfoid'],
+    ['a difficulty of 0', '"diff": 0.001', '"diff": 0', 'diff'],
+    ['a negative difficulty', '"diff": 0.001', '"diff": -1', 'diff'],
+    ['an infinite difficulty', '"diff": 0.001', '"diff": 1e999', 'diff'],
+    ['a hash that does not reach its sdiff', '"sdiff": 0.0012855161958276165', '"sdiff": 5.0', 'sdiff'],
+    ['a hash that is no hash', /"hash": "[0-9a-f]+"/, '"hash": "xyz"', 'hash'],
+    ['an accepted share without a hash', /"hash": "[0-9a-f]+"/, '"hash": ""', 'accepted without'],
+    ['a result in words', '"result": true', '"result": "yes"', 'result'],
+    ['a time in words', /"createdate": "[^"]+"/, '"createdate": "today"', 'createdate'],
+    ['a missing worker', /"workername": "[^"]+"/, '"workername": null', 'workername'],
+    ['half a line', /"nonce2".*/, '', 'not JSON'],
+  ])('with %s is bad, and says so', (_, from, to, reason) => {
+    expect(outcome(from, to)).toContain(reason);
+  });
+});
