@@ -31,7 +31,6 @@ const MOST_MOVES = 20;
 
 export interface FollowerOptions {
   readonly profile: ChainProfile;
-  readonly rpc: NodeRpc;
   /** What earlier runs emitted. */
   readonly fold: ChainTailFold;
   /** Writes events before it returns. */
@@ -113,6 +112,8 @@ export function medianTime(times: readonly number[]): number {
 
 export class ChainFollower {
   readonly #o: FollowerOptions;
+  /** The node of the present round. */
+  #rpc!: NodeRpc;
   /** Times in seconds of the blocks below the first of the tail, lowest first; null: not read yet. */
   #context: { readonly below: string; readonly times: readonly number[] } | null = null;
 
@@ -134,10 +135,11 @@ export class ChainFollower {
   }
 
   /**
-   * Follows until the node's tip is reached.
+   * Follows until the node's tip is reached. One round at a time.
    * @throws PoolError node_* as the client does; node_answer where a block is not the one asked for; disk where nothing can be appended
    */
-  async round(): Promise<Round> {
+  async round(rpc: NodeRpc): Promise<Round> {
+    this.#rpc = rpc;
     for (let attempt = 1; attempt <= MOST_MOVES; attempt++) {
       this.#o.signal.throwIfAborted();
       try {
@@ -146,7 +148,7 @@ export class ChainFollower {
         if (!(error instanceof Moved)) throw error;
       }
     }
-    throw new PoolError('node_answer', `node ${this.#o.rpc.name}: its blocks do not form a chain`);
+    throw new PoolError('node_answer', `node ${this.#rpc.name}: its blocks do not form a chain`);
   }
 
   async #round(): Promise<Round> {
@@ -156,7 +158,7 @@ export class ChainFollower {
       return {
         state: 'syncing',
         nodeHeight,
-        problem: `node ${this.#o.rpc.name} is still syncing, at height ${nodeHeight}`,
+        problem: `node ${this.#rpc.name} is still syncing, at height ${nodeHeight}`,
       };
     }
     const tip = this.tip;
@@ -166,7 +168,7 @@ export class ChainFollower {
         return {
           state: 'early',
           nodeHeight,
-          problem: `the first block to read is ${from}; node ${this.#o.rpc.name} is at height ${nodeHeight}`,
+          problem: `the first block to read is ${from}; node ${this.#rpc.name} is at height ${nodeHeight}`,
         };
       }
       return { state: 'followed', nodeHeight, disconnected: 0, connected: await this.#connect(from, node) };
@@ -182,7 +184,7 @@ export class ChainFollower {
       return {
         state: 'too_deep',
         nodeHeight,
-        problem: `node ${this.#o.rpc.name} is on a chain that left ours more than ${Math.min(this.#o.maxReorg, blocks.length)} blocks below height ${tip.height} (its tip: ${node.hash} at ${node.height}); following stops until it returns or "lodestream.max_reorg" allows it`,
+        problem: `node ${this.#rpc.name} is on a chain that left ours more than ${Math.min(this.#o.maxReorg, blocks.length)} blocks below height ${tip.height} (its tip: ${node.hash} at ${node.height}); following stops until it returns or "lodestream.max_reorg" allows it`,
       };
     }
     const forkBlock = blocks[fork]!;
@@ -193,7 +195,7 @@ export class ChainFollower {
         return {
           state: 'behind',
           nodeHeight,
-          problem: `node ${this.#o.rpc.name} is behind: its chain ends at height ${node.height} with less work than the one known, which ends at ${tip.height} (${tip.hash})`,
+          problem: `node ${this.#rpc.name} is behind: its chain ends at height ${node.height} with less work than the one known, which ends at ${tip.height} (${tip.hash})`,
         };
       }
       for (const block of left.toReversed()) {
@@ -263,14 +265,14 @@ export class ChainFollower {
     try {
       summary = parseBlockSummary(bytes);
     } catch (cause) {
-      throw new PoolError('node_answer', `node ${this.#o.rpc.name}: block ${hash}: ${(cause as Error).message}`, {
+      throw new PoolError('node_answer', `node ${this.#rpc.name}: block ${hash}: ${(cause as Error).message}`, {
         cause,
         facts: { hash, height },
       });
     }
     const { header, headerBytes, txCount, coinbase } = summary;
     if (hashHex(blockHash(headerBytes)) !== hash) {
-      throw new PoolError('node_answer', `node ${this.#o.rpc.name}: getblock ${hash} gave another block`, {
+      throw new PoolError('node_answer', `node ${this.#rpc.name}: getblock ${hash} gave another block`, {
         facts: { hash, height },
       });
     }
@@ -375,7 +377,7 @@ export class ChainFollower {
     const hex = hexAnswer('getblockheader', await this.#call('getblockheader', [hash, false]), HEADER_SIZE_BYTES);
     const bytes = bytesFromHex(hex);
     if (hashHex(blockHash(bytes)) !== hash) {
-      throw new PoolError('node_answer', `node ${this.#o.rpc.name}: getblockheader ${hash} gave another header`);
+      throw new PoolError('node_answer', `node ${this.#rpc.name}: getblockheader ${hash} gave another header`);
     }
     return headerFromBytes(bytes);
   }
@@ -385,7 +387,7 @@ export class ChainFollower {
   }
 
   #call(method: string, params: readonly unknown[] = []): Promise<unknown> {
-    return this.#o.rpc.call(method, params, { signal: this.#o.signal });
+    return this.#rpc.call(method, params, { signal: this.#o.signal });
   }
 }
 

@@ -3,7 +3,6 @@
  * it at start (a program whose output is the log takes its position from its own last output), and a contract's acceptance the tip.
  */
 import type { BlockEvent } from '../../schemas/events.ts';
-import { PoolError } from './errors.ts';
 import type { EventLog, Position } from './log/event-log.ts';
 
 /** Instance of the journal, and name in the events, of the one follower that decides what the chain is. */
@@ -47,6 +46,11 @@ export class ChainTailFold {
     return this.#blocks.at(-1) ?? null;
   }
 
+  /** Numbers up to this one count as given. */
+  skipTo(chainSeq: number): void {
+    this.#chainSeq = Math.max(this.#chainSeq, chainSeq);
+  }
+
   evolve(event: BlockEvent): void {
     if (event.kind === 'solved' || event.follower !== CHAIN_FOLLOWER) return;
     // Numbers rise over all chains that this log has seen: a directory may be pointed at another chain.
@@ -82,28 +86,35 @@ const BATCH = 1_000;
 /**
  * Reads the follower's events from the log.
  *
+ * Where some of them cannot be read, numbers go on from the time of day (see the follower's first number), so that none is given
+ * twice; readers of the same log miss the same events.
+ *
  * @param log - the journal that holds the partition of the follower
  * @param chain - name of the profile
  * @param keep - blocks to remember
+ * @param nowUs - microseconds since 1970 UTC
+ * @returns the fold, and a line for each stretch that could not be read
  */
-export async function readChainTail(log: EventLog, chain: string, keep: number): Promise<ChainTailFold> {
+export async function readChainTail(
+  log: EventLog,
+  chain: string,
+  keep: number,
+  nowUs: number,
+): Promise<{ fold: ChainTailFold; damage: string[] }> {
   const fold = new ChainTailFold(chain, keep);
-  if (!(await log.partitions('block')).includes(CHAIN_FOLLOWER)) return fold;
+  const damage: string[] = [];
+  if (!(await log.partitions('block')).includes(CHAIN_FOLLOWER)) return { fold, damage };
   let from: Position | null = null;
   for (;;) {
     const batch = await log.read('block', CHAIN_FOLLOWER, from, { maxRecords: BATCH, waitMs: 0 });
-    const first = batch.damage[0];
-    if (first !== undefined) {
-      // Going on behind a hole would give numbers again that were given already.
-      throw new PoolError('journal_corrupt', `the chain follower's own log cannot be read: ${first.reason}`, {
-        facts: { position: first.position },
-      });
-    }
     for (const record of batch.records) {
       const decode = await log.decoder('block', record.fingerprint);
       fold.evolve(decode(record.body));
     }
-    if (batch.records.length === 0) return fold;
+    for (const each of batch.damage) damage.push(`${each.reason} at ${each.position}`);
+    if (batch.records.length === 0 && batch.damage.length === 0) break;
     from = batch.next;
   }
+  if (damage.length > 0) fold.skipTo(Math.floor(nowUs / 1_000));
+  return { fold, damage };
 }

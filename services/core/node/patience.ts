@@ -27,18 +27,20 @@ export async function patiently<T>(attempt: () => Promise<T>, patience: Patience
   const { log, signal, pauseMs = 250, maxPauseMs = 5_000, onProblem } = patience;
   let pause = pauseMs;
   let said: string | null = null;
+  let node = false;
   for (;;) {
     signal.throwIfAborted();
     try {
       const value = await attempt();
       if (said !== null) {
-        log('the node answers again');
+        log(node ? 'the node answers again' : 'goes on again');
         onProblem?.(null);
       }
       return value;
     } catch (error) {
       if (signal.aborted || !(error instanceof PoolError) || !error.retry) throw error;
       const line = errorLine(error);
+      node = error.code.startsWith('node_');
       if (line !== said) {
         log(`${line}; waiting`);
         onProblem?.(line);

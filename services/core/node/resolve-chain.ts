@@ -14,28 +14,48 @@ import { hexAnswer, type NodeRpc } from './rpc.ts';
  * A node that is down, still loads, or refuses the password is waited for; it is said once what is wrong.
  *
  * @param config - its `chain`: a built-in name, a path, or `auto`
- * @param rpc - the preferred node
+ * @param rpcs - the nodes, the preferred first; the first that answers decides
  * @throws PoolError chain_mismatch where the node's block 0 is not the profile's; chain_unknown where `auto` finds no profile for
  *   it, or the named profile does not exist; config where the profile's file is broken; the signal's reason once it is aborted
  */
 export async function resolveChain(
   config: Pick<Config, 'chain'>,
-  rpc: NodeRpc,
+  rpcs: NodeRpc | readonly NodeRpc[],
   patience: Patience,
 ): Promise<ChainProfile> {
   // Before the node is asked: a misspelt name is an error of the configuration, whatever the node does.
-  const named = config.chain === 'auto' ? null : loadChain(config.chain);
-  const genesis = await patiently(
-    async () =>
-      hexAnswer(
-        'getblockhash 0',
-        await rpc.call('getblockhash', [0], { signal: patience.signal, timeoutMs: 15_000 }),
-        32,
-      ),
-    patience,
-  );
-  if (named !== null) {
-    checkGenesis(named, genesis, rpc.name);
+  if (config.chain !== 'auto') loadChain(config.chain);
+  const list: readonly NodeRpc[] = 'call' in rpcs ? [rpcs] : rpcs;
+  return await patiently(async () => {
+    let failure: unknown;
+    for (const rpc of list) {
+      let genesis: string;
+      try {
+        genesis = await genesisOf(rpc, patience.signal);
+      } catch (error) {
+        failure ??= error;
+        continue;
+      }
+      return profileFor(config, genesis, rpc.name);
+    }
+    throw failure;
+  }, patience);
+}
+
+/** The node's block 0, 64 hex digits as it prints it. @throws PoolError node_* */
+export async function genesisOf(rpc: NodeRpc, signal?: AbortSignal): Promise<string> {
+  const options = signal === undefined ? { timeoutMs: 15_000 } : { timeoutMs: 15_000, signal };
+  return hexAnswer('getblockhash 0', await rpc.call('getblockhash', [0], options), 32);
+}
+
+/**
+ * The profile that the configuration and a node's block 0 give together.
+ * @throws PoolError chain_mismatch, chain_unknown, config, as resolveChain
+ */
+export function profileFor(config: Pick<Config, 'chain'>, genesis: string, node: string): ChainProfile {
+  if (config.chain !== 'auto') {
+    const named = loadChain(config.chain);
+    checkGenesis(named, genesis, node);
     return named;
   }
   for (const name of builtInChains()) {
@@ -44,8 +64,8 @@ export async function resolveChain(
   }
   throw new PoolError(
     'chain_unknown',
-    `node ${rpc.name} is on a chain that no built-in profile describes (block 0 is ${genesis}; built in are ${builtInChains().join(', ')})`,
-    { facts: { node: rpc.name, genesis } },
+    `node ${node} is on a chain that no built-in profile describes (block 0 is ${genesis}; built in are ${builtInChains().join(', ')})`,
+    { facts: { node, genesis } },
   );
 }
 

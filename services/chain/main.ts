@@ -1,0 +1,301 @@
+/**
+ * The chain program: one follower, the authority on which blocks are on the chain for everything behind the log.
+ *
+ *   node (RPC; ZMQ as a hint) --> ChainFollower --> journal of instance `chain`, topic block --> consumers
+ *
+ * It takes its position from its own last output, waits for nodes that are down, refuse the password, sync or are behind, and says
+ * in the status file `chain` what it sees: height, distance, what is wrong.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { scriptFromAddress } from '../core/bitcoin/address.ts';
+import { hexFromBytes } from '../core/bitcoin/bytes.ts';
+import { CHAIN_FOLLOWER, readChainTail } from '../core/chain-tail.ts';
+import type { ChainProfile } from '../core/chains/profile.ts';
+import type { Config } from '../core/config.ts';
+import { openDataDir } from '../core/data-dir.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
+import type { Lifecycle, Log } from '../core/lifecycle.ts';
+import type { JournalWriter } from '../core/log/event-log.ts';
+import { openJournalLog, openJournalWriter } from '../core/log/journal.ts';
+import { checkGenesis, genesisOf, resolveChain } from '../core/node/resolve-chain.ts';
+import { createNodeRpc, hexAnswer, type NodeRpc } from '../core/node/rpc.ts';
+import { type BlockNotices, subscribeBlocks } from '../core/node/zmq.ts';
+import { publishStatus } from '../core/status.ts';
+import { ChainFollower, type Progress } from './follower.ts';
+
+/** With block notices polling is only the safety net for those that are lost. */
+const SAFETY_POLL_MS = 5_000;
+/** While no node can be followed, none is asked more often than this. */
+const RETRY_MS = 1_000;
+const PROGRESS_EVERY_MS = 5_000;
+/** A call that takes longer than this is a node that hangs; blocks take a node some tens of milliseconds. */
+const RPC_TIMEOUT_MS = 30_000;
+/** Rounds of more blocks than this are told as progress, not block by block. */
+const FEW_BLOCKS = 6;
+
+export interface ChainOptions {
+  /** The profile, where the caller knows it; else it is resolved from the configuration and the node. */
+  readonly profile?: ChainProfile;
+  /** Microseconds since 1970 UTC. */
+  readonly nowUs?: () => number;
+}
+
+interface FollowedNode {
+  readonly rpc: NodeRpc;
+  genesisChecked: boolean;
+}
+
+/**
+ * Starts the follower and returns; it works until `life` ends.
+ *
+ * A wrong chain, profile or address ends the program through `life.stop` as soon as it is known: nodes may not be up yet.
+ *
+ * @throws PoolError config where no node is configured; held where another process follows into this data directory
+ */
+export async function startChain(config: Config, life: Lifecycle, options: ChainOptions = {}): Promise<void> {
+  const nowUs = options.nowUs ?? (() => Date.now() * 1000);
+  if (config.nodes.length === 0) {
+    throw new PoolError('config', '"btcd" names no node, expected a list such as [{"url": "localhost:8332", …}]');
+  }
+  const paths = openDataDir(config.dataDir);
+  const writer = openJournalWriter({
+    dir: paths.journal,
+    instance: CHAIN_FOLLOWER,
+    fsync: config.journal.fsync,
+    segmentBytes: config.journal.segmentBytes,
+    log: life.log,
+  });
+  life.onStop('chain journal', () => writer.close());
+
+  const nodes: FollowedNode[] = config.nodes.map((node) => ({
+    rpc: createNodeRpc({ url: node.url, user: node.auth, pass: node.pass, timeoutMs: RPC_TIMEOUT_MS }),
+    genesisChecked: false,
+  }));
+  const stopping = new AbortController();
+  const state = new ChainStatus();
+  const status = publishStatus(paths.status, 'chain', () => state.report());
+
+  const work = follow(
+    config,
+    options.profile ?? null,
+    nodes,
+    writer,
+    paths.journal,
+    state,
+    life.log,
+    nowUs,
+    stopping.signal,
+  ).catch((error: unknown) => {
+    if (!stopping.signal.aborted) life.stop(error);
+  });
+  life.onStop('chain', async () => {
+    stopping.abort(new Error('stopping'));
+    for (const { rpc } of nodes) rpc.close();
+    await work;
+    status.close();
+  });
+}
+
+/** What the status file says. */
+class ChainStatus {
+  profile: ChainProfile | null = null;
+  follower: ChainFollower | null = null;
+  problem: string | null = 'the node has not answered yet';
+  node = '';
+  nodeHeight = 0;
+  connected = 0;
+  disconnected = 0;
+
+  report(): { problems: string[]; values: Record<string, number | string> } {
+    const tip = this.follower?.tip ?? null;
+    return {
+      problems: this.problem === null ? [] : [this.problem],
+      values: {
+        ...(this.profile === null ? {} : { chain: this.profile.name }),
+        ...(tip === null
+          ? {}
+          : {
+              height: tip.height,
+              hash: tip.hash,
+              block_time_us: tip.block_time_us,
+              median_time_us: tip.median_time_us,
+              nbits: tip.nbits,
+            }),
+        node: this.node,
+        node_height: this.nodeHeight,
+        behind_blocks: Math.max(0, this.nodeHeight - (tip?.height ?? 0)),
+        chain_seq: this.follower?.chainSeq ?? 0,
+        connected_blocks_total: this.connected,
+        disconnected_blocks_total: this.disconnected,
+        own_pending_blocks: this.follower?.ownPending ?? 0,
+      },
+    };
+  }
+}
+
+/** Everything after the start: finds the chain, reads its own last output, follows. Ends only by an error or the signal. */
+async function follow(
+  config: Config,
+  given: ChainProfile | null,
+  nodes: readonly FollowedNode[],
+  writer: JournalWriter,
+  journalDir: string,
+  state: ChainStatus,
+  log: Log,
+  nowUs: () => number,
+  signal: AbortSignal,
+): Promise<void> {
+  const rpcs = nodes.map(({ rpc }) => rpc);
+  const onProblem = (line: string | null): void => {
+    state.problem = line;
+  };
+  const profile = given ?? (await resolveChain(config, rpcs, { log, signal, onProblem }));
+  state.profile = profile;
+  const ourScript = scriptOf(config.btcAddress, profile);
+
+  const reader = openJournalLog({ dir: journalDir });
+  // As deep as a reorganisation may go, and the eleven blocks of a median time below it.
+  const { fold, damage } = await readChainTail(reader, profile.name, config.maxReorg + 12, nowUs()).finally(() =>
+    reader.close(),
+  );
+  for (const line of damage) log(`part of the follower's own log cannot be read: ${line}`);
+  if (fold.tip !== null) log(`following ${profile.name} from height ${fold.tip.height} on, where the log ends`);
+  else log(`following ${profile.name} for the first time`);
+
+  let saidProgressAt = performance.now();
+  const onProgress = ({ height, nodeHeight, fromHeight }: Progress): void => {
+    state.nodeHeight = nodeHeight;
+    const total = nodeHeight - fromHeight + 1;
+    const done = height - fromHeight + 1;
+    if (done === total || total <= FEW_BLOCKS || performance.now() - saidProgressAt < PROGRESS_EVERY_MS) return;
+    saidProgressAt = performance.now();
+    log(`catching up: ${done} of ${total} blocks (${Math.floor((done / total) * 100)} %), height ${height}`);
+  };
+  const follower = new ChainFollower({
+    profile,
+    fold,
+    append: (events) => writer.append(events.map((event) => ({ topic: 'block', event }))),
+    instance: CHAIN_FOLLOWER,
+    ourScript,
+    fromHeight: config.followFromHeight,
+    maxReorg: config.maxReorg,
+    nowUs,
+    signal,
+    onProgress,
+  });
+  state.follower = follower;
+
+  const bell = new Bell();
+  const notices = subscribe(config.zmqBlock, bell, log);
+  const pollMs = notices === null ? config.blockPollMs : SAFETY_POLL_MS;
+  try {
+    let said: string | null = null;
+    for (;;) {
+      signal.throwIfAborted();
+      const problem = await look(follower, nodes, profile, state, log, said !== null, signal);
+      state.problem = problem;
+      if (problem !== said) {
+        if (problem !== null) log(`${problem}; waiting`);
+        else log(`following again, height ${follower.tip?.height}`);
+        said = problem;
+      }
+      await bell.wait(problem === null ? pollMs : Math.max(pollMs, RETRY_MS), signal);
+    }
+  } finally {
+    notices?.close();
+  }
+}
+
+/**
+ * Asks the nodes in their order until one can be followed.
+ * @returns null, or what is wrong with all of them, in one line
+ */
+async function look(
+  follower: ChainFollower,
+  nodes: readonly FollowedNode[],
+  profile: ChainProfile,
+  state: ChainStatus,
+  log: Log,
+  whole: boolean,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const problems: string[] = [];
+  for (const node of nodes) {
+    const { rpc } = node;
+    try {
+      if (!node.genesisChecked) {
+        checkGenesis(profile, await genesisOf(rpc, signal), rpc.name);
+        node.genesisChecked = true;
+      }
+      const first = follower.tip === null || whole || state.node !== rpc.name;
+      if (!first) {
+        const best = hexAnswer('getbestblockhash', await rpc.call('getbestblockhash', [], { signal }), 32);
+        if (best === follower.tip?.hash) return null;
+      }
+      const started = performance.now();
+      const round = await follower.round(rpc);
+      state.nodeHeight = round.nodeHeight;
+      if (round.state !== 'followed') {
+        problems.push(round.problem);
+        continue;
+      }
+      if (state.node !== rpc.name) log(`follows node ${rpc.name}`);
+      state.node = rpc.name;
+      state.connected += round.connected;
+      state.disconnected += round.disconnected;
+      tell(follower, round.connected, round.disconnected, performance.now() - started, log);
+      return null;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof PoolError) || !error.retry) throw error;
+      problems.push(errorLine(error));
+    }
+  }
+  return problems.join('; ');
+}
+
+function tell(follower: ChainFollower, connected: number, disconnected: number, ms: number, log: Log): void {
+  const tip = follower.tip;
+  if (tip === null || connected + disconnected === 0) return;
+  if (disconnected > 0) log(`reorganisation: ${disconnected} blocks taken back, ${connected} connected`);
+  if (connected > FEW_BLOCKS) {
+    log(`${connected} blocks connected in ${(ms / 1000).toFixed(1)} s, at height ${tip.height}`);
+  } else {
+    log(`block ${tip.height} ${tip.hash}${tip.ours ? ', ours' : ''}`);
+  }
+}
+
+function subscribe(endpoint: string | null, bell: Bell, log: Log): BlockNotices | null {
+  if (endpoint === null) return null;
+  return subscribeBlocks({ endpoint, onBlock: () => bell.ring(), onLost: () => bell.ring(), log });
+}
+
+/** Output script of our address, hex. @throws PoolError config where it is none of this chain */
+function scriptOf(address: string | null, profile: ChainProfile): string | null {
+  if (address === null) return null;
+  try {
+    return hexFromBytes(scriptFromAddress(address, profile.address));
+  } catch (cause) {
+    throw new PoolError('config', `"btcaddress": ${(cause as Error).message} (chain ${profile.name})`, { cause });
+  }
+}
+
+/** Wakes the one who waits; a ring while nobody waits is kept. */
+class Bell {
+  #rung = false;
+  #wake: (() => void) | null = null;
+
+  ring(): void {
+    this.#rung = true;
+    this.#wake?.();
+  }
+
+  async wait(ms: number, signal: AbortSignal): Promise<void> {
+    if (!this.#rung) {
+      const early = new AbortController();
+      this.#wake = () => early.abort();
+      await delay(ms, undefined, { signal: AbortSignal.any([signal, early.signal]) }).catch(() => {});
+      this.#wake = null;
+    }
+    this.#rung = false;
+  }
+}
