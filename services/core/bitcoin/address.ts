@@ -32,12 +32,9 @@ function reason(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Human-readable part of a text that has the form of bech32, in lower case; undefined for others. */
-function hrpOf(text: string): string | undefined {
-  const separator = text.lastIndexOf('1');
-  return separator > 0 && /^[02-9ac-hj-np-z]{6,}$/i.test(text.slice(separator + 1))
-    ? text.slice(0, separator).toLowerCase()
-    : undefined;
+/** True where the text begins with the human-readable part and its separator, in either case. */
+function hasHrp(address: string, hrp: string): boolean {
+  return address.length > hrp.length + 1 && address.slice(0, hrp.length + 1).toLowerCase() === `${hrp}1`;
 }
 
 function scriptFromSegwit(address: string, hrp: string): Uint8Array {
@@ -70,18 +67,20 @@ function scriptFromSegwit(address: string, hrp: string): Uint8Array {
  */
 export function scriptFromAddress(address: string, format: AddressFormat): Uint8Array {
   if (typeof address !== 'string' || address.length === 0) throw new RangeError('address: expected text, got none');
-  if (address.length > 120) throw new RangeError(`address: ${address.length} characters`);
-  const hrp = hrpOf(address);
-  if (hrp === format.bech32_hrp) return scriptFromSegwit(address, hrp);
-  if (hrp !== undefined && hrp === format.mweb_hrp) {
+  // MWEB addresses are the longest, 110 to 116 characters.
+  if (address.length > 130) throw new RangeError(`address: ${address.length} characters`);
+  const { bech32_hrp: hrp, mweb_hrp: mwebHrp } = format;
+  if (mwebHrp !== undefined && hasHrp(address, mwebHrp)) {
     throw new RangeError(`address ${address}: an MWEB address cannot be paid by an ordinary output`);
   }
+  if (hasHrp(address, hrp)) return scriptFromSegwit(address, hrp);
   let decoded: Uint8Array;
   try {
     decoded = base58check.decode(address);
   } catch (error) {
-    if (hrp !== undefined) {
-      throw new RangeError(`address ${address}: begins with ${hrp}1, this chain's begin with ${format.bech32_hrp}1`);
+    const other = bech32.decodeUnsafe(address, 90) ?? bech32m.decodeUnsafe(address, 90);
+    if (other !== undefined) {
+      throw new RangeError(`address ${address}: begins with ${other.prefix}1, this chain's begin with ${hrp}1`);
     }
     throw new RangeError(`address ${address}: ${reason(error)}`);
   }

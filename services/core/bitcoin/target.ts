@@ -94,7 +94,7 @@ export function targetHex(target: bigint): string {
 
 /**
  * Difficulty of a target as a double. For a target that comes from nBits it is the same double as the node's
- * `difficulty`: both operands are exact there and the quotient is rounded once.
+ * `difficulty` (printed there to 16 digits): both operands are exact there and the quotient is rounded once.
  *
  * @throws RangeError for target 0, which has no difficulty
  */
@@ -104,7 +104,7 @@ export function difficultyFromTarget(target: bigint): number {
   return Number(DIFFICULTY_1_TARGET) / Number(target);
 }
 
-/** Difficulty of compact bits as a double, as the node prints it. @throws RangeError as targetFromBits, and for 0 */
+/** Difficulty of compact bits as a double, the node's value before it prints 16 digits of it. @throws RangeError as targetFromBits, and for 0 */
 export function difficultyFromBits(bits: number): number {
   return difficultyFromTarget(targetFromBits(bits));
 }

@@ -22,7 +22,7 @@ export function difficultyRatio(
   return { numerator: profile.difficulty_1_target, denominator: target };
 }
 
-/** Difficulty of nBits as a double, as the node prints it. @throws RangeError as difficultyRatio */
+/** Difficulty of nBits as a double, the node's value before it prints 16 digits of it. @throws RangeError as difficultyRatio */
 export function difficultyOf(profile: Pick<ChainProfile, 'difficulty_1_target'>, bits: number): number {
   const { numerator, denominator } = difficultyRatio(profile, bits);
   return Number(numerator) / Number(denominator);

@@ -7,6 +7,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser';
 import type { AddressFormat } from '../bitcoin/address.ts';
 import { parseBlock } from '../bitcoin/block.ts';
 import { bytesFromHex, equalBytes, hexFromBytes } from '../bitcoin/bytes.ts';
@@ -195,7 +196,7 @@ class Section {
     this.#source = source;
     this.#path = path;
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw this.#error(path === '' ? 'the document' : path, `expected an object, got ${shown(value)}`);
+      throw this.#error(path === '' ? 'the document' : path.slice(0, -1), `expected an object, got ${shown(value)}`);
     }
     this.#object = value as Record<string, unknown>;
   }
@@ -387,13 +388,14 @@ export function loadChain(nameOrPath: string): ChainProfile {
       facts: { chain: nameOrPath },
     });
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(content);
-  } catch (cause) {
-    throw new PoolError('config', `chain profile ${file}: not JSON: ${(cause as Error).message}`, {
-      cause,
-      facts: { source: file },
+  const errors: ParseError[] = [];
+  const value: unknown = parse(content, errors, { disallowComments: true });
+  const first = errors[0];
+  if (first !== undefined) {
+    const before = content.slice(0, first.offset).split('\n');
+    const place = `line ${before.length} column ${before.at(-1)!.length + 1}`;
+    throw new PoolError('config', `chain profile ${file}: not JSON: ${printParseErrorCode(first.error)} at ${place}`, {
+      facts: { source: file, line: before.length },
     });
   }
   return chainFromJson(value, isPath ? file : nameOrPath);

@@ -1,0 +1,128 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { bitsFromHex, bitsFromTarget, bitsHex, targetFromBits } from '../../../../services/core/bitcoin/target.ts';
+import { loadChain } from '../../../../services/core/chains/profile.ts';
+import { isRetargetHeight, retarget, retargetSpan } from '../../../../services/core/chains/retarget.ts';
+import vectors from '../../../vectors/retargets.json' with { type: 'json' };
+
+const bitcoin = loadChain('bitcoin');
+const litecoin = loadChain('litecoin');
+const testnet4 = loadChain('testnet4');
+const playground = loadChain('playground');
+
+test.each(vectors.vectors)('$chain: $bits becomes $new_bits above block $last_height', (v) => {
+  const profile = loadChain(v.chain);
+  const input = { previousBits: bitsFromHex(v.bits), actualS: v.to_time - v.from_time };
+  expect(bitsHex(retarget(profile, input)!)).toBe(v.new_bits);
+  expect(retargetSpan(profile, v.last_height + 1).toHeight).toBe(v.last_height);
+});
+
+describe('the blocks whose times are subtracted', () => {
+  test('Bitcoin goes back one block too few, always', () => {
+    expect(retargetSpan(bitcoin, 2016)).toEqual({ fromHeight: 0, toHeight: 2015 });
+    expect(retargetSpan(bitcoin, 32256)).toEqual({ fromHeight: 30240, toHeight: 32255 });
+    expect(retargetSpan(testnet4, 4032)).toEqual({ fromHeight: 2016, toHeight: 4031 });
+  });
+
+  test('Litecoin does so the first time only', () => {
+    expect(retargetSpan(litecoin, 2016)).toEqual({ fromHeight: 0, toHeight: 2015 });
+    expect(retargetSpan(litecoin, 280224)).toEqual({ fromHeight: 278207, toHeight: 280223 });
+  });
+
+  test('there are none at the first block and between retargets', () => {
+    for (const height of [0, 1, 2015, 2017, -2016, 2016.5]) {
+      expect(() => retargetSpan(bitcoin, height)).toThrow('expected a multiple of 2016 above 0');
+      expect(isRetargetHeight(bitcoin, height)).toBe(false);
+    }
+    expect(isRetargetHeight(bitcoin, 2016)).toBe(true);
+  });
+});
+
+describe('rules', () => {
+  const bits = 0x1c0ac141;
+
+  test('none leaves nBits as they are', () => {
+    expect(retarget(loadChain('regtest'), { previousBits: 0x207fffff, actualS: 1 })).toBe(0x207fffff);
+  });
+
+  test('header predicts nothing', () => {
+    const profile = { ...bitcoin, retarget: { ...bitcoin.retarget, rule: 'header' as const } };
+    expect(retarget(profile, { previousBits: bits, actualS: 1_209_600 })).toBeNull();
+  });
+
+  test('bip94 starts from the period’s first block, also when the last has minimum difficulty', () => {
+    const input = { previousBits: 0x1d00ffff, firstBits: bits, actualS: 1_000_000 };
+    expect(retarget(testnet4, input)).toBe(retarget(bitcoin, { previousBits: bits, actualS: 1_000_000 }));
+    expect(() => retarget(testnet4, { previousBits: bits, actualS: 1 })).toThrow(
+      'firstBits: expected under rule bip94',
+    );
+  });
+
+  test('bitcoin starts from the last block, as testnet3 shows after a block of minimum difficulty', () => {
+    const testnet3 = loadChain('testnet3');
+    expect(retarget(testnet3, { previousBits: 0x1d00ffff, firstBits: bits, actualS: 302_400 })).toBe(0x1c3fffc0);
+  });
+
+  test('the playground follows by hand: 24 blocks of 5 s that took 60 s halve the target', () => {
+    const half = targetFromBits(0x1e1fffff) / 2n;
+    expect(retarget(playground, { previousBits: 0x1e1fffff, actualS: 60 })).toBe(bitsFromTarget(half));
+    expect(bitsHex(bitsFromTarget(half))).toBe('1e0fffff');
+    // 10 s is clamped to 30 s, a quarter.
+    expect(retarget(playground, { previousBits: 0x1e1fffff, actualS: 10 })).toBe(0x1e07ffff);
+    expect(retarget(playground, { previousBits: 0x1e1fffff, actualS: -10 })).toBe(0x1e07ffff);
+    expect(retarget(playground, { previousBits: 0x1f7fffff, actualS: 1000 })).toBe(0x1f7fffff);
+  });
+
+  test('times that are not whole and bits that are no target are refused', () => {
+    expect(() => retarget(bitcoin, { previousBits: bits, actualS: 1.5 })).toThrow('actualS: expected whole seconds');
+    expect(() => retarget(bitcoin, { previousBits: 0x1d80ffff, actualS: 1 })).toThrow('negative');
+  });
+});
+
+describe('properties', () => {
+  const inputs = fc.record({
+    bits: fc.bigInt({ min: 1n << 100n, max: bitcoin.pow_limit }).map(bitsFromTarget),
+    actualS: fc.integer({ min: -10_000, max: 10_000_000 }),
+  });
+
+  test('a target changes by a factor of at most four and never passes the limit', () => {
+    fc.assert(
+      fc.property(inputs, ({ bits, actualS }) => {
+        const before = targetFromBits(bits);
+        const after = targetFromBits(retarget(bitcoin, { previousBits: bits, actualS })!);
+        expect(after <= before * 4n && after <= bitcoin.pow_limit).toBe(true);
+        // What packing cuts is less than one part in 2^15.
+        expect(after * 4n * 32769n >= before * 32768n).toBe(true);
+      }),
+    );
+  });
+
+  test('slower blocks never make it harder', () => {
+    fc.assert(
+      fc.property(inputs, fc.nat(5_000_000), ({ bits, actualS }, more) => {
+        const target = (s: number): bigint => targetFromBits(retarget(bitcoin, { previousBits: bits, actualS: s })!);
+        return target(actualS) <= target(actualS + more);
+      }),
+    );
+  });
+
+  test('in Litecoin’s 256 bits, with its shift by one bit, the nBits are the same', () => {
+    const limit = litecoin.pow_limit;
+    const mask = (1n << 256n) - 1n;
+    fc.assert(
+      fc.property(
+        fc.bigInt({ min: 1n << 200n, max: limit }).map(bitsFromTarget),
+        fc.integer({ min: 75_600, max: 1_209_600 }),
+        (bits, actualS) => {
+          let narrow = targetFromBits(bits);
+          const shift = narrow >= 1n << 235n;
+          if (shift) narrow >>= 1n;
+          narrow = ((narrow * BigInt(actualS)) & mask) / 302_400n;
+          if (shift) narrow <<= 1n;
+          if (narrow > limit) narrow = limit;
+          return retarget(litecoin, { previousBits: bits, actualS }) === bitsFromTarget(narrow);
+        },
+      ),
+    );
+  });
+});
