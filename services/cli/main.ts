@@ -162,7 +162,7 @@ async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
         : [`--${name}`, value as string],
   );
   const panel = livePanel(paths.status, life);
-  const supervisor = supervise(programChildren(config, flags, only), life, panel.line);
+  const supervisor = supervise(programChildren(config, flags, only), life, panel.line, paths.status);
   supervisor.up.then(() => {
     panel.line(welcome(config, null, null, config.dataDir));
     panel.start();

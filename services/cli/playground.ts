@@ -86,7 +86,7 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
     ...(typeof parsed.values.name === 'string' ? [['--name', parsed.values.name]] : []),
   ].flat();
   const children: ChildSpec[] = [
-    { name: 'toy chain', args: ['_toy-chain', '--data-dir', dataDir, '--node-rpc', rpc, '--node-zmq', zmq] },
+    { name: 'toy-chain', args: ['_toy-chain', '--data-dir', dataDir, '--node-rpc', rpc, '--node-zmq', zmq] },
     ...programChildren(config, flags),
     ...(minerShare > 0
       ? [
@@ -98,11 +98,11 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
       : []),
   ];
   const panel = livePanel(paths.status, life);
-  const supervisor = supervise(children, life, panel.line);
+  const supervisor = supervise(children, life, panel.line, paths.status);
   supervisor.up.then(async () => {
     panel.line(welcome(config, rpc, zmq, dataDir));
     panel.start();
-    await openSampleContract(config, life, panel.line);
+    await openSampleContract(config, life, panel.line, paths.status);
   });
 }
 

@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
+import { publishStatus } from '../core/status.ts';
 
 export interface ChildSpec {
   readonly name: string;
@@ -40,8 +41,14 @@ export interface Supervisor {
  * Starts the children and keeps them.
  * @param children - in the order in which they are to be stopped last to first
  * @param print - where the children's lines go
+ * @param statusDir - where the tree says which children run, with their pids
  */
-export function supervise(children: readonly ChildSpec[], life: Lifecycle, print: (line: string) => void): Supervisor {
+export function supervise(
+  children: readonly ChildSpec[],
+  life: Lifecycle,
+  print: (line: string) => void,
+  statusDir: string,
+): Supervisor {
   const all: Running[] = children.map((spec) => ({ spec, process: null, ready: false, restarts: 0, timer: null }));
   let cameUp!: () => void;
   const up = new Promise<void>((resolve) => {
@@ -101,6 +108,15 @@ export function supervise(children: readonly ChildSpec[], life: Lifecycle, print
       clearTimeout(limit);
     }
   });
+  const status = publishStatus(statusDir, 'tree', () => ({
+    problems: all
+      .filter((child) => child.ready && child.process === null)
+      .map((child) => `${child.spec.name} is down, started again soon`),
+    values: Object.fromEntries(
+      all.map((child) => [`${child.spec.name.replaceAll('-', '_')}_pid`, child.process?.pid ?? 0]),
+    ),
+  }));
+  life.onStop('status', () => status.close());
   for (const child of all) spawn(child);
   return { up };
 }
