@@ -43,7 +43,6 @@ const ours = new Map<string, DatabaseSync>();
  * @throws PoolError data_dir where the file cannot be made
  */
 export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
-  const pidPath = `${path}.pid`;
   let real: string;
   let database: DatabaseSync | undefined;
   try {
@@ -51,8 +50,6 @@ export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
     if (ours.has(real)) throw new PoolError('held', `${what} is already open in this process`, { facts: { path } });
     database = new DatabaseSync(path, { timeout: waitMs });
     database.exec('BEGIN EXCLUSIVE');
-    // A file that others may read but not write opens read-only, and then the lock would be no lock.
-    writeFileSync(pidPath, `${process.pid}\n`);
   } catch (error) {
     database?.close();
     if (error instanceof PoolError) throw error;
@@ -64,6 +61,11 @@ export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
     throw new PoolError('data_dir', `cannot lock ${what}: ${path}: ${(error as Error).message}`, { cause: error });
   }
   ours.set(real, database);
+  try {
+    writeFileSync(`${path}.pid`, `${process.pid}\n`);
+  } catch {
+    // A full disk must not keep a program from its own data; the message of the next one then lacks the pid.
+  }
   let held = true;
   return {
     path,

@@ -65,7 +65,10 @@ export interface EventLog {
   /** The partitions of a topic that exist now; more may appear later. */
   partitions(topic: Topic): Promise<readonly string[]>;
 
-  /** Reads on from a position. One reader per partition and topic at a time. */
+  /**
+   * Reads on from a position. One reader per partition and topic at a time. A batch is empty where nothing came within `waitMs`, or
+   * where the signal ended the wait.
+   */
   read(topic: Topic, partition: string, from: Position | null, options: ReadOptions): Promise<RecordBatch>;
 
   /**
@@ -73,6 +76,12 @@ export interface EventLog {
    * @throws PoolError schema_unknown where nobody has announced that schema: stop the partition, do not skip
    */
   decoder<T extends Topic>(topic: T, fingerprint: string): Promise<Decoder<T>>;
+
+  /**
+   * The text of the schema that a record names, for writers that carry records on as they are.
+   * @throws PoolError schema_unknown
+   */
+  schemaText(topic: Topic, fingerprint: string): Promise<string>;
 
   /** Records behind a position that were not read yet, or null where that cannot be told. */
   lag(topic: Topic, partition: string, from: Position | null): Promise<number | null>;

@@ -1,0 +1,411 @@
+/**
+ * The writing end of the journal: one process, one instance directory, one append per turn of its loop.
+ *
+ * An append is synchronous, so that an answer given after it is given after the fact is in the kernel: the death of the process then loses
+ * nothing. For each topic of the turn it is one write of a block to the segment and one of 32 bytes to the sidecar.
+ *
+ * What "nothing of the turn" means over several topics: first the blocks of all topics are written (and synced, where asked), then the
+ * sidecar entries that make them count. Where any block is refused, all are cut back and no reader has seen any of them: the turn did not
+ * happen. Entries are written into space taken before the blocks, so a full disk cannot refuse them; a disk that fails between two of them
+ * (EIO) leaves the turn's first topics (jobs, sessions, blocks, in that order, before shares) readable and the rest not. The error is
+ * thrown all the same; appending the whole turn again is then right, as each event's identity makes it count once.
+ */
+import { randomBytes } from 'node:crypto';
+import { closeSync, fdatasyncSync, fsyncSync, ftruncateSync, mkdirSync, openSync, unlinkSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { currentSchema, currentSchemaText, encodeEvent } from '../../../schemas/codec.ts';
+import type { Topic } from '../../../schemas/events.ts';
+import { PoolError } from '../errors.ts';
+import { acquireLock } from '../lock.ts';
+import { encodeHead, SYNC_BYTES, writeLong } from './container.ts';
+import type { JournalWriter, LogEntry } from './event-log.ts';
+import { checkInstance, HEAD_KEYS, listSegments, listTopics, type SegmentName, segmentName } from './journal-files.ts';
+import { recoverSegment, writeAll } from './journal-recovery.ts';
+import {
+  encodeIndexHead,
+  INDEX_ENTRY_BYTES,
+  INDEX_HEAD_BYTES,
+  type IndexEntry,
+  writeIndexEntry,
+} from './segment-index.ts';
+import { wakeReaders } from './wakeup.ts';
+
+export interface JournalWriterOptions {
+  /** `<data-dir>/journal`; made where absent. */
+  readonly dir: string;
+  /** Name of this process among the writers: 1 to 64 letters, digits, dots, dashes, underscores. */
+  readonly instance: string;
+  /** Sync each append to the disk, so that it survives a power cut. Contract facts are always synced. Default false. */
+  readonly fsync?: boolean;
+  /** A segment that has reached this size is followed by a new one, bytes. Default 64 MiB. */
+  readonly segmentBytes?: number;
+  /** Gets what was mended at opening, one line each. */
+  readonly log?: (line: string) => void;
+  /** How long to wait for a predecessor that is just dying, milliseconds. Default 5000. */
+  readonly waitMs?: number;
+}
+
+/** Job before session before block before share: what a share refers to is there when the share is (DESIGN, section 4). */
+const ORDER = ['job', 'session', 'block', 'share', 'contract'] as const satisfies readonly Topic[];
+
+/** Synced at every append, whatever the configuration says (DESIGN, promise 1). */
+const ALWAYS_SYNCED: ReadonlySet<Topic> = new Set(['contract']);
+
+/** A turn's events of a topic are cut into blocks of about this size, so that a reader never has to hold more. */
+const BLOCK_BYTES = 1024 * 1024;
+/** Count and size of a block, as varints. */
+const BLOCK_HEAD_BYTES = 20;
+/** Space for entries is taken in steps of this many. */
+const RESERVE_ENTRIES = 128;
+const DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024;
+const DEFAULT_WAIT_MS = 5000;
+
+/** What the file system threw, as ours; anything else is left as it is. */
+function diskError(what: string, error: unknown): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (typeof code !== 'string' || error instanceof PoolError) return error;
+  return new PoolError('disk', `the journal cannot ${what}: ${code}`, { cause: error, facts: { code } });
+}
+
+/** A segment open for writing. */
+class Segment {
+  readonly name: SegmentName;
+  readonly sync: Buffer;
+  readonly #fd: number;
+  readonly #indexFd: number;
+  readonly #synced: boolean;
+  sizeBytes: number;
+  #entries = 0;
+  #reserved = 0;
+
+  /** Makes the files of a segment; none is left where that fails. */
+  static create(
+    name: SegmentName,
+    topicDir: string,
+    topic: Topic,
+    instance: string,
+    first: number,
+    synced: boolean,
+  ): Segment {
+    const sync = randomBytes(SYNC_BYTES);
+    const head = encodeHead(
+      new Map([
+        [HEAD_KEYS.schema, currentSchemaText(topic)],
+        [HEAD_KEYS.codec, 'null'],
+        [HEAD_KEYS.instance, instance],
+        [HEAD_KEYS.run, name.run],
+        [HEAD_KEYS.firstSequence, String(first)],
+      ]),
+      sync,
+    );
+    const { fingerprint } = currentSchema(topic);
+    const indexHead = { headBytes: head.length, headCrc: crc32(head), firstSequence: first, fingerprint, sync };
+    const made: { path: string; fd: number }[] = [];
+    const make = (path: string): number => {
+      const fd = openSync(path, 'wx');
+      made.push({ path, fd });
+      return fd;
+    };
+    try {
+      const indexFd = make(name.indexPath);
+      writeAll(indexFd, encodeIndexHead(indexHead), 0);
+      const fd = make(name.path);
+      writeAll(fd, head, 0);
+      if (synced) {
+        fsyncSync(indexFd);
+        fsyncSync(fd);
+        syncDirectory(topicDir);
+      }
+      return new Segment(name, sync, fd, indexFd, head.length, synced);
+    } catch (error) {
+      for (const { path, fd } of made) {
+        closeSync(fd);
+        unlinkSync(path);
+      }
+      throw error;
+    }
+  }
+
+  private constructor(
+    name: SegmentName,
+    sync: Buffer,
+    fd: number,
+    indexFd: number,
+    sizeBytes: number,
+    synced: boolean,
+  ) {
+    this.name = name;
+    this.sync = sync;
+    this.#fd = fd;
+    this.#indexFd = indexFd;
+    this.sizeBytes = sizeBytes;
+    this.#synced = synced;
+  }
+
+  /** Takes space for so many more entries, if it is not taken yet. */
+  reserve(entries: number): void {
+    const needed = this.#entries + entries;
+    if (needed <= this.#reserved) return;
+    const upTo = Math.ceil(needed / RESERVE_ENTRIES) * RESERVE_ENTRIES;
+    const from = INDEX_HEAD_BYTES + this.#reserved * INDEX_ENTRY_BYTES;
+    writeAll(this.#indexFd, Buffer.alloc((upTo - this.#reserved) * INDEX_ENTRY_BYTES), from);
+    this.#reserved = upTo;
+  }
+
+  /** Puts blocks behind the last that counts; they do not count yet. */
+  write(blocks: Uint8Array): void {
+    writeAll(this.#fd, blocks, this.sizeBytes);
+    if (this.#synced) fdatasyncSync(this.#fd);
+  }
+
+  /** Makes blocks that were written count. */
+  commit(entries: Uint8Array, blockBytes: number): void {
+    writeAll(this.#indexFd, entries, INDEX_HEAD_BYTES + this.#entries * INDEX_ENTRY_BYTES);
+    this.#entries += entries.length / INDEX_ENTRY_BYTES;
+    this.sizeBytes += blockBytes;
+  }
+
+  /** Takes back what was written and does not count. A disk that refuses even that leaves bytes that the next write covers. */
+  rollBack(): void {
+    try {
+      ftruncateSync(this.#fd, this.sizeBytes);
+    } catch {
+      // Nothing refers to these bytes; the next append writes over them.
+    }
+  }
+
+  close(): void {
+    this.rollBack();
+    try {
+      ftruncateSync(this.#indexFd, INDEX_HEAD_BYTES + this.#entries * INDEX_ENTRY_BYTES);
+      if (this.#synced) fsyncSync(this.#indexFd);
+    } catch {
+      // Reserved zeros at the end are read as such.
+    }
+    closeSync(this.#fd);
+    closeSync(this.#indexFd);
+  }
+}
+
+function syncDirectory(dir: string): void {
+  const fd = openSync(dir, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Events of one topic in the turn at hand, as blocks and entries. */
+interface Prepared {
+  readonly blocks: Buffer;
+  readonly entries: Buffer;
+  readonly count: number;
+}
+
+/** One topic of a writer. */
+class TopicWriter {
+  readonly #topic: Topic;
+  readonly #dir: string;
+  readonly #instance: string;
+  readonly #run: string;
+  readonly #synced: boolean;
+  readonly #segmentBytes: number;
+  #nextOrdinal: number;
+  #sequence = 0;
+  #segment: Segment | null = null;
+  #scratch = Buffer.allocUnsafe(64 * 1024);
+  #entryScratch = Buffer.alloc(INDEX_ENTRY_BYTES);
+  #entryList: Omit<IndexEntry, 'offset'>[] = [];
+
+  constructor(
+    topic: Topic,
+    dir: string,
+    run: string,
+    options: Required<Pick<JournalWriterOptions, 'instance' | 'segmentBytes' | 'fsync'>>,
+  ) {
+    this.#topic = topic;
+    this.#dir = dir;
+    this.#instance = options.instance;
+    this.#run = run;
+    this.#synced = options.fsync || ALWAYS_SYNCED.has(topic);
+    this.#segmentBytes = options.segmentBytes;
+    this.#nextOrdinal = (listSegments(dir).at(-1)?.ordinal ?? -1) + 1;
+  }
+
+  /** Opens a segment where there is none or the present one is full. */
+  open(): void {
+    if (this.#segment !== null && this.#segment.sizeBytes < this.#segmentBytes) return;
+    if (this.#segment === null) mkdirSync(this.#dir, { recursive: true });
+    const name = segmentName(this.#dir, this.#nextOrdinal, this.#run);
+    const next = Segment.create(name, this.#dir, this.#topic, this.#instance, this.#sequence, this.#synced);
+    this.#nextOrdinal++;
+    this.#segment?.close();
+    this.#segment = next;
+  }
+
+  /** Turns bodies into blocks; writes nothing. */
+  prepare(bodies: readonly Buffer[]): Prepared {
+    const segment = this.#segment!;
+    let at = 0;
+    let sequence = this.#sequence;
+    const entries = this.#entryList;
+    entries.length = 0;
+    for (let from = 0; from < bodies.length; ) {
+      let size = bodies[from]!.length;
+      let to = from + 1;
+      while (to < bodies.length && size + bodies[to]!.length <= BLOCK_BYTES) size += bodies[to++]!.length;
+      this.#grow(at, BLOCK_HEAD_BYTES + size + SYNC_BYTES);
+      const bytes = this.#scratch;
+      const start = at;
+      at = writeLong(bytes, writeLong(bytes, at, to - from), size);
+      for (let i = from; i < to; i++) {
+        const body = bodies[i]!;
+        bytes.set(body, at);
+        at += body.length;
+      }
+      bytes.set(segment.sync, at);
+      at += SYNC_BYTES;
+      const crc = crc32(bytes.subarray(start, at));
+      entries.push({ firstSequence: sequence, count: to - from, lengthBytes: at - start, crc });
+      sequence += to - from;
+      from = to;
+    }
+    const needed = entries.length * INDEX_ENTRY_BYTES;
+    if (this.#entryScratch.length < needed) this.#entryScratch = Buffer.alloc(needed);
+    let offset = segment.sizeBytes;
+    for (let i = 0; i < entries.length; i++) {
+      const entry = entries[i]!;
+      writeIndexEntry(this.#entryScratch, i * INDEX_ENTRY_BYTES, { ...entry, offset });
+      offset += entry.lengthBytes;
+    }
+    return {
+      blocks: this.#scratch.subarray(0, at),
+      entries: this.#entryScratch.subarray(0, needed),
+      count: bodies.length,
+    };
+  }
+
+  #grow(used: number, more: number): void {
+    if (used + more <= this.#scratch.length) return;
+    const grown = Buffer.allocUnsafe(Math.max(used + more, this.#scratch.length * 2));
+    this.#scratch.copy(grown, 0, 0, used);
+    this.#scratch = grown;
+  }
+
+  write(prepared: Prepared): void {
+    this.#segment!.reserve(prepared.entries.length / INDEX_ENTRY_BYTES);
+    this.#segment!.write(prepared.blocks);
+  }
+
+  commit(prepared: Prepared): void {
+    this.#segment!.commit(prepared.entries, prepared.blocks.length);
+    this.#sequence += prepared.count;
+    wakeReaders(this.#dir);
+  }
+
+  rollBack(): void {
+    this.#segment?.rollBack();
+  }
+
+  close(): void {
+    this.#segment?.close();
+    this.#segment = null;
+  }
+}
+
+/**
+ * Opens the journal of an instance for writing.
+ *
+ * @throws PoolError config where the instance's name is not safe as a file name
+ * @throws PoolError held where another process writes it
+ * @throws PoolError data_dir where the directory cannot be made or written
+ */
+export function openJournalWriter(options: JournalWriterOptions): JournalWriter {
+  const instance = checkInstance(options.instance);
+  const instanceDir = resolve(options.dir, instance);
+  const log = options.log ?? (() => {});
+  try {
+    mkdirSync(instanceDir, { recursive: true });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOSPC' || code === 'EIO' || code === 'EDQUOT') throw diskError(`make ${instanceDir}`, error);
+    throw new PoolError('data_dir', `cannot make the journal's directory ${instanceDir}: ${code}`, { cause: error });
+  }
+  const lock = acquireLock(join(instanceDir, 'lock.sqlite'), {
+    waitMs: options.waitMs ?? DEFAULT_WAIT_MS,
+    what: `the journal of instance ${instance} in ${options.dir}`,
+  });
+  try {
+    for (const topic of listTopics(instanceDir)) {
+      const last = listSegments(join(instanceDir, topic)).at(-1);
+      if (last !== undefined) recoverSegment(last, log);
+    }
+  } catch (error) {
+    lock.release();
+    throw diskError(`be opened in ${instanceDir}`, error);
+  }
+
+  const run = randomBytes(8).toString('hex');
+  const settings = {
+    instance,
+    fsync: options.fsync ?? false,
+    segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
+  };
+  const topics = new Map<Topic, TopicWriter>();
+  const topicWriter = (topic: Topic): TopicWriter => {
+    let writer = topics.get(topic);
+    if (writer === undefined) {
+      writer = new TopicWriter(topic, join(instanceDir, topic), run, settings);
+      topics.set(topic, writer);
+    }
+    return writer;
+  };
+  let closed = false;
+
+  return {
+    instance,
+    run,
+    append(entries) {
+      if (closed) throw new PoolError('journal_closed', `the journal of instance ${instance} is closed`);
+      // Encoding comes first: an event that does not fit its schema is thrown before anything is written.
+      const bodies = encodeByTopic(entries);
+      const touched: TopicWriter[] = [];
+      const prepared: Prepared[] = [];
+      try {
+        for (const topic of ORDER) {
+          const ofTopic = bodies.get(topic);
+          if (ofTopic === undefined) continue;
+          const writer = topicWriter(topic);
+          touched.push(writer);
+          writer.open();
+          const blocks = writer.prepare(ofTopic);
+          prepared.push(blocks);
+          writer.write(blocks);
+        }
+        for (let i = 0; i < touched.length; i++) touched[i]!.commit(prepared[i]!);
+      } catch (error) {
+        for (const writer of touched) writer.rollBack();
+        throw diskError(`write to ${instanceDir}`, error);
+      }
+    },
+    close() {
+      if (closed) return;
+      closed = true;
+      for (const writer of topics.values()) writer.close();
+      lock.release();
+    },
+  };
+}
+
+function encodeByTopic(entries: readonly LogEntry[]): Map<Topic, Buffer[]> {
+  const bodies = new Map<Topic, Buffer[]>();
+  for (const { topic, event } of entries) {
+    const body = encodeEvent(topic, event);
+    const ofTopic = bodies.get(topic);
+    if (ofTopic === undefined) bodies.set(topic, [body]);
+    else ofTopic.push(body);
+  }
+  return bodies;
+}

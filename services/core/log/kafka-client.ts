@@ -1,0 +1,174 @@
+/**
+ * kafkajs 2.2.4 as this project uses it: its errors as ours, one of its timers mended, and the part of its inside that reads from an
+ * explicit offset.
+ *
+ * Why the inside: kafkajs reads in public only as a member of a consumer group. A group brings a coordinator, heartbeats, rebalances and offsets of
+ * its own, and starts at a position only by a seek that races with the first fetch; our positions are stored with what was made of the records, so
+ * all of that would be worked around. `Cluster` and `Broker.fetch` are what its consumer itself is built of: one request from an offset, one
+ * answer. The package's version is settled (upstream has no maintainer), and test/contracts/event-log.ts runs on it against a real broker.
+ */
+import { createRequire } from 'node:module';
+import type { KafkaConfig, logLevel as LogLevel } from 'kafkajs';
+import { PoolError } from '../errors.ts';
+
+/** What a fetch gives for one record. */
+export interface FetchedMessage {
+  readonly offset: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: Readonly<Record<string, Buffer | undefined>>;
+  readonly isControlRecord: boolean;
+}
+
+interface FetchAnswer {
+  readonly responses: readonly {
+    readonly topicName: string;
+    readonly partitions: readonly {
+      readonly partition: number;
+      readonly highWatermark: string;
+      readonly messages: readonly FetchedMessage[];
+    }[];
+  }[];
+}
+
+/** kafkajs/src/broker/index.js, the part in use. */
+export interface FetchBroker {
+  fetch(request: {
+    isolationLevel: number;
+    maxWaitTime: number;
+    minBytes: number;
+    maxBytes: number;
+    topics: { topic: string; partitions: { partition: number; fetchOffset: string; maxBytes: number }[] }[];
+  }): Promise<FetchAnswer>;
+}
+
+/** kafkajs/src/cluster/index.js, the part in use. */
+export interface Cluster {
+  connect(): Promise<void>;
+  disconnect(): Promise<void>;
+  isConnected(): boolean;
+  addTargetTopic(topic: string): Promise<void>;
+  refreshMetadata(): Promise<void>;
+  findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
+  findBroker(options: { nodeId: string }): Promise<FetchBroker>;
+  fetchTopicsOffset(
+    topics: { topic: string; partitions: { partition: number }[]; fromBeginning: boolean }[],
+  ): Promise<{ topic: string; partitions: { partition: number; offset: string }[] }[]>;
+}
+
+/** kafkajs/src/network/requestQueue/index.js, the part in use. */
+interface RequestQueue {
+  pending: readonly unknown[];
+  throttledUntil: number;
+  scheduleCheckPendingRequests(): void;
+}
+
+const require = createRequire(import.meta.url);
+const internals = {
+  Cluster: require('kafkajs/src/cluster') as new (options: object) => Cluster,
+  RequestQueue: require('kafkajs/src/network/requestQueue') as { prototype: RequestQueue },
+  createLogger: (require('kafkajs/src/loggers') as { createLogger(options: object): object }).createLogger,
+  socketFactory: require('kafkajs/src/network/socketFactory') as () => object,
+};
+
+/** kafkajs `logLevel.NOTHING`: what goes wrong comes to us as an error, and we say it. */
+export const SILENT = 0 as LogLevel;
+
+/**
+ * A timer that kafkajs arms with a negative delay after every answer where nothing is pending and nothing throttled, for which Node 24 prints
+ * TimeoutNegativeWarning (tulios/kafkajs#1751; mended upstream in #1755 and #1768, which are not released). A check of pending requests is
+ * armed only where some are pending; each push of a pending request arms it anew.
+ */
+function mendTimer(): void {
+  const { prototype } = internals.RequestQueue;
+  const schedule = prototype.scheduleCheckPendingRequests;
+  prototype.scheduleCheckPendingRequests = function (this: RequestQueue) {
+    if (this.pending.length > 0) schedule.call(this);
+  };
+}
+mendTimer();
+
+/** A cluster of its own connections: a waiting fetch holds its connection, so each partition that is read has one. */
+export function createCluster(config: KafkaConfig): Cluster {
+  return new internals.Cluster({
+    ...config,
+    logger: internals.createLogger({ level: SILENT, logCreator: () => () => {} }),
+    socketFactory: internals.socketFactory(),
+    // Metadata is asked again when a request says that it is stale, and this often.
+    metadataMaxAge: 300_000,
+    allowAutoTopicCreation: false,
+    maxInFlightRequests: null,
+    isolationLevel: 0,
+    enforceRequestTimeout: true,
+  });
+}
+
+interface KafkaFault {
+  readonly name?: string;
+  readonly type?: string;
+  readonly code?: string | number;
+  readonly message?: string;
+  readonly broker?: string;
+  readonly host?: string;
+  readonly hostname?: string;
+  readonly cause?: unknown;
+  readonly originalError?: unknown;
+  readonly errors?: readonly unknown[];
+}
+
+/** An error and what caused it, outermost first. */
+function chainOf(error: unknown): KafkaFault[] {
+  const chain: KafkaFault[] = [];
+  const visit = (thrown: unknown): void => {
+    if (typeof thrown !== 'object' || thrown === null || chain.length > 20 || chain.includes(thrown)) return;
+    const fault = thrown as KafkaFault;
+    chain.push(fault);
+    visit(fault.cause);
+    visit(fault.originalError);
+    for (const inner of fault.errors ?? []) visit(inner);
+  };
+  visit(error);
+  return chain;
+}
+
+/** Protocol error of an answer, such as OFFSET_OUT_OF_RANGE; undefined where there was no answer. */
+export function protocolError(error: unknown): string | undefined {
+  return chainOf(error).find((fault) => fault.type !== undefined && fault.type !== 'UNKNOWN')?.type;
+}
+
+/**
+ * What kafkajs threw, as one sentence with the facts to act on.
+ * @param doing - `append to topic share`
+ */
+export function kafkaError(doing: string, error: unknown, brokers: readonly string[]): PoolError {
+  if (error instanceof PoolError) return error;
+  const chain = chainOf(error);
+  const said = chain.map((fault) => fault.message ?? '').join(' · ');
+  const type = protocolError(error);
+  const at = chain.find((fault) => fault.broker !== undefined)?.broker ?? brokers.join(', ');
+  const has = (pattern: RegExp): boolean =>
+    pattern.test(said) || chain.some((fault) => pattern.test(String(fault.code)));
+  const authentication = chain.find(
+    (fault) => fault.name?.includes('SASL') === true || fault.type?.includes('SASL') === true,
+  );
+  let reason: string;
+  if (has(/ENOTFOUND|EAI_AGAIN/)) {
+    const host = /(?:ENOTFOUND|EAI_AGAIN) (\S+)/.exec(said)?.[1] ?? at;
+    reason = `no such host: ${host}`;
+  } else if (authentication !== undefined) {
+    reason = `the broker at ${at} refuses the user or password (${authentication.message})`;
+  } else if (has(/ECONNREFUSED/)) {
+    reason = `nothing listens at ${at}`;
+  } else if (type?.endsWith('AUTHORIZATION_FAILED') === true) {
+    reason = `the broker does not allow this user to do that (${type})`;
+  } else if (type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE') {
+    reason = `a record is larger than the broker takes (${type}): raise message.max.bytes of the broker or topic`;
+  } else if (type === 'INVALID_REPLICATION_FACTOR') {
+    reason = 'there are fewer brokers than "replication" asks for';
+  } else if (type === 'NOT_ENOUGH_REPLICAS' || type === 'NOT_ENOUGH_REPLICAS_AFTER_APPEND') {
+    reason = `fewer replicas are in sync than min.insync.replicas asks for (${type})`;
+  } else {
+    reason = type === undefined ? (chain[0]?.message ?? String(error)) : `${type}: ${chain[0]?.message}`;
+  }
+  return new PoolError('kafka', `Kafka: cannot ${doing}: ${reason}`, { cause: error, facts: { type, brokers } });
+}

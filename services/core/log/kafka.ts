@@ -1,0 +1,415 @@
+/**
+ * The event log on an Apache Kafka cluster, through kafkajs.
+ *
+ *     topic          key                       value                            headers
+ *     share, job …   identity of the event     single-object encoding of Avro   instance, run, sequence (of the journal that took it first)
+ *     schema         fingerprint, 16 hex       schema text, JSON                                               compacted
+ *
+ * Topics are made where absent, kept without limit. The topics `block` and `contract` have one partition, as their folds need one order; the others
+ * have `partitions`. Produce waits for all replicas in sync. Reading goes on from the offsets that our checkpoints hold; no consumer group.
+ */
+import { randomBytes } from 'node:crypto';
+import {
+  type Admin,
+  Kafka,
+  type KafkaConfig,
+  type Message,
+  Partitioners,
+  type Producer,
+  type SASLOptions,
+} from 'kafkajs';
+import {
+  currentSchema,
+  currentSchemaText,
+  type Decoder,
+  decoderFor,
+  encodeEvent,
+  fingerprintOf,
+  singleObject,
+  splitSingleObject,
+} from '../../../schemas/codec.ts';
+import { TOPICS, type Topic } from '../../../schemas/events.ts';
+import { eventKey } from '../../../schemas/identity.ts';
+import { PoolError } from '../errors.ts';
+import type { Damage, EventLog, RecordBatch, StoredRecord } from './event-log.ts';
+import { type FetchedMessage, kafkaError, protocolError, SILENT } from './kafka-client.ts';
+import { PartitionFetcher } from './kafka-reader.ts';
+
+export interface KafkaLogOptions {
+  /** host:port of one broker or more; the others are learnt from them. */
+  readonly brokers: readonly string[];
+  /** Shown in the brokers' logs and quotas; also the `instance` of what `append` writes. */
+  readonly clientId: string;
+  /** Put before each topic's name. Default none. */
+  readonly topicPrefix?: string;
+  /** Copies of each record, for topics made here. Default: the brokers' own default. */
+  readonly replication?: number;
+  /** Copies that must be written before a record counts, for topics made here. Default: the brokers' own default. */
+  readonly minInsyncReplicas?: number;
+  /** Partitions of the topics share, job and session, for topics made here. Default 4. */
+  readonly partitions?: number;
+  readonly ssl?: KafkaConfig['ssl'];
+  readonly sasl?: SASLOptions;
+  readonly log?: (line: string) => void;
+}
+
+export interface KafkaLog extends EventLog {
+  readonly kind: 'kafka';
+  /**
+   * Says what a fingerprint means, before the first record that names it.
+   * @param text - the schema as JSON text
+   */
+  announce(topic: Topic, text: string): Promise<void>;
+  /**
+   * Carries records of a journal on as they are, in order; resolves when all replicas have them. Their schemas must have been announced.
+   * @throws PoolError kafka; some of them may then be in the log all the same, and sending all again is right
+   */
+  produce(records: readonly StoredRecord[]): Promise<void>;
+}
+
+const SCHEMA_TOPIC = 'schema';
+const ONE_PARTITION: ReadonlySet<Topic> = new Set(['block', 'contract']);
+const ORDER = ['job', 'session', 'block', 'share', 'contract'] as const satisfies readonly Topic[];
+const DEFAULT_PARTITIONS = 4;
+/** One request: as many records and bytes, below the brokers' default of 1 MiB for one record batch (message.max.bytes). */
+const SEND_RECORDS = 1000;
+const SEND_BYTES = 512 * 1024;
+const CONNECTION_TIMEOUT_MS = 3000;
+const REQUEST_TIMEOUT_MS = 30_000;
+const RETRY = { retries: 4, initialRetryTime: 100, maxRetryTime: 2000 };
+const COMMON_SETTINGS = { 'retention.ms': '-1', 'retention.bytes': '-1' };
+
+/**
+ * Connects, and makes the topics that are not there.
+ * @throws PoolError kafka, naming the host that is not known, the user that is refused, or what the broker said
+ */
+export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
+  const { brokers, clientId, topicPrefix = '' } = options;
+  const config: KafkaConfig = {
+    brokers: [...brokers],
+    clientId,
+    connectionTimeout: CONNECTION_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    retry: RETRY,
+    logLevel: SILENT,
+    ...(options.ssl === undefined ? {} : { ssl: options.ssl }),
+    ...(options.sasl === undefined ? {} : { sasl: options.sasl }),
+  };
+  const kafka = new Kafka(config);
+  const admin: Admin = kafka.admin();
+  const producer: Producer = kafka.producer({
+    allowAutoTopicCreation: false,
+    createPartitioner: Partitioners.DefaultPartitioner,
+    // One request at a time on a connection: a repeated request can then not overtake.
+    maxInFlightRequests: 1,
+  });
+  const run = randomBytes(8).toString('hex');
+  const sequences = new Map<Topic, number>();
+  const texts = new Map<string, string>(
+    TOPICS.map((topic) => [currentSchema(topic).fingerprint, currentSchemaText(topic)]),
+  );
+  const announced = new Set<string>();
+  const decoders = new Map<string, Decoder<Topic>>();
+  const fetchers = new Map<string, PartitionFetcher>();
+  let closed = false;
+
+  const topicName = (topic: Topic | typeof SCHEMA_TOPIC): string => `${topicPrefix}${topic}`;
+  const doing = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
+    if (closed) throw new PoolError('journal_closed', 'the log is closed');
+    try {
+      return await work();
+    } catch (error) {
+      throw kafkaError(what, error, brokers);
+    }
+  };
+
+  try {
+    await doing(`connect to ${brokers.join(', ')}`, () => admin.connect());
+    await doing('make its topics', () => createTopics(admin, options, topicName));
+  } catch (error) {
+    await admin.disconnect();
+    throw error;
+  }
+
+  let connecting: Promise<void> | null = null;
+  const connectProducer = (): Promise<void> => {
+    connecting ??= producer.connect().catch((error: unknown) => {
+      connecting = null;
+      throw error;
+    });
+    return connecting;
+  };
+
+  const schemaFetcher = new PartitionFetcher(config, brokers, topicName(SCHEMA_TOPIC), 0);
+  let schemaOffset: bigint | null = null;
+  /** One at a time: reads the schema topic on to its present end. */
+  let refreshing: Promise<void> = Promise.resolve();
+  const refreshSchemas = (): Promise<void> => {
+    const work = refreshing.then(async () => {
+      for (;;) {
+        const fetched = await schemaFetcher.take(schemaOffset, 1000, 0);
+        schemaOffset = fetched.next;
+        for (const { value } of fetched.messages) if (value !== null) learn(value.toString('utf8'));
+        if (fetched.messages.length === 0) return;
+      }
+    });
+    refreshing = work.catch(() => {});
+    return work;
+  };
+  const learn = (text: string): void => {
+    try {
+      const fingerprint = fingerprintOf(text);
+      texts.set(fingerprint, text);
+      announced.add(fingerprint);
+    } catch (error) {
+      options.log?.(
+        `kafka: topic ${topicName(SCHEMA_TOPIC)} has a text that is no schema: ${(error as Error).message}`,
+      );
+    }
+  };
+
+  async function announce(topic: Topic, text: string): Promise<void> {
+    const fingerprint = fingerprintOf(text);
+    if (announced.has(fingerprint)) return;
+    await doing(`announce the schema of ${topic}`, async () => {
+      await refreshSchemas();
+      if (announced.has(fingerprint)) return;
+      await connectProducer();
+      await producer.send({ topic: topicName(SCHEMA_TOPIC), acks: -1, messages: [{ key: fingerprint, value: text }] });
+    });
+    texts.set(fingerprint, text);
+    announced.add(fingerprint);
+  }
+
+  async function schemaText(topic: Topic, fingerprint: string): Promise<string> {
+    if (!texts.has(fingerprint)) await doing(`read topic ${topicName(SCHEMA_TOPIC)}`, refreshSchemas);
+    const text = texts.get(fingerprint);
+    if (text !== undefined) return text;
+    throw new PoolError(
+      'schema_unknown',
+      `nobody has announced the schema ${fingerprint} of topic ${topicName(topic)}`,
+      {
+        facts: { topic, fingerprint },
+      },
+    );
+  }
+
+  async function decoder<T extends Topic>(topic: T, fingerprint: string): Promise<Decoder<T>> {
+    const key = `${topic}/${fingerprint}`;
+    let found = decoders.get(key);
+    if (found === undefined) {
+      const text = await schemaText(topic, fingerprint);
+      found = fingerprint === currentSchema(topic).fingerprint ? decoderFor(topic) : decoderFor(topic, text);
+      decoders.set(key, found);
+    }
+    return found as Decoder<T>;
+  }
+
+  /** Sends messages of one topic in order, in requests that a broker takes. */
+  async function send(topic: Topic, messages: readonly Message[]): Promise<void> {
+    await doing(`append to topic ${topicName(topic)}`, async () => {
+      await connectProducer();
+      for (let from = 0; from < messages.length; ) {
+        let to = from;
+        let bytes = 0;
+        while (to < messages.length && to - from < SEND_RECORDS) {
+          const size = (messages[to]!.value as Buffer).length + 200;
+          if (to > from && bytes + size > SEND_BYTES) break;
+          bytes += size;
+          to++;
+        }
+        const part = messages.slice(from, to);
+        await producer.send({ topic: topicName(topic), acks: -1, timeout: REQUEST_TIMEOUT_MS, messages: part });
+        from = to;
+      }
+    });
+  }
+
+  /** Appends of this log follow one another. */
+  let appending: Promise<void> = Promise.resolve();
+
+  return {
+    kind: 'kafka',
+    announce,
+    decoder,
+    schemaText,
+
+    append(entries) {
+      const byTopic = new Map<Topic, Message[]>();
+      for (const { topic, event } of entries) {
+        const sequence = sequences.get(topic) ?? 0;
+        sequences.set(topic, sequence + 1);
+        const position = { instance: clientId, run, sequence };
+        const message = {
+          key: eventKey(topic, event, position),
+          value: singleObject(currentSchema(topic).fingerprint, encodeEvent(topic, event)),
+          headers: headersOf(position),
+        };
+        const ofTopic = byTopic.get(topic);
+        if (ofTopic === undefined) byTopic.set(topic, [message]);
+        else ofTopic.push(message);
+      }
+      const work = appending.then(async () => {
+        for (const topic of ORDER) {
+          const messages = byTopic.get(topic);
+          if (messages === undefined) continue;
+          await announce(topic, currentSchemaText(topic));
+          await send(topic, messages);
+        }
+      });
+      appending = work.catch(() => {});
+      return work;
+    },
+
+    async produce(records) {
+      for (let from = 0; from < records.length; ) {
+        const { topic } = records[from]!;
+        const messages: Message[] = [];
+        while (from < records.length && records[from]!.topic === topic) {
+          const record = records[from++]!;
+          messages.push({
+            key: keyOf(record, await decoder(topic, record.fingerprint)),
+            value: singleObject(record.fingerprint, record.body),
+            headers: headersOf(record),
+          });
+        }
+        await send(topic, messages);
+      }
+    },
+
+    async partitions(topic) {
+      return doing(`list the partitions of topic ${topicName(topic)}`, async () => {
+        try {
+          const { topics } = await admin.fetchTopicMetadata({ topics: [topicName(topic)] });
+          return (topics[0]?.partitions ?? [])
+            .map(({ partitionId }) => partitionId)
+            .sort((a, b) => a - b)
+            .map(String);
+        } catch (error) {
+          if (protocolError(error) === 'UNKNOWN_TOPIC_OR_PARTITION') return [];
+          throw error;
+        }
+      });
+    },
+
+    async read(topic, partition, from, { maxRecords, waitMs, signal }): Promise<RecordBatch> {
+      if (closed) throw new PoolError('journal_closed', 'the log is closed');
+      const key = `${topic}/${partition}`;
+      let fetcher = fetchers.get(key);
+      if (fetcher === undefined) {
+        fetcher = new PartitionFetcher(config, brokers, topicName(topic), Number(partition));
+        fetchers.set(key, fetcher);
+      }
+      const fetched = await fetcher.take(from === null ? null : offsetOf(from), maxRecords, waitMs, signal);
+      const records: StoredRecord[] = [];
+      const damage: Damage[] = [];
+      if (fetched.jumpedTo !== undefined) {
+        const reason = `offset ${from} is not in the log; reading goes on at ${fetched.jumpedTo}, its oldest`;
+        damage.push({ topic, partition, position: from ?? '0', reason, bytes: Buffer.alloc(0) });
+      }
+      for (const message of fetched.messages) {
+        const record = recordOf(topic, partition, message);
+        if ('reason' in record) damage.push(record);
+        else records.push(record);
+      }
+      const moved = records.length > 0 || damage.length > 0 || (from !== null && offsetOf(from) !== fetched.next);
+      return { records, damage, next: moved ? String(fetched.next) : from };
+    },
+
+    async lag(topic, partition, from) {
+      return doing(`read the end of topic ${topicName(topic)}`, async () => {
+        const offsets = await admin.fetchTopicOffsets(topicName(topic));
+        const found = offsets.find((entry) => entry.partition === Number(partition));
+        if (found === undefined) return null;
+        const low = BigInt(found.low);
+        const at = from === null || offsetOf(from) < low ? low : offsetOf(from);
+        const behind = BigInt(found.high) - at;
+        return behind > 0n ? Number(behind) : 0;
+      });
+    },
+
+    async close() {
+      if (closed) return;
+      await appending;
+      closed = true;
+      await Promise.all([...fetchers.values(), schemaFetcher].map((fetcher) => fetcher.close()));
+      await producer.disconnect();
+      await admin.disconnect();
+    },
+  };
+}
+
+async function createTopics(
+  admin: Admin,
+  options: KafkaLogOptions,
+  topicName: (topic: Topic | typeof SCHEMA_TOPIC) => string,
+): Promise<void> {
+  const present = new Set(await admin.listTopics());
+  const insync = options.minInsyncReplicas;
+  const common = insync === undefined ? {} : { 'min.insync.replicas': String(insync) };
+  const wanted = [
+    ...TOPICS.map((topic) => ({
+      topic: topicName(topic),
+      numPartitions: ONE_PARTITION.has(topic) ? 1 : (options.partitions ?? DEFAULT_PARTITIONS),
+      settings: { ...COMMON_SETTINGS, 'cleanup.policy': 'delete', ...common } as Record<string, string>,
+    })),
+    {
+      topic: topicName(SCHEMA_TOPIC),
+      numPartitions: 1,
+      settings: { 'cleanup.policy': 'compact', ...common } as Record<string, string>,
+    },
+  ].filter(({ topic }) => !present.has(topic));
+  if (wanted.length === 0) return;
+  await admin.createTopics({
+    waitForLeaders: true,
+    topics: wanted.map(({ topic, numPartitions, settings }) => ({
+      topic,
+      numPartitions,
+      replicationFactor: options.replication ?? -1,
+      configEntries: Object.entries(settings).map(([name, value]) => ({ name, value })),
+    })),
+  });
+  options.log?.(`kafka: made the topics ${wanted.map(({ topic }) => topic).join(', ')}`);
+}
+
+function headersOf(position: { instance: string; run: string; sequence: number }): Record<string, string> {
+  return { instance: position.instance, run: position.run, sequence: String(position.sequence) };
+}
+
+/** A body that its own schema cannot decode is carried on under its position: the consumer reports it. */
+function keyOf<T extends Topic>(record: StoredRecord, decode: Decoder<T>): string {
+  try {
+    return eventKey(record.topic as T, decode(record.body), record);
+  } catch {
+    return `${record.instance}/${record.run}/${record.sequence}`;
+  }
+}
+
+/** @throws PoolError internal where the text is no offset */
+function offsetOf(position: string): bigint {
+  if (!/^\d{1,19}$/.test(position)) {
+    throw new PoolError('internal', `not a position of a Kafka log: ${JSON.stringify(position)}`);
+  }
+  return BigInt(position);
+}
+
+function recordOf(topic: Topic, partition: string, message: FetchedMessage): StoredRecord | Damage {
+  const { offset, value, headers } = message;
+  const split = value === null ? null : splitSingleObject(value);
+  if (split === null) {
+    const reason = 'the record is not in the single-object encoding of Avro';
+    return { topic, partition, position: offset, reason, bytes: value ?? Buffer.alloc(0) };
+  }
+  const sequence = Number(headers['sequence']?.toString() ?? Number.NaN);
+  return {
+    topic,
+    partition,
+    fingerprint: split.fingerprint,
+    body: split.body,
+    // A producer of another kind may leave the headers out: the log's own place then stands for them.
+    instance: headers['instance']?.toString() ?? `kafka-${partition}`,
+    run: headers['run']?.toString() ?? '',
+    sequence: Number.isSafeInteger(sequence) ? sequence : Number(offset),
+    position: offset,
+  };
+}
