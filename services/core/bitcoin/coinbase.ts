@@ -6,8 +6,8 @@
  *           └ extranonce1 (ours) and extranonce2 (the miner's) stand between ┘
  *   part2 = tag, signature, sequence, outputs, lock time
  *
- * The layout of the script is CKPool's, with one difference: heights 1 to 16 are pushed as OP_1 … OP_16, as BIP 34
- * compares them on real nodes; CKPool pushes a byte there, and its first 16 blocks of a chain are refused.
+ * The layout of the script is CKPool's, with one difference: heights 1 to 16 are pushed as OP_1 … OP_16, as nodes compare
+ * them. CKPool pushes a byte there, and where BIP 34 holds from the first block its first 16 blocks are refused.
  *
  * @see BIP 34 (height), BIP 141 (witness commitment), BIP 22 (coinbaseaux)
  */
