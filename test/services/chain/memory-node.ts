@@ -1,0 +1,121 @@
+/** A node of a few lines for the follower's tests: any tree of blocks, its best tip set by hand, served as `NodeRpc`. No proof of work. */
+import { serializeBlock } from '../../../services/core/bitcoin/block.ts';
+import { hexFromBytes } from '../../../services/core/bitcoin/bytes.ts';
+import { blockHash, bytesFromHashHex, hashHex, headerBytes } from '../../../services/core/bitcoin/header.ts';
+import { serializeTransaction } from '../../../services/core/bitcoin/transaction.ts';
+import { PoolError } from '../../../services/core/errors.ts';
+import type { NodeRpc } from '../../../services/core/node/rpc.ts';
+
+export interface MemoryBlock {
+  readonly hash: string;
+  readonly prev: string;
+  readonly height: number;
+  readonly hex: string;
+}
+
+export interface BlockOptions {
+  readonly bits?: number;
+  readonly timeS?: number;
+  readonly outputs?: readonly { readonly script: Uint8Array; readonly valueSats: bigint }[];
+}
+
+const OTHER_SCRIPT = Uint8Array.of(0x51);
+export const EASY_BITS = 0x207fffff;
+
+export class MemoryNode implements NodeRpc {
+  readonly name = 'memory';
+  readonly blocks = new Map<string, MemoryBlock>();
+  tip: MemoryBlock;
+  syncing = false;
+  /** Thrown by every call, while set. */
+  down: PoolError | null = null;
+  calls: string[] = [];
+  #salt = 0;
+
+  constructor(genesis: BlockOptions = {}) {
+    this.tip = this.add(null, genesis);
+  }
+
+  /** Adds a block on a parent without making it the tip. */
+  add(parent: MemoryBlock | null, { bits = EASY_BITS, timeS, outputs }: BlockOptions = {}): MemoryBlock {
+    const height = parent === null ? 0 : parent.height + 1;
+    const coinbase = serializeTransaction(
+      {
+        version: 1,
+        inputs: [
+          {
+            prevTxid: new Uint8Array(32),
+            prevIndex: 0xffffffff,
+            script: Uint8Array.of(3, height & 255, (height >> 8) & 255, this.#salt++ & 255),
+            sequence: 0xffffffff,
+            witness: [],
+          },
+        ],
+        outputs: outputs ?? [{ script: OTHER_SCRIPT, valueSats: 50_0000_0000n }],
+        lockTime: 0,
+      },
+      { witness: false },
+    );
+    const header = headerBytes({
+      version: 0x20000000,
+      prevHash: parent === null ? new Uint8Array(32) : bytesFromHashHex(parent.hash),
+      merkleRoot: new Uint8Array(32).fill(this.#salt & 255),
+      time: timeS ?? 1_700_000_000 + height * 600,
+      bits,
+      nonce: this.#salt,
+    });
+    const block: MemoryBlock = {
+      hash: hashHex(blockHash(header)),
+      prev: parent?.hash ?? '00'.repeat(32),
+      height,
+      hex: hexFromBytes(serializeBlock(header, coinbase, [])),
+    };
+    this.blocks.set(block.hash, block);
+    return block;
+  }
+
+  /** Extends the best chain. */
+  mine(count = 1, options: BlockOptions = {}): MemoryBlock {
+    for (let i = 0; i < count; i++) this.tip = this.add(this.tip, options);
+    return this.tip;
+  }
+
+  /** The block of the best chain at a height. */
+  at(height: number): MemoryBlock {
+    let block = this.tip;
+    while (block.height > height) block = this.blocks.get(block.prev)!;
+    return block;
+  }
+
+  async call<T>(method: string, params: readonly unknown[] = []): Promise<T> {
+    this.calls.push(method);
+    if (this.down !== null) throw this.down;
+    return this.#answer(method, params) as T;
+  }
+
+  #answer(method: string, params: readonly unknown[]): unknown {
+    switch (method) {
+      case 'getblockchaininfo':
+        return { blocks: this.tip.height, bestblockhash: this.tip.hash, initialblockdownload: this.syncing };
+      case 'getbestblockhash':
+        return this.tip.hash;
+      case 'getblockhash': {
+        const height = params[0] as number;
+        if (height > this.tip.height) {
+          throw new PoolError('node_refused', 'Block height out of range', {
+            facts: { rpcCode: -8, rpcMessage: 'Block height out of range' },
+          });
+        }
+        return this.at(height).hash;
+      }
+      case 'getblock':
+        return this.blocks.get(params[0] as string)!.hex;
+      case 'getblockheader':
+        return this.blocks.get(params[0] as string)!.hex.slice(0, 160);
+      default:
+        throw new PoolError('node_refused', `Method not found: ${method}`, { facts: { rpcCode: -32601 } });
+    }
+  }
+
+  close(): void {}
+}
