@@ -102,7 +102,7 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   supervisor.up.then(async () => {
     panel.line(welcome(config, rpc, zmq, dataDir));
     panel.start();
-    await openSampleContract(config, life, panel.line, paths.status);
+    await openSampleContract(config, life, panel.line);
   });
 }
 

@@ -5,9 +5,17 @@ import type { Config } from '../core/config.ts';
 import { openDataDir, secretOf } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
+import { openKafka, openLog } from '../core/log/open.ts';
 
 export const PROGRAMS = ['clickhouse', 'pool', 'proxy', 'chain', 'relay', 'consume', 'api'] as const;
 export type Program = (typeof PROGRAMS)[number];
+
+/** Starts what may have to wait for a broker, so that it holds up nobody else in the process. */
+function inBackground(life: Lifecycle, start: () => Promise<void>): void {
+  start().catch((error: unknown) => {
+    if (!life.signal.aborted) life.stop(error);
+  });
+}
 
 /**
  * Starts one program in this process; it closes with `life`. Modules are loaded when needed, so that the stratum daemon
@@ -42,19 +50,28 @@ export async function startProgram(program: Program, config: Config, life: Lifec
       return;
     }
     case 'relay': {
-      if (config.kafka === null) {
+      const { kafka } = config;
+      if (kafka === null) {
         throw new PoolError(
           'config',
           'relay: "lodestream.kafka.brokers" is not set: without Kafka the journal itself is the log',
         );
       }
-      const { runRelay } = await import('../relay/main.ts');
-      await runRelay(config, own);
+      const { startRelay } = await import('../relay/main.ts');
+      inBackground(own, async () => {
+        const log = await openKafka(kafka, program, own);
+        life.onStop('kafka of the relay', () => log.close());
+        await startRelay(config, own, { kafka: log });
+      });
       return;
     }
     case 'consume': {
       const { startConsumers } = await import('../consumers/main.ts');
-      await startConsumers(config, own);
+      inBackground(own, async () => {
+        const log = await openLog(config, program, own);
+        life.onStop('log of the consumers', () => log.close());
+        await startConsumers(config, own, { log });
+      });
       return;
     }
     case 'api': {

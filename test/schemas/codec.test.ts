@@ -68,7 +68,7 @@ test('bytes of an earlier version of each schema decode, with defaults for the f
     const added = full.fields.findLast((field) => field.default !== undefined)!;
     const earlier = { ...full, fields: full.fields.filter((field) => field !== added) };
     const type = avro.Type.forSchema(earlier as avro.Schema, { wrapUnions: true });
-    const value = type.random() as Record<string, unknown>;
+    const value = type.random() as unknown as Record<string, unknown>;
     const decoded = decoderFor(topic, JSON.stringify(earlier))(type.toBuffer(value)) as unknown as Record<
       string,
       unknown

@@ -1,0 +1,64 @@
+/** Which log a configuration means: Kafka where brokers are named, else the journal itself. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Config, KafkaConfig } from '../config.ts';
+import { openDataDir } from '../data-dir.ts';
+import { errorLine, PoolError } from '../errors.ts';
+import type { EventLog } from './event-log.ts';
+import { openJournalLog } from './journal.ts';
+import type { KafkaLog } from './kafka.ts';
+
+/** Who waits for a broker, and where it says so. */
+export interface Waiting {
+  readonly log: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+const RETRY_MS = 2_000;
+const SAY_EVERY_MS = 60_000;
+
+/**
+ * The Kafka log of a configuration. Brokers that are away are waited for: mining does not depend on them.
+ * @param program - client id at the brokers
+ * @throws the signal's reason once it is aborted; PoolError where the configuration can never work
+ */
+export async function openKafka(kafka: KafkaConfig, program: string, waiting: Waiting): Promise<KafkaLog> {
+  const { openKafkaLog } = await import('./kafka.ts');
+  let saidAt = Number.NEGATIVE_INFINITY;
+  for (;;) {
+    waiting.signal.throwIfAborted();
+    try {
+      return await openKafkaLog({
+        brokers: kafka.brokers,
+        clientId: `lodestream-${program}`,
+        topicPrefix: kafka.topicPrefix,
+        partitions: kafka.partitions,
+        replication: kafka.replication,
+        minInsyncReplicas: kafka.minInsyncReplicas,
+        ...(kafka.ssl ? { ssl: true } : {}),
+        ...(kafka.sasl === null
+          ? {}
+          : {
+              sasl: {
+                mechanism: kafka.sasl.mechanism as 'plain',
+                username: kafka.sasl.username,
+                password: kafka.sasl.password,
+              },
+            }),
+        log: waiting.log,
+      });
+    } catch (error) {
+      if (error instanceof PoolError && !error.retry) throw error;
+      if (performance.now() - saidAt > SAY_EVERY_MS) {
+        waiting.log(`waiting for Kafka: ${errorLine(error)}`);
+        saidAt = performance.now();
+      }
+    }
+    await delay(RETRY_MS, undefined, { signal: waiting.signal });
+  }
+}
+
+/** The log of record: Kafka where configured, else the journal under the data directory. */
+export async function openLog(config: Config, program: string, waiting: Waiting): Promise<EventLog> {
+  if (config.kafka !== null) return openKafka(config.kafka, program, waiting);
+  return openJournalLog({ dir: openDataDir(config.dataDir).journal });
+}
