@@ -1,0 +1,98 @@
+/** `share` events to rows of `shares_raw` (schemas/clickhouse/0001_shares.sql): one row per copy; the table keeps the winner of each identity. */
+import type { ShareEvent } from '../../schemas/events.ts';
+import { shareIdentity } from '../../schemas/identity.ts';
+import {
+  dateTimeText,
+  firstWrong,
+  type Row,
+  type RowPipeline,
+  rankOf,
+  timeText,
+  wrongCount,
+  wrongDifficulty,
+  wrongDouble,
+  wrongHash,
+  wrongHeight,
+  wrongHex8,
+  wrongText,
+  wrongTime,
+} from '../row.ts';
+import { decimal18FromDouble } from './decimal.ts';
+
+const HOUR_S = 3600;
+
+/** True where the hash is part of the identity, and with it ntime. */
+function hasProof(share: ShareEvent): boolean {
+  return share.accepted || share.kind === 'verdict';
+}
+
+/** Seconds since 1970 of the share's hour: a function of its identity, because copies may differ in everything else. */
+function bucketS(share: ShareEvent): number {
+  // The ntime of refused shares is the sender's to choose, and would make partitions at will.
+  const seconds = hasProof(share) ? Number.parseInt(share.ntime, 16) : Math.floor(share.time_us / 1e6);
+  return Math.floor(seconds / HOUR_S) * HOUR_S;
+}
+
+/** Seconds since 1970 of the minute of receipt: the roll-up that the row counts in. */
+export function minuteS(share: ShareEvent): number {
+  return Math.floor(share.time_us / 60e6) * 60;
+}
+
+export const sharePipeline: RowPipeline<'share'> = {
+  topic: 'share',
+  table: 'shares_raw',
+
+  wrong(share) {
+    return firstWrong(
+      wrongText('origin', share.origin),
+      wrongTime('time_us', share.time_us),
+      wrongCount('time_ns', share.time_ns, 999),
+      wrongCount('client_id', share.client_id, Number.MAX_SAFE_INTEGER),
+      wrongHeight(share.height),
+      wrongDifficulty('diff', share.diff),
+      wrongDouble('sdiff', share.sdiff),
+      wrongHash('hash', share.hash, !hasProof(share)),
+      wrongHash('block_hash', share.block_hash, true),
+      hasProof(share) ? wrongHex8('ntime', share.ntime) : null,
+      // The bucket is a DateTime: 32 bits.
+      hasProof(share) ? null : wrongCount('seconds of time_us', Math.floor(share.time_us / 1e6), 0xffff_ffff),
+    );
+  },
+
+  row(share): Row {
+    const row = {
+      origin: share.origin,
+      bucket: dateTimeText(bucketS(share)),
+      identity: shareIdentity(share),
+      kind: share.kind,
+      instance: share.instance,
+      source: share.source,
+      time: timeText(share.time_us),
+      time_ns: share.time_ns,
+      client_id: share.client_id,
+      listener: share.listener,
+      job_id: share.job_id,
+      job_key: share.job_key,
+      height: share.height,
+      user: share.user,
+      worker: share.worker,
+      agent: share.agent,
+      address: share.address,
+      accepted: share.accepted,
+      errn: share.errn,
+      reason: share.reason,
+      diff: decimal18FromDouble(share.diff),
+      sdiff: share.sdiff,
+      hash: share.hash,
+      block_hash: share.block_hash,
+      enonce1: share.enonce1,
+      nonce2: share.nonce2,
+      nonce: share.nonce,
+      ntime: share.ntime,
+      version_bits: share.version_bits,
+      upstream: share.upstream,
+    };
+    const instantNs = BigInt(share.time_us) * 1000n + BigInt(share.time_ns);
+    return { ...row, rank: rankOf(share.source === 'live' ? 1 : 0, instantNs, row) };
+  },
+};
