@@ -209,10 +209,10 @@ export class ChainFollower {
   async #nodeTip(): Promise<NodeTip> {
     const info = objectAnswer('getblockchaininfo', await this.#call('getblockchaininfo'));
     return {
-      height: integerAnswer('getblockchaininfo.blocks', info['blocks'], 0, 2 ** 31 - 1),
-      hash: hexAnswer('getblockchaininfo.bestblockhash', info['bestblockhash'], 32),
+      height: integerAnswer('getblockchaininfo.blocks', info.blocks, 0, 2 ** 31 - 1),
+      hash: hexAnswer('getblockchaininfo.bestblockhash', info.bestblockhash, 32),
       // btcd leaves it out where it is false.
-      syncing: info['initialblockdownload'] === true,
+      syncing: info.initialblockdownload === true,
     };
   }
 
@@ -367,8 +367,7 @@ export class ChainFollower {
       return hexAnswer(`getblockhash ${height}`, await this.#call('getblockhash', [height]), 32);
     } catch (error) {
       // Core: RPC_INVALID_PARAMETER "Block height out of range"; btcd: -1. The chain became shorter since its tip was read.
-      if (error instanceof PoolError && /out of range/i.test(String(error.facts['rpcMessage'] ?? '')))
-        throw new Moved();
+      if (error instanceof PoolError && /out of range/i.test(String(error.facts.rpcMessage ?? ''))) throw new Moved();
       throw error;
     }
   }

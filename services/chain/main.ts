@@ -125,9 +125,9 @@ class ChainStatus {
         node_height: this.nodeHeight,
         behind_blocks: Math.max(0, this.nodeHeight - (tip?.height ?? 0)),
         chain_seq: this.follower?.chainSeq ?? 0,
-        connected_blocks_total: this.connected,
-        disconnected_blocks_total: this.disconnected,
-        own_pending_blocks: this.follower?.ownPending ?? 0,
+        blocks_connected_count: this.connected,
+        disblocks_connected_count: this.disconnected,
+        own_blocks_pending_count: this.follower?.ownPending ?? 0,
       },
     };
   }

@@ -1,0 +1,216 @@
+/**
+ * `lodestream contracts open|list`. Opening goes through the API while that runs, for contracts have one writer; else the book's lock
+ * is taken here. Listing reads the book's journal, which is always at hand, and ClickHouse for what the chain has made of it.
+ */
+import { randomUUID } from 'node:crypto';
+import type { ContractEvent } from '../../schemas/events.ts';
+import type { ChainProfile } from '../core/chains/profile.ts';
+import { loadChain } from '../core/chains/profile.ts';
+import { type Config, hostPortText } from '../core/config.ts';
+import {
+  ContractBook,
+  type ContractTerms,
+  currentTip,
+  readContracts,
+  TERMS,
+  type TermName,
+} from '../core/contracts.ts';
+import { openDataDir, secretOf } from '../core/data-dir.ts';
+import { ERRORS, type ErrorCode, PoolError } from '../core/errors.ts';
+import { openStore } from '../core/store.ts';
+import { configFrom, type Flag, type Parsed } from './flags.ts';
+
+const flagOf = (term: string): string => term.replaceAll('_', '-');
+
+/** One flag for each term, in the table's order. */
+export const CONTRACT_FLAGS: Readonly<Record<string, Flag>> = Object.fromEntries(
+  Object.entries(TERMS).map(([term, doc]) => [
+    flagOf(term),
+    { value: term === 'own_addresses' ? 'A,B' : 'VALUE', doc },
+  ]),
+);
+
+export async function contractsCommand(parsed: Parsed): Promise<void> {
+  const config = configFrom(parsed, 'pool');
+  const [verb, ...rest] = parsed.positionals;
+  if (rest.length > 0) throw new PoolError('usage', `contracts ${verb}: ${JSON.stringify(rest[0])} is not expected`);
+  const json = parsed.values.json === true;
+  switch (verb) {
+    case 'open': {
+      const opening = await enterContract(config, termsFromFlags(parsed.values));
+      if (json) process.stdout.write(`${JSON.stringify(opening)}\n`);
+      else process.stdout.write(`${openedText(opening.outcome, opening.event)}\n`);
+      return;
+    }
+    case 'list': {
+      const rows = await listContracts(config);
+      process.stdout.write(json ? `${JSON.stringify(rows)}\n` : contractsTable(rows));
+      return;
+    }
+    default:
+      throw new PoolError('usage', `contracts ${verb ?? ''}: expected open or list`.replace('  ', ' '));
+  }
+}
+
+/** The terms that flags give; those that are absent are left out. */
+export function termsFromFlags(values: Parsed['values']): ContractTerms {
+  const terms: Partial<Record<TermName, unknown>> = {};
+  for (const term of Object.keys(TERMS) as TermName[]) {
+    const value = values[flagOf(term)];
+    if (typeof value !== 'string') continue;
+    terms[term] = term === 'own_addresses' ? value.split(',').map((each) => each.trim()) : value;
+  }
+  return terms;
+}
+
+interface Entered {
+  readonly outcome: 'opened' | 'known';
+  readonly event: ContractEvent;
+}
+
+/** Opens a contract. @returns known where it was opened before with the same terms */
+export async function openContract(config: Config, terms: ContractTerms): Promise<'opened' | 'known'> {
+  return (await enterContract(config, terms)).outcome;
+}
+
+async function enterContract(config: Config, terms: ContractTerms): Promise<Entered> {
+  const viaApi = await postContract(config, terms);
+  if (viaApi !== null) return viaApi;
+  const nowUs = Date.now() * 1000;
+  const tip = await currentTip(config, nowUs);
+  const profile = config.chain === 'auto' ? loadChain(tip.chain) : loadChain(config.chain);
+  const book = await ContractBook.open(config);
+  try {
+    return book.enter(terms, profile, tip, nowUs);
+  } finally {
+    book.close();
+  }
+}
+
+/** Asks the API. @returns null where nobody listens; @throws PoolError with the API's own code and sentence */
+async function postContract(config: Config, terms: ContractTerms): Promise<Entered | null> {
+  const { host, port } = config.http;
+  const reach = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  const url = `http://${hostPortText({ host: reach, port })}/api/contracts`;
+  let response: Response;
+  let body: unknown;
+  try {
+    response = await fetch(url, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${secretOf(config.dataDir, 'operator')}`,
+        'content-type': 'application/json',
+        'x-request-id': randomUUID(),
+      },
+      body: JSON.stringify(terms),
+      signal: AbortSignal.timeout(15_000),
+    });
+    body = await response.json().catch(() => null);
+  } catch (error) {
+    const code = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code;
+    if (code === 'ECONNREFUSED') return null;
+    throw new PoolError('port_in_use', `${url} does not answer: ${code ?? (error as Error).message}`, { cause: error });
+  }
+  const { outcome, event, error } = (body ?? {}) as Partial<Entered> & { error?: { code?: string; message?: string } };
+  if (response.ok && event !== undefined && (outcome === 'opened' || outcome === 'known')) return { outcome, event };
+  if (typeof error?.message === 'string' && typeof error.code === 'string' && Object.hasOwn(ERRORS, error.code)) {
+    throw new PoolError(error.code as ErrorCode, error.message);
+  }
+  if (response.status === 401) {
+    throw new PoolError(
+      'held',
+      `the API at ${url} serves another data directory: it refuses this one's operator token`,
+    );
+  }
+  throw new PoolError('port_in_use', `${url} is not Lodestream's API (HTTP ${response.status})`);
+}
+
+export interface ContractRow extends ContractEvent {
+  /** pending, running, ended; unknown where ClickHouse does not say. */
+  readonly status: string;
+}
+
+/** All contracts in the order of their opening. */
+export async function listContracts(config: Config): Promise<ContractRow[]> {
+  const events = await readContracts(openDataDir(config.dataDir).journal);
+  const states = new Map<string, string>();
+  const store = openStore(config);
+  try {
+    const result = await store.query({ query: 'SELECT contract_id, status FROM contracts', format: 'JSONEachRow' });
+    for (const row of await result.json<{ contract_id: string; status: string }>())
+      states.set(row.contract_id, row.status);
+  } catch {
+    // The book is the truth; where the chain stands is said as unknown.
+  } finally {
+    await store.close();
+  }
+  return events.map((event) => ({ ...event, status: states.get(event.contract_id) ?? 'unknown' }));
+}
+
+/** Hashes per second as people say them, exact: the largest unit that leaves at most three decimals. */
+export function hashrateText(hps: bigint): string {
+  const units = ['H/s', 'kH/s', 'MH/s', 'GH/s', 'TH/s', 'PH/s', 'EH/s', 'ZH/s'];
+  for (let power = units.length - 1; power > 0; power--) {
+    const unit = 1000n ** BigInt(power);
+    if (hps < unit || (hps * 1000n) % unit !== 0n) continue;
+    const fraction = String(((hps % unit) * 1000n) / unit)
+      .padStart(3, '0')
+      .replace(/0+$/, '');
+    return `${hps / unit}${fraction === '' ? '' : `.${fraction}`} ${units[power]}`;
+  }
+  return `${hps} H/s`;
+}
+
+/** An amount in coins, exact, with the ticker. */
+export function coinText(sats: bigint, unit: ChainProfile['smallest_unit']): string {
+  const sign = sats < 0n ? '-' : '';
+  const digits = String(sats < 0n ? -sats : sats).padStart(unit.decimals + 1, '0');
+  const cut = digits.length - unit.decimals;
+  return `${sign}${digits.slice(0, cut)}${unit.decimals === 0 ? '' : `.${digits.slice(cut)}`} ${unit.coin}`;
+}
+
+function edge(height: number, timeUs: number, none: string): string {
+  if (height > 0) return String(height);
+  return timeUs > 0 ? new Date(timeUs / 1000).toISOString().replace('.000Z', 'Z') : none;
+}
+
+function openedText(outcome: string, event: ContractEvent): string {
+  const from = edge(event.from_height, event.from_time_us, '?');
+  const to = edge(event.to_height, event.to_time_us, 'an open end');
+  const rate = hashrateText(BigInt(event.hashrate_hps));
+  const start = outcome === 'opened' ? 'opened' : 'was open already with these terms';
+  return `contract ${event.contract_id} ${start}: ${rate} on ${event.chain}, from ${from} to ${to}, first ${event.skip_payouts} payouts skipped, paid to ${event.payout_address}`;
+}
+
+function contractsTable(rows: readonly ContractRow[]): string {
+  if (rows.length === 0) return 'no contracts; `./lodestream contracts open` opens one\n';
+  return textTable(
+    ['contract', 'status', 'hashrate', 'from', 'to', 'skip', 'fees', 'payout address', 'customer'],
+    rows.map((row) => [
+      row.contract_id,
+      row.status,
+      hashrateText(BigInt(row.hashrate_hps)),
+      edge(row.from_height, row.from_time_us, '?'),
+      edge(row.to_height, row.to_time_us, 'open'),
+      String(row.skip_payouts),
+      row.fee_basis,
+      row.payout_address,
+      row.customer,
+    ]),
+  );
+}
+
+/** Columns padded to their widest cell; `right` names the columns of numbers. */
+export function textTable(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  right: readonly string[] = ['hashrate', 'skip', 'amount', 'epoch', 'blocks'],
+): string {
+  const widths = head.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)));
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => (right.includes(head[i]!) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!)))
+      .join('  ')
+      .trimEnd();
+  return `${[line(head), ...rows.map(line)].join('\n')}\n`;
+}
