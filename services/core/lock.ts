@@ -8,7 +8,7 @@
  * Two rules follow from POSIX locks: the lock file lies on a local disk, and nothing in a process that holds one may open that file in another
  * way (closing any descriptor of it would drop the lock).
  */
-import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PoolError } from './errors.ts';
@@ -48,6 +48,9 @@ export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
   try {
     real = join(realpathSync(dirname(path)), basename(path));
     if (ours.has(real)) throw new PoolError('held', `${what} is already open in this process`, { facts: { path } });
+    // SQLite opens what it may not write read-only, and then takes a lock that excludes nobody.
+    accessSync(dirname(path), constants.W_OK);
+    if (existsSync(path)) accessSync(path, constants.W_OK);
     database = new DatabaseSync(path, { timeout: waitMs });
     database.exec('BEGIN EXCLUSIVE');
   } catch (error) {

@@ -11,8 +11,19 @@
  * thrown all the same; appending the whole turn again is then right, as each event's identity makes it count once.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fdatasyncSync, fsyncSync, ftruncateSync, mkdirSync, openSync, unlinkSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  fdatasyncSync,
+  fsyncSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  unlinkSync,
+} from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { currentSchema, currentSchemaText, encodeEvent } from '../../../schemas/codec.ts';
 import type { Topic } from '../../../schemas/events.ts';
@@ -66,6 +77,18 @@ function diskError(what: string, error: unknown): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (typeof code !== 'string' || error instanceof PoolError) return error;
   return new PoolError('disk', `the journal cannot ${what}: ${code}`, { cause: error, facts: { code } });
+}
+
+/** Why a directory could not be made: a recursive `mkdir` says ENOENT on a read-only file system. */
+function codeOf(dir: string, error: unknown): string | undefined {
+  let parent = dirname(dir);
+  while (!existsSync(parent)) parent = dirname(parent);
+  try {
+    accessSync(parent, constants.W_OK);
+  } catch (refused) {
+    return (refused as NodeJS.ErrnoException).code;
+  }
+  return (error as NodeJS.ErrnoException).code;
 }
 
 /** A segment open for writing. */
@@ -329,7 +352,7 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
   try {
     mkdirSync(instanceDir, { recursive: true });
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
+    const code = codeOf(instanceDir, error);
     if (code === 'ENOSPC' || code === 'EIO' || code === 'EDQUOT') throw diskError(`make ${instanceDir}`, error);
     throw new PoolError('data_dir', `cannot make the journal's directory ${instanceDir}: ${code}`, { cause: error });
   }
