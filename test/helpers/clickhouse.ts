@@ -1,0 +1,113 @@
+/**
+ * A real embedded ClickHouse for tests: chDB behind its HTTP interface in a child process, on a free port and a directory of its own.
+ *
+ *     const ch = await startTestClickHouse();
+ *     await ch.writer.command({ query: 'CREATE TABLE …' });
+ *     await ch.stop();
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type ClickHouseClient, createClient } from '@clickhouse/client';
+
+/** Why there is no embedded ClickHouse on this machine, or undefined where there is one. For `describe.skipIf(…)`. */
+export const noClickHouse: string | undefined = (() => {
+  const require = createRequire(import.meta.url);
+  const platform = `${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`;
+  try {
+    createRequire(require.resolve('chdb')).resolve(`@chdb/lib-${platform}`);
+    return undefined;
+  } catch {
+    const reason = `left out: tests on the embedded ClickHouse, because chdb's library for ${platform} is not installed`;
+    console.log(reason);
+    return reason;
+  }
+})();
+
+export interface TestClickHouse {
+  readonly url: string;
+  readonly writer: ClickHouseClient;
+  /** The analyst: user `default`, without a password. */
+  readonly reader: ClickHouseClient;
+  readonly token: string;
+  readonly dir: string;
+  readonly process: ChildProcess;
+  /** Ends the process (SIGTERM, or the given signal) and waits for its end; the directory goes too unless `keep`. */
+  stop(options?: { signal?: NodeJS.Signals; keep?: boolean }): Promise<void>;
+}
+
+/** What the child said instead of starting. */
+export class StartRefused extends Error {
+  readonly code: string;
+  constructor(code: string, line: string) {
+    super(line);
+    this.code = code;
+  }
+}
+
+/**
+ * Starts one and waits until it answers.
+ *
+ * @param options.dir an existing store to open again; by default a new temporary directory
+ * @throws StartRefused with the code of the PoolError
+ */
+export async function startTestClickHouse(
+  options: { dir?: string; port?: number; token?: string; readMaxExecutionS?: number } = {},
+): Promise<TestClickHouse> {
+  const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'lodestream-clickhouse-'));
+  const token = options.token ?? 'test-token';
+  const { readMaxExecutionS } = options;
+  const settings = {
+    dir,
+    host: '127.0.0.1',
+    port: options.port ?? 0,
+    writerToken: token,
+    ...(readMaxExecutionS && { readMaxExecutionS }),
+  };
+  const child = spawn(
+    process.execPath,
+    [fileURLToPath(new URL('./clickhouse-runner.ts', import.meta.url)), JSON.stringify(settings)],
+    { stdio: ['pipe', 'pipe', 'pipe'] },
+  );
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  let errors = '';
+  child.stderr.on('data', (data: Buffer) => {
+    errors = (errors + data.toString()).slice(-4000);
+  });
+  const answer = await new Promise<{ url?: string; error?: string; line?: string }>((resolve, reject) => {
+    let text = '';
+    child.stdout.on('data', (data: Buffer) => {
+      text += data.toString();
+      const end = text.indexOf('\n');
+      if (end >= 0) resolve(JSON.parse(text.slice(0, end)));
+    });
+    child.once('error', reject);
+    void ended.then(() => reject(new Error(`the ClickHouse process ended before it was ready: ${errors}`)));
+  });
+  if (answer.url === undefined) {
+    await ended;
+    if (options.dir === undefined) rmSync(dir, { recursive: true, force: true });
+    throw new StartRefused(answer.error ?? 'internal', answer.line ?? errors);
+  }
+  const { url } = answer;
+  const writer = createClient({ url, username: 'writer', password: token });
+  const reader = createClient({ url });
+  return {
+    url,
+    writer,
+    reader,
+    token,
+    dir,
+    process: child,
+    stop: async ({ signal = 'SIGTERM', keep = false } = {}) => {
+      await Promise.all([writer.close(), reader.close()]);
+      if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+      await ended;
+      if (!keep) rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
