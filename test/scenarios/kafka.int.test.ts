@@ -1,0 +1,81 @@
+/** The same pool with `"lodestream": {"kafka": …}` and a real broker: the shares arrive through Kafka, and somebody else's tool can list them. */
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { kafkaForTests } from '../helpers/kafka-broker.ts';
+import { tempDir, until } from '../helpers/leash.ts';
+import { havePart } from '../helpers/require.ts';
+import { sharesAbove, startPlayground, type Tree, treePorts } from '../helpers/tree.ts';
+
+const run = promisify(execFile);
+const kafka = await havePart('kafka', () => kafkaForTests());
+const kcat = await havePart('kcat', () =>
+  run('kcat', ['-V']).then(
+    () => ({ path: 'kcat' }),
+    () => ({ missing: 'no kcat on PATH' }),
+  ),
+);
+const prefix = `kafka-scenario-${process.pid}.`;
+
+let dir: { path: string; remove(): void };
+let tree: Tree;
+
+describe.skipIf(kafka === undefined)('the playground with Kafka as its log', () => {
+  beforeAll(async () => {
+    dir = tempDir('kafka-scenario');
+    const ports = await treePorts();
+    const config = join(dir.path, 'ckpool.conf');
+    writeFileSync(
+      config,
+      JSON.stringify({
+        btcd: [{ url: `127.0.0.1:${ports.rpc}`, auth: 'playground', pass: 'playground', notify: false }],
+        btcaddress: 'tplay1qw508d6qejxtdg4y5r3zarvary0c5xw7kpm7aet',
+        mindiff: 1e-7,
+        startdiff: 2e-6,
+        update_interval: 10,
+        zmqblock: `tcp://127.0.0.1:${ports.zmq}`,
+        lodestream: {
+          chain: 'playground',
+          origin: 'playground',
+          kafka: { brokers: kafka!.brokers, topic_prefix: prefix, partitions: 3 },
+        },
+      }),
+    );
+    tree = await startPlayground(dir.path, ports, ['--config', config]);
+  }, 120_000);
+  afterAll(async () => {
+    await tree?.leash.stop({ graceMs: 30_000 });
+    dir?.remove();
+    await kafka?.stop();
+  });
+
+  test('shares arrive in SQL through the broker, and health is well', { timeout: 120_000 }, async () => {
+    const first = await sharesAbove(tree, 0, 90_000);
+    await sharesAbove(tree, first, 30_000);
+    await until('healthz is 200', async () => (await tree.health()) === 200, { withinMs: 30_000, everyMs: 250 });
+  });
+
+  test.skipIf(kcat === undefined)('kcat lists them', { timeout: 60_000 }, async () => {
+    const count = Number(await tree.sql('SELECT count() FROM shares'));
+    const listed = await run(
+      'kcat',
+      ['-b', kafka!.brokers[0]!, '-C', '-t', `${prefix}share`, '-e', '-q', '-f', '%k\\n'],
+      { timeout: 30_000 },
+    );
+    const keys = new Set(listed.stdout.split('\n').filter((line) => line !== ''));
+    expect(keys.size).toBeGreaterThanOrEqual(count);
+    for (const key of keys) expect(key).toMatch(/^playground\//);
+  });
+
+  test('kill -9 of the process that relays and consumes: it goes on, and each share counts once', {
+    timeout: 120_000,
+  }, async () => {
+    const pid = tree.children().pipeline!;
+    const count = Number(await tree.sql('SELECT count() FROM shares WHERE accepted'));
+    process.kill(pid, 'SIGKILL');
+    await sharesAbove(tree, count, 90_000);
+    expect(await tree.sql('SELECT count() = uniqExact(origin, identity) FROM shares')).toBe('true');
+  });
+});
