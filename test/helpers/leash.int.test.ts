@@ -16,7 +16,7 @@ test('a leashed program ends with a starter that is killed', async () => {
   const starter = spawn(process.execPath, [
     ...['--input-type=module', '-e'],
     `const { startLeashed } = await import(${JSON.stringify(join(import.meta.dirname, 'leash.ts'))});
-     const child = await startLeashed('sleep', ['1000']); console.log(child.pid);`,
+     const child = await startLeashed(process.execPath, ['-e', 'setInterval(() => {}, 1e6)']); console.log(child.pid);`,
   ]);
   const [line] = await once(starter.stdout, 'data');
   const pid = Number(line);

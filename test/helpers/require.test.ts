@@ -1,10 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, expect, test, vi } from 'vitest';
+import { tempDir } from './leash.ts';
 import { havePart, leaveOut, leftOutLines, requiredParts } from './require.ts';
 
-const dir = mkdtempSync(join(tmpdir(), 'lodestream-require-'));
+const { path: dir, remove } = tempDir('require');
+afterAll(remove);
 afterEach(() => vi.unstubAllEnvs());
 afterEach(() => rmSync(join(dir, 'left-out'), { force: true }));
 
