@@ -30,6 +30,7 @@ import {
 } from '../../../schemas/codec.ts';
 import { TOPICS, type Topic } from '../../../schemas/events.ts';
 import { eventKey } from '../../../schemas/identity.ts';
+import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import type { Damage, EventLog, RecordBatch, StoredRecord } from './event-log.ts';
 import { type FetchedMessage, kafkaError, protocolError, SILENT } from './kafka-client.ts';
@@ -51,6 +52,17 @@ export interface KafkaLogOptions {
   readonly ssl?: KafkaConfig['ssl'];
   readonly sasl?: SASLOptions;
   readonly log?: (line: string) => void;
+}
+
+/** What the configuration's `lodestream.kafka` says, as options of a log. */
+export function kafkaOptions(kafka: ConfiguredKafka, clientId: string, log?: (line: string) => void): KafkaLogOptions {
+  const { brokers, topicPrefix, partitions, replication, minInsyncReplicas, ssl, sasl } = kafka;
+  return {
+    ...{ brokers, clientId, topicPrefix, partitions, replication, minInsyncReplicas, ssl },
+    // The option's table has checked the mechanism.
+    ...(sasl === null ? {} : { sasl: sasl as SASLOptions }),
+    ...(log === undefined ? {} : { log }),
+  };
 }
 
 export interface KafkaLog extends EventLog {
@@ -400,15 +412,15 @@ function recordOf(topic: Topic, partition: string, message: FetchedMessage): Sto
     const reason = 'the record is not in the single-object encoding of Avro';
     return { topic, partition, position: offset, reason, bytes: value ?? Buffer.alloc(0) };
   }
-  const sequence = Number(headers['sequence']?.toString() ?? Number.NaN);
+  const sequence = Number(headers.sequence?.toString() ?? Number.NaN);
   return {
     topic,
     partition,
     fingerprint: split.fingerprint,
     body: split.body,
     // A producer of another kind may leave the headers out: the log's own place then stands for them.
-    instance: headers['instance']?.toString() ?? `kafka-${partition}`,
-    run: headers['run']?.toString() ?? '',
+    instance: headers.instance?.toString() ?? `kafka-${partition}`,
+    run: headers.run?.toString() ?? '',
     sequence: Number.isSafeInteger(sequence) ? sequence : Number(offset),
     position: offset,
   };

@@ -1,0 +1,194 @@
+/**
+ * Carries the journal to Kafka: the transactional-outbox pattern, with the journal as the outbox.
+ *
+ *     journal, instance × topic ── read ──► announce schema ──► produce, acks from all ──► position stored ──► read on
+ *
+ * One send is in flight for each partition of the journal, so records of one writer keep their order; the position moves after the
+ * acknowledgement, so each record arrives at least once. A broker that is away is waited for; memory holds one batch per partition meanwhile.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TOPICS, type Topic } from '../../schemas/events.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
+import type { Damage, Position, StoredRecord } from '../core/log/event-log.ts';
+import { openJournalLog } from '../core/log/journal.ts';
+import type { KafkaLog } from '../core/log/kafka.ts';
+import { openPositions } from '../core/log/positions.ts';
+
+export interface RelayOptions {
+  /** `<data-dir>/journal`. */
+  readonly journalDir: string;
+  readonly kafka: KafkaLog;
+  /** SQLite file with the positions. */
+  readonly stateFile: string;
+  readonly log: (line: string) => void;
+  /** Ends the relay as `stop` does. */
+  readonly signal?: AbortSignal;
+}
+
+export interface PartitionLag {
+  readonly topic: Topic;
+  readonly instance: string;
+  /** Records of the journal that Kafka has not acknowledged. */
+  readonly records: number;
+}
+
+export interface Relay {
+  /** Ends after the sends in flight, or after a few seconds; what was not acknowledged is sent again at the next start. */
+  stop(): Promise<void>;
+  lag(): Promise<PartitionLag[]>;
+  /** What keeps it from working now, one line; null: nothing. */
+  problem(): string | null;
+  /** Since the start. */
+  counts(): { readonly sent: number; readonly damaged: number };
+}
+
+const BATCH_RECORDS = 1000;
+const WAIT_MS = 1000;
+/** How often new instances and topics are looked for. */
+const DISCOVER_MS = 500;
+const FIRST_BACKOFF_MS = 100;
+const LONGEST_BACKOFF_MS = 5000;
+const COMPLAIN_MS = 60_000;
+const STOP_LIMIT_MS = 5000;
+
+/**
+ * Starts carrying.
+ * @throws PoolError held where another relay has the positions
+ */
+export async function startRelay(options: RelayOptions): Promise<Relay> {
+  const { kafka, log } = options;
+  const positions = openPositions(options.stateFile, { what: 'the positions of the relay' });
+  const journal = openJournalLog({ dir: options.journalDir });
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const workers = new Map<string, Promise<void>>();
+  const failing = new Map<string, string>();
+  let complainedAt = Number.NEGATIVE_INFINITY;
+  let sent = 0;
+  let damaged = 0;
+
+  /** Says what is wrong at once and then once a minute, for all partitions together. */
+  function complain(key: string, error: unknown): void {
+    const line = errorLine(error);
+    failing.set(key, line);
+    const now = performance.now();
+    if (now - complainedAt < COMPLAIN_MS) return;
+    complainedAt = now;
+    log(`relay: ${line}; trying again`);
+  }
+
+  function recovered(key: string): void {
+    if (!failing.delete(key) || failing.size > 0) return;
+    complainedAt = Number.NEGATIVE_INFINITY;
+    log('relay: records are acknowledged again');
+  }
+
+  /** Does the work until it succeeds. @returns false where the relay was stopped before */
+  async function persist(key: string, work: () => Promise<void>): Promise<boolean> {
+    for (let backoffMs = FIRST_BACKOFF_MS; !signal.aborted; backoffMs = Math.min(backoffMs * 2, LONGEST_BACKOFF_MS)) {
+      try {
+        await work();
+        recovered(key);
+        return true;
+      } catch (error) {
+        if (signal.aborted) return false;
+        complain(key, error);
+        await sleep(backoffMs, undefined, { signal }).catch(() => {});
+      }
+    }
+    return false;
+  }
+
+  async function announceSchemas(topic: Topic, records: readonly StoredRecord[]): Promise<void> {
+    for (const fingerprint of new Set(records.map((record) => record.fingerprint))) {
+      await kafka.announce(topic, await journal.schemaText(topic, fingerprint));
+    }
+  }
+
+  function report(found: readonly Damage[]): void {
+    for (const { topic, partition, position, reason, bytes } of found) {
+      damaged++;
+      log(`relay: ${topic} of ${partition} at ${position}: ${reason} (${bytes.length} bytes not carried)`);
+    }
+  }
+
+  async function carry(topic: Topic, instance: string): Promise<void> {
+    const key = `${topic}/${instance}`;
+    let position: Position | null = positions.load(topic, instance);
+    while (!signal.aborted) {
+      const worked = await persist(key, async () => {
+        const batch = await journal.read(topic, instance, position, {
+          maxRecords: BATCH_RECORDS,
+          waitMs: WAIT_MS,
+          signal,
+        });
+        if (batch.records.length > 0) {
+          await announceSchemas(topic, batch.records);
+          await kafka.produce(batch.records);
+        }
+        if (batch.next !== position) positions.save(topic, instance, batch.next);
+        position = batch.next;
+        sent += batch.records.length;
+        report(batch.damage);
+      });
+      if (!worked) return;
+    }
+  }
+
+  async function discover(): Promise<void> {
+    while (!signal.aborted) {
+      for (const topic of TOPICS) {
+        for (const instance of await journal.partitions(topic)) {
+          const key = `${topic}/${instance}`;
+          if (!workers.has(key)) workers.set(key, carry(topic, instance));
+        }
+      }
+      await sleep(DISCOVER_MS, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  const discovering = (async () => {
+    while (!signal.aborted) await persist('discover', discover);
+  })();
+
+  let stopped: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopped ??= (async () => {
+      stopping.abort();
+      const limit = new AbortController();
+      const done = Promise.allSettled([discovering, ...workers.values()]);
+      await Promise.race([done, sleep(STOP_LIMIT_MS, undefined, { signal: limit.signal }).catch(() => {})]);
+      limit.abort();
+      await journal.close();
+      // A send that outlives the wait may still be acknowledged: it must not find the file closed.
+      if (await settled(done)) positions.close();
+      else void done.then(() => positions.close());
+    })();
+    return stopped;
+  };
+  options.signal?.addEventListener('abort', () => void stop(), { once: true });
+  if (options.signal?.aborted) await stop();
+
+  return {
+    stop,
+    async lag() {
+      if (signal.aborted) throw new PoolError('journal_closed', 'the relay is stopped');
+      const all: PartitionLag[] = [];
+      for (const topic of TOPICS) {
+        for (const instance of await journal.partitions(topic)) {
+          const records = (await journal.lag(topic, instance, positions.load(topic, instance))) ?? 0;
+          all.push({ topic, instance, records });
+        }
+      }
+      return all;
+    },
+    problem: () => failing.values().next().value ?? null,
+    counts: () => ({ sent, damaged }),
+  };
+}
+
+/** Whether a promise has an outcome already. */
+async function settled(work: Promise<unknown>): Promise<boolean> {
+  const pending = Symbol();
+  return (await Promise.race([work, Promise.resolve(pending)])) !== pending;
+}

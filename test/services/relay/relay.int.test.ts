@@ -1,0 +1,160 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { decoderFor } from '../../../schemas/codec.ts';
+import { PoolError } from '../../../services/core/errors.ts';
+import { openJournalWriter } from '../../../services/core/log/journal.ts';
+import { type KafkaLog, openKafkaLog } from '../../../services/core/log/kafka.ts';
+import { type Relay, startRelay } from '../../../services/relay/main.ts';
+import { readAll } from '../../contracts/event-log.ts';
+import { sampleContract, sampleJob, sampleSession, shareEntries } from '../../contracts/samples.ts';
+import { kafkaForTests } from '../../helpers/kafka-broker.ts';
+import { havePart } from '../../helpers/require.ts';
+
+const broker = await havePart('kafka', () => kafkaForTests({ own: true }));
+afterAll(() => broker?.stop());
+
+const decodeShare = decoderFor('share');
+
+/** Waits for a fact; fails where it does not come true in time. */
+async function until(what: string, fact: () => boolean | Promise<boolean>, limitMs = 30_000): Promise<void> {
+  const deadline = performance.now() + limitMs;
+  while (!(await fact())) {
+    if (performance.now() > deadline) throw new Error(`not in time: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+describe.skipIf(!broker)('the relay', () => {
+  let dir: string;
+  let kafka: KafkaLog;
+  let topicPrefix: string;
+  let lines: string[];
+  beforeEach(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'relay-'));
+    topicPrefix = `t${randomBytes(4).toString('hex')}.`;
+    lines = [];
+    kafka = await open();
+  });
+  afterEach(async () => {
+    await kafka.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  const open = () => openKafkaLog({ brokers: broker!.brokers, clientId: 'relay', topicPrefix, partitions: 2 });
+  const start = (): Promise<Relay> =>
+    startRelay({
+      journalDir: join(dir, 'journal'),
+      kafka,
+      stateFile: join(dir, 'relay.sqlite'),
+      log: (line) => lines.push(line),
+    });
+  const writer = (instance: string) => openJournalWriter({ dir: join(dir, 'journal'), instance });
+  const drained = async (relay: Relay): Promise<boolean> => (await relay.lag()).every(({ records }) => records === 0);
+
+  test('carries every topic of every instance, those that appear later too, and each record keeps its place', async () => {
+    const a = writer('a');
+    a.append([...shareEntries(0, 2500), { topic: 'job', event: sampleJob(1) }]);
+    const relay = await start();
+    await until('a is carried', async () => relay.counts().sent === 2501);
+    const b = writer('b');
+    b.append([...shareEntries(5000, 10), { topic: 'session', event: sampleSession(1) }]);
+    b.append([{ topic: 'contract', event: sampleContract(1) }]);
+    a.append(shareEntries(2500, 1));
+    await until('b is carried', async () => relay.counts().sent === 2514);
+    expect((await relay.lag()).map(({ topic, instance, records }) => [topic, instance, records])).toEqual([
+      ['contract', 'b', 0],
+      ['job', 'a', 0],
+      ['session', 'b', 0],
+      ['share', 'a', 0],
+      ['share', 'b', 0],
+    ]);
+    const shares = await readAll(kafka, 'share', 2511, 1000);
+    for (const [run, instance, count] of [
+      [a.run, 'a', 2501],
+      [b.run, 'b', 10],
+    ] as const) {
+      const own = shares.filter((record) => record.run === run && record.instance === instance);
+      expect(own.map(({ sequence }) => sequence).sort((x, y) => x - y)).toEqual(
+        Array.from({ length: count }, (_, i) => i),
+      );
+    }
+    for (const topic of ['job', 'session', 'contract'] as const) await readAll(kafka, topic, 1);
+    expect(lines).toEqual([]);
+    await relay.stop();
+    a.close();
+    b.close();
+  });
+
+  test('goes on where it stopped, and a lost position sends again what is there already', async () => {
+    const a = writer('a');
+    a.append(shareEntries(0, 100));
+    let relay = await start();
+    await until('carried', () => drained(relay));
+    await relay.stop();
+    a.append(shareEntries(100, 50));
+    relay = await start();
+    await until('carried', () => drained(relay));
+    expect(relay.counts().sent).toBe(50);
+    await relay.stop();
+    for (const file of readdirSync(dir)) if (file.startsWith('relay.sqlite')) rmSync(join(dir, file));
+    relay = await start();
+    await until('carried', () => drained(relay));
+    expect(relay.counts().sent).toBe(150);
+    await relay.stop();
+    a.close();
+    const shares = await readAll(kafka, 'share', 300);
+    expect(new Set(shares.map(({ body }) => decodeShare(body).hash)).size).toBe(150);
+  });
+
+  test('a second relay on the same positions is refused', async () => {
+    const relay = await start();
+    await expect(start()).rejects.toSatisfy((error) => error instanceof PoolError && error.code === 'held');
+    await relay.stop();
+  });
+
+  test('damage is said with its place and the rest is carried', async () => {
+    const a = writer('a');
+    for (let i = 0; i < 3; i++) a.append(shareEntries(i, 1));
+    a.close();
+    const folder = join(dir, 'journal/a/share');
+    const segment = join(folder, readdirSync(folder).find((name) => name.endsWith('.avro'))!);
+    const bytes = readFileSync(segment);
+    bytes[bytes.length - 30]! ^= 1;
+    writeFileSync(segment, bytes);
+    const relay = await start();
+    await until('carried', () => drained(relay));
+    expect(relay.counts()).toEqual({ sent: 2, damaged: 1 });
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/^relay: share of a at [0-9a-f]{16}:2: the checksum of the block differs/);
+    await relay.stop();
+  });
+
+  test('a broker that is killed is waited for, said once, and nothing is lost', async () => {
+    const a = writer('a');
+    a.append(shareEntries(0, 500));
+    const relay = await start();
+    await until('carried', () => drained(relay));
+    const killed = broker!.restart!('SIGKILL');
+    for (let i = 0; i < 50; i++) {
+      a.append(shareEntries(500 + i * 20, 20));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await until('the trouble is noticed', () => relay.problem() !== null || relay.counts().sent === 1500);
+    await killed;
+    await until('carried', () => drained(relay), 60_000);
+    expect(lines.filter((line) => line.includes('trying again')).length).toBeLessThanOrEqual(1);
+    expect(relay.problem()).toBeNull();
+    a.append(shareEntries(1500, 5));
+    await until('carried', () => drained(relay));
+    await relay.stop();
+    const reader = await open();
+    const shares = await readAll(reader, 'share', 1505, 1000);
+    const hashes = new Set(shares.map(({ body }) => decodeShare(body).hash));
+    expect(hashes.size).toBe(1505);
+    await reader.close();
+    a.close();
+  }, 120_000);
+});
