@@ -1,5 +1,16 @@
 -- Roll-ups. Minutes that a batch touched are recomputed from shares and replaced; hours and days are views over them; nothing adds up on the way in.
 
+CREATE TABLE IF NOT EXISTS share_minutes
+(
+    origin  LowCardinality(String)  COMMENT 'Accounting point',
+    minute  DateTime('UTC')         COMMENT 'Minute of receipt',
+    bucket  DateTime('UTC')         COMMENT 'Hour by which shares_raw is sorted, of some share received in that minute'
+)
+ENGINE = ReplacingMergeTree
+ORDER BY (origin, minute, bucket)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT 'One row says in which bucket a minute''s shares are found; ordered and deduplicated by all columns; written before the shares, read by the roll-up';
+
 CREATE TABLE IF NOT EXISTS shares_1m_raw
 (
     origin           LowCardinality(String)  COMMENT 'Accounting point',

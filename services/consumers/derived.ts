@@ -1,0 +1,175 @@
+/**
+ * Epochs, hashrates, contracts and payouts in ClickHouse: keeps the fold of `pipelines/derived.ts`, and writes what differs from what the
+ * tables hold. At start the tables' digests are read, so a crash between two tables, a dropped table or a changed rule mends itself.
+ */
+import type { ClickHouseClient } from '@clickhouse/client';
+import { chainRow } from '../../pipelines/chain/chain-row.ts';
+import {
+  DERIVED_TABLES,
+  type DerivedEvent,
+  type DerivedRows,
+  type DerivedTable,
+  evolve,
+  initial,
+  mergeTouched,
+  rows,
+  type Touched,
+} from '../../pipelines/derived.ts';
+import type { ProfileOf } from '../../pipelines/payouts/contract-events.ts';
+import { type Row, rowDigest } from '../../pipelines/row.ts';
+import { insertRows, literal } from './insert.ts';
+import { nextVersion } from './rollups.ts';
+
+const ROWS_AT_ONCE = 10_000;
+const EVERYTHING: Touched = { fromHeight: 0, contracts: true };
+
+interface Known {
+  readonly digest: string;
+  readonly scope: number;
+  /** Columns of the key, for a retraction. */
+  readonly key: Row;
+}
+
+function keyOf(table: DerivedTable, row: Row): Row {
+  return Object.fromEntries(DERIVED_TABLES[table].key.map((column) => [column, row[column]]));
+}
+
+function scopeOf(table: DerivedTable, row: Row): number {
+  const { scope } = DERIVED_TABLES[table];
+  return scope === null ? 0 : Number(row[scope]);
+}
+
+export class Derived {
+  readonly #client: ClickHouseClient;
+  readonly #profileOf: ProfileOf;
+  readonly #state = initial();
+  #touched = new Map<string, Touched>();
+  /** By chain and table, what the table holds, by key. */
+  readonly #known = new Map<string, Record<DerivedTable, Map<string, Known>>>();
+  #version: bigint | null = null;
+
+  constructor(client: ClickHouseClient, profileOf: ProfileOf) {
+    this.#client = client;
+    this.#profileOf = profileOf;
+  }
+
+  /** Takes an event in that has nothing wrong. */
+  evolve(input: DerivedEvent): void {
+    const change = evolve(this.#state, input);
+    if (change !== null) this.#touched.set(change.chain, mergeTouched(this.#touched.get(change.chain), change.touched));
+  }
+
+  /** Writes what the events since the last call changed. @returns rows written @throws what the client throws; then the next call writes it */
+  async flush(): Promise<number> {
+    let written = 0;
+    let failure: unknown;
+    for (const [chain, touched] of [...this.#touched]) {
+      this.#touched.delete(chain);
+      try {
+        written += await this.#flushChain(chain, touched);
+      } catch (error) {
+        // What is in the tables is not known now: compare again.
+        this.#known.delete(chain);
+        this.#touched.set(chain, EVERYTHING);
+        // A chain whose profile is not known here must not hold up the others.
+        failure = error;
+      }
+    }
+    if (failure !== undefined) throw failure;
+    return written;
+  }
+
+  async #flushChain(chain: string, touched: Touched): Promise<number> {
+    let known = this.#known.get(chain);
+    let change = touched;
+    if (known === undefined) {
+      await insertRows(this.#client, 'chains', [
+        { ...chainRow(this.#profileOf(chain)), ingest_version: String(await nextVersion(this.#client, 'chains')) },
+      ]);
+      known = await this.#readKnown(chain);
+      this.#known.set(chain, known);
+      change = EVERYTHING;
+    }
+    let written = 0;
+    for (const part of rows(this.#state, chain, change, this.#profileOf)) {
+      written += await this.#replace(part, known[part.table]);
+    }
+    return written;
+  }
+
+  async #replace({ table, from, rows }: DerivedRows, known: Map<string, Known>): Promise<number> {
+    const present = new Set<string>();
+    const changed: { id: string; row: Row; known: Known }[] = [];
+    for (const row of rows) {
+      const key = keyOf(table, row);
+      const id = JSON.stringify(key);
+      const digest = rowDigest(row);
+      present.add(id);
+      if (known.get(id)?.digest !== digest) {
+        changed.push({ id, row, known: { digest, scope: scopeOf(table, row), key } });
+      }
+    }
+    const gone = [...known].filter(([id, { scope }]) => scope >= from && !present.has(id));
+    if (changed.length === 0 && gone.length === 0) return 0;
+    const version = String(await this.#nextVersion());
+    for (let i = 0; i < changed.length; i += ROWS_AT_ONCE) {
+      await insertRows(
+        this.#client,
+        table,
+        changed.slice(i, i + ROWS_AT_ONCE).map((change) => ({
+          ...change.row,
+          ingest_version: version,
+          ingest_deleted: 0,
+          ingest_digest: change.known.digest,
+        })),
+      );
+    }
+    for (let i = 0; i < gone.length; i += ROWS_AT_ONCE) {
+      await insertRows(
+        this.#client,
+        table,
+        gone.slice(i, i + ROWS_AT_ONCE).map(([, { key }]) => ({ ...key, ingest_version: version, ingest_deleted: 1 })),
+      );
+    }
+    for (const { id, known: now } of changed) known.set(id, now);
+    for (const [id] of gone) known.delete(id);
+    return changed.length + gone.length;
+  }
+
+  /** One version for all tables, above what any of them holds, a retracted row included. */
+  async #nextVersion(): Promise<bigint> {
+    if (this.#version === null) {
+      let highest = 1n;
+      for (const table of Object.keys(DERIVED_TABLES)) {
+        const next = await nextVersion(this.#client, table);
+        if (next > highest) highest = next;
+      }
+      this.#version = highest;
+    }
+    const version = this.#version;
+    this.#version += 1n;
+    return version;
+  }
+
+  async #readKnown(chain: string): Promise<Record<DerivedTable, Map<string, Known>>> {
+    const read = async (table: DerivedTable): Promise<Map<string, Known>> => {
+      const columns = DERIVED_TABLES[table].key.join(', ');
+      const answer = await this.#client.query({
+        query: `SELECT ${columns}, ingest_digest FROM ${table} FINAL WHERE ingest_deleted = 0 AND chain = ${literal(chain)}`,
+        format: 'JSONEachRow',
+      });
+      const found = new Map<string, Known>();
+      for (const row of await answer.json<Row>()) {
+        const key = keyOf(table, row);
+        found.set(JSON.stringify(key), { digest: String(row.ingest_digest), scope: scopeOf(table, row), key });
+      }
+      return found;
+    };
+    return {
+      epochs_raw: await read('epochs_raw'),
+      hashrates_raw: await read('hashrates_raw'),
+      contracts_raw: await read('contracts_raw'),
+      payouts_raw: await read('payouts_raw'),
+    };
+  }
+}

@@ -1,0 +1,263 @@
+/**
+ * The consumers: run the pipelines over the log and keep ClickHouse at what they say.
+ *
+ *   log ─► one loop per partition of share, job, session, block, contract ─► raw tables (partition.ts)
+ *                         │ minutes touched                └─ blocks and contracts ─► derived tables (derived.ts)
+ *                         └─► roll-ups (rollups.ts)
+ */
+import { join } from 'node:path';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
+import { jobPipeline } from '../../pipelines/jobs/jobs.ts';
+import { contractEventPipeline, type ProfileOf } from '../../pipelines/payouts/contract-events.ts';
+import type { RowPipeline } from '../../pipelines/row.ts';
+import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
+import { sharePipeline } from '../../pipelines/shares/shares.ts';
+import type { Events, Topic } from '../../schemas/events.ts';
+import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
+import type { Config } from '../core/config.ts';
+import { openDataDir } from '../core/data-dir.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
+import type { Lifecycle } from '../core/lifecycle.ts';
+import { acquireLock } from '../core/lock.ts';
+import type { EventLog, Position } from '../core/log/event-log.ts';
+import { publishStatus } from '../core/status.ts';
+import { openStore, storeAddress } from '../core/store.ts';
+import { Derived } from './derived.ts';
+import { migrate } from './migrations.ts';
+import { type Counters, decodeRecord, PartitionConsumer } from './partition.ts';
+import { Problems, pause, untilDone } from './problems.ts';
+import { Rollups } from './rollups.ts';
+import { ConsumerState } from './state.ts';
+
+/** How often new partitions are looked for, and how far behind each is. */
+const LOOK_MS = 1_000;
+const ROLLUP_MS = 1_000;
+const DERIVE_MS = 200;
+const REFOLD_RECORDS = 10_000;
+
+export interface Consumers {
+  /** Resolves when the tables are there and every partition that was found first has its loop. */
+  readonly ready: Promise<void>;
+  readonly counters: Readonly<Counters>;
+  /** Records that are in the log and not in ClickHouse, as of the last look. */
+  lagRecords(): number;
+  /** Seconds since the partition furthest behind was last at the end of the log; 0 where all are. */
+  lagSeconds(): number;
+  problems(): readonly string[];
+}
+
+export interface ConsumerParts {
+  readonly log: EventLog;
+  /** Profile by the name that events carry; absent: the configured one and the built-in ones. */
+  readonly profileOf?: ProfileOf;
+}
+
+/** Profiles by name: the configured one may be a file with a name of its own. */
+export function profilesOf(config: Pick<Config, 'chain'>): ProfileOf {
+  const loaded = new Map<string, ChainProfile>();
+  return (name) => {
+    let profile = loaded.get(name);
+    if (profile === undefined) {
+      const ours = /[/]|\.json$/.test(config.chain) ? loadChain(config.chain) : null;
+      profile = ours?.name === name ? ours : loadChain(name);
+      loaded.set(name, profile);
+    }
+    return profile;
+  };
+}
+
+/** A client's error as one line that says where it points. */
+function lineWith(url: string): (error: unknown) => string {
+  return (error) => {
+    if (error instanceof PoolError) return error.line;
+    const code = (error as NodeJS.ErrnoException | null)?.code;
+    const unreachable =
+      code === 'ECONNREFUSED' || code === 'ECONNRESET' || code === 'ENOTFOUND' || code === 'EHOSTUNREACH';
+    return new PoolError('clickhouse', unreachable ? `ClickHouse at ${url} is not reachable` : errorLine(error)).line;
+  };
+}
+
+interface Running {
+  readonly topic: Topic;
+  readonly partition: string;
+  readonly consumer: PartitionConsumer<Topic>;
+  /** Monotonic milliseconds when it was last at the end of the log. */
+  caughtUpMs: number;
+  lag: number;
+}
+
+/**
+ * Starts the consumers and returns; they run until the lifecycle ends. ClickHouse need not be there yet.
+ *
+ * @throws PoolError held where other consumers run on this data directory, data_dir
+ */
+export async function startConsumers(config: Config, life: Lifecycle, parts: ConsumerParts): Promise<Consumers> {
+  const { log } = parts;
+  const profileOf = parts.profileOf ?? profilesOf(config);
+  const paths = openDataDir(config.dataDir);
+  const lock = acquireLock(join(paths.state, 'consumers.lock'), { waitMs: 5_000, what: 'the state of the consumers' });
+  const state = new ConsumerState(join(paths.state, 'consumers.sqlite'));
+  const client: ClickHouseClient = openStore(config);
+  const problems = new Problems(life.log);
+  const lineOf = lineWith(storeAddress(config).url);
+  const counters: Counters = { records: 0, rows: 0, deadLetters: 0 };
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const running = new Map<string, Running>();
+  const loops: Promise<void>[] = [];
+  const derived = new Derived(client, profileOf);
+  const contractPipeline = contractEventPipeline(profileOf);
+  const rollups = new Rollups(client, state);
+  /** Partitions of block and contract whose events before the checkpoint are not folded yet: until then nothing is derived. */
+  let unfolded = 0;
+  let derivedRows = 0;
+
+  const take = <T extends Topic>(topic: T, events: readonly Events[T][]): void => {
+    for (const event of events) {
+      if (topic === 'block') derived.evolve({ topic, event: event as Events['block'] });
+      if (topic === 'contract') derived.evolve({ topic, event: event as Events['contract'] });
+    }
+  };
+
+  /** Folds a partition from its beginning to its present end. What comes twice after that changes nothing. */
+  async function refold<T extends Topic>(pipeline: RowPipeline<T>, partition: string): Promise<void> {
+    let from: Position | null = null;
+    while (!signal.aborted) {
+      const batch = await log.read(pipeline.topic, partition, from, { maxRecords: REFOLD_RECORDS, waitMs: 0, signal });
+      if (batch.records.length === 0 && batch.damage.length === 0) return;
+      for (const record of batch.records) {
+        const decoded = await decodeRecord(log, pipeline.topic, record);
+        if ('event' in decoded && pipeline.wrong(decoded.event) === null) take(pipeline.topic, [decoded.event]);
+      }
+      from = batch.next;
+    }
+  }
+
+  async function runPartition<T extends Topic>(pipeline: RowPipeline<T>, partition: string): Promise<void> {
+    const { topic } = pipeline;
+    const place = `${topic}/${partition}`;
+    if (topic === 'block' || topic === 'contract') {
+      await untilDone(place, problems, signal, lineOf, () => refold(pipeline, partition));
+      unfolded -= 1;
+    }
+    const consumer = new PartitionConsumer({ log, client, state, counters, signal }, pipeline, partition, (events) =>
+      take(topic, events),
+    );
+    running.set(place, {
+      topic,
+      partition,
+      consumer: consumer as unknown as PartitionConsumer<Topic>,
+      caughtUpMs: performance.now(),
+      lag: 0,
+    });
+    while (!signal.aborted) await untilDone(place, problems, signal, lineOf, () => consumer.step());
+  }
+
+  /** Starts a loop for each partition that has none yet. */
+  const started = new Set<string>();
+  async function look<T extends Topic>(pipeline: RowPipeline<T>): Promise<void> {
+    for (const partition of await log.partitions(pipeline.topic)) {
+      const place = `${pipeline.topic}/${partition}`;
+      if (started.has(place)) continue;
+      started.add(place);
+      if (pipeline.topic === 'block' || pipeline.topic === 'contract') unfolded += 1;
+      loops.push(runPartition(pipeline, partition).catch((error: unknown) => life.stop(error)));
+    }
+  }
+
+  const lookAll = async (): Promise<void> => {
+    await look(jobPipeline);
+    await look(sessionPipeline);
+    await look(blockEventPipeline);
+    await look(contractPipeline);
+    await look(sharePipeline);
+    for (const each of running.values()) {
+      const lag = await log.lag(each.topic, each.partition, each.consumer.position);
+      each.lag = lag ?? 0;
+      if (each.lag === 0) each.caughtUpMs = performance.now();
+    }
+  };
+
+  async function lookout(): Promise<void> {
+    while (!signal.aborted) {
+      await pause(LOOK_MS, signal);
+      await untilDone('log', problems, signal, errorLine, lookAll);
+    }
+  }
+
+  async function derive(): Promise<void> {
+    while (!signal.aborted) {
+      if (unfolded === 0) {
+        await untilDone('derived tables', problems, signal, lineOf, async () => {
+          derivedRows += await derived.flush();
+        });
+      }
+      await pause(DERIVE_MS, signal);
+    }
+  }
+
+  async function rollUp(): Promise<void> {
+    while (!signal.aborted) {
+      const begun = performance.now();
+      const made = await untilDone('roll-ups', problems, signal, lineOf, () => rollups.step());
+      // Making the present minute anew over and over must not take more than a part of the engine's time.
+      const tookMs = performance.now() - begun;
+      await pause(made === null || made === 0 ? ROLLUP_MS : Math.max(ROLLUP_MS, 4 * tookMs), signal);
+    }
+  }
+
+  async function begin(): Promise<void> {
+    const applied = await untilDone('schema', problems, signal, lineOf, async () => {
+      try {
+        return await migrate(client);
+      } catch (error) {
+        // Waiting does not mend these.
+        if (error instanceof PoolError && !error.retry) {
+          life.stop(error);
+          stopping.abort();
+        }
+        throw error;
+      }
+    });
+    if (applied !== null && applied.length > 0) life.log(`schema: applied ${applied.join(', ')}`);
+    await untilDone('log', problems, signal, errorLine, lookAll);
+    if (signal.aborted) return;
+    loops.push(lookout(), derive(), rollUp());
+  }
+
+  const lagRecords = (): number => [...running.values()].reduce((sum, each) => sum + each.lag, 0);
+  const lagSeconds = (): number => {
+    const now = performance.now();
+    return [...running.values()].reduce(
+      (most, each) => (each.lag > 0 ? Math.max(most, (now - each.caughtUpMs) / 1000) : most),
+      0,
+    );
+  };
+  const status = publishStatus(paths.status, 'consume', () => ({
+    problems: problems.list(),
+    values: {
+      lag_records: lagRecords(),
+      lag_s: Math.round(lagSeconds()),
+      dead_letters: counters.deadLetters,
+      records: counters.records,
+      rows: counters.rows,
+      derived_rows: derivedRows,
+      partitions: running.size,
+      minutes_marked: state.marked(),
+    },
+  }));
+
+  const ready = begin();
+  ready.catch((error: unknown) => life.stop(error));
+  life.onStop('consumers', async () => {
+    stopping.abort();
+    status.close();
+    await ready.catch(() => {});
+    await Promise.all(loops);
+    await client.close();
+    state.close();
+    lock.release();
+  });
+  return { ready, counters, lagRecords, lagSeconds, problems: () => problems.list() };
+}

@@ -1,0 +1,125 @@
+/**
+ * What the consumers remember, in SQLite under `<data-dir>/state/consumers.sqlite`: positions in the log, the one outstanding cut of each
+ * partition, and the minutes whose roll-up is to be made anew. Losing the file costs time, not truth: everything is read again.
+ */
+import { randomBytes } from 'node:crypto';
+import { DatabaseSync } from 'node:sqlite';
+import type { Topic } from '../../schemas/events.ts';
+import type { Position } from '../core/log/event-log.ts';
+
+/** A minute of an origin, seconds since 1970. */
+export interface Minute {
+  readonly origin: string;
+  readonly minuteS: number;
+}
+
+/** What is being inserted: stored before it is, repeated unchanged after a crash. */
+export interface Cut {
+  readonly topic: Topic;
+  readonly partition: string;
+  readonly from: Position | null;
+  readonly to: Position | null;
+  /** Records between the two. */
+  readonly records: number;
+  /** Deduplication token; that of a table is this with its name. */
+  readonly token: string;
+  /** Minutes whose roll-up the cut touches. */
+  readonly minutes: readonly Minute[];
+}
+
+/** A minute that is marked, with the number of its latest mark. */
+export interface Mark extends Minute {
+  readonly mark: number;
+}
+
+const TABLES = `
+  CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS positions (topic TEXT, partition TEXT, position TEXT, PRIMARY KEY (topic, partition)) STRICT;
+  CREATE TABLE IF NOT EXISTS cuts (topic TEXT, partition TEXT, cut TEXT NOT NULL, PRIMARY KEY (topic, partition)) STRICT;
+  CREATE TABLE IF NOT EXISTS marks (mark INTEGER PRIMARY KEY AUTOINCREMENT, origin TEXT NOT NULL, minute_s INTEGER NOT NULL,
+    UNIQUE (origin, minute_s)) STRICT;
+`;
+
+export class ConsumerState {
+  readonly #db: DatabaseSync;
+  /** Random name of this file: a fresh one makes fresh tokens, so that a replay is never taken for a repetition. */
+  readonly generation: string;
+
+  /** @param path - the SQLite file, or `:memory:` */
+  constructor(path: string) {
+    this.#db = new DatabaseSync(path);
+    // A power cut may take the last commits; what they covered is then read again.
+    this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
+    this.#db.exec(TABLES);
+    this.#db
+      .prepare('INSERT OR IGNORE INTO about (name, value) VALUES (?, ?)')
+      .run('generation', randomBytes(8).toString('hex'));
+    this.generation = this.#db.prepare('SELECT value FROM about WHERE name = ?').get('generation')!.value as string;
+  }
+
+  position(topic: Topic, partition: string): Position | null {
+    const row = this.#db
+      .prepare('SELECT position FROM positions WHERE topic = ? AND partition = ?')
+      .get(topic, partition);
+    return (row?.position as string | null | undefined) ?? null;
+  }
+
+  /** The cut that was stored and not finished, or null. */
+  cut(topic: Topic, partition: string): Cut | null {
+    const row = this.#db.prepare('SELECT cut FROM cuts WHERE topic = ? AND partition = ?').get(topic, partition);
+    return row === undefined ? null : (JSON.parse(row.cut as string) as Cut);
+  }
+
+  storeCut(cut: Cut): void {
+    this.#db
+      .prepare('INSERT OR REPLACE INTO cuts (topic, partition, cut) VALUES (?, ?, ?)')
+      .run(cut.topic, cut.partition, JSON.stringify(cut));
+  }
+
+  /** A cut is in ClickHouse: the position moves on, and its minutes wait for the roll-up, in one transaction. */
+  finish(cut: Cut): void {
+    this.#transaction(() => {
+      this.#db
+        .prepare('INSERT OR REPLACE INTO positions (topic, partition, position) VALUES (?, ?, ?)')
+        .run(cut.topic, cut.partition, cut.to);
+      this.#db.prepare('DELETE FROM cuts WHERE topic = ? AND partition = ?').run(cut.topic, cut.partition);
+      // Replacing gives a new number: a roll-up that is under way for the old mark does not clear the new one.
+      const mark = this.#db.prepare('INSERT OR REPLACE INTO marks (origin, minute_s) VALUES (?, ?)');
+      for (const { origin, minuteS } of cut.minutes) mark.run(origin, minuteS);
+    });
+  }
+
+  /** The oldest marks. */
+  marks(limit: number): Mark[] {
+    return this.#db
+      .prepare('SELECT mark, origin, minute_s FROM marks ORDER BY mark LIMIT ?')
+      .all(limit)
+      .map((row) => ({ mark: row.mark as number, origin: row.origin as string, minuteS: row.minute_s as number }));
+  }
+
+  marked(): number {
+    return this.#db.prepare('SELECT count(*) AS n FROM marks').get()!.n as number;
+  }
+
+  clearMarks(marks: readonly Mark[]): void {
+    const clear = this.#db.prepare('DELETE FROM marks WHERE mark = ?');
+    this.#transaction(() => {
+      for (const { mark } of marks) clear.run(mark);
+    });
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  #transaction(work: () => void): void {
+    this.#db.exec('BEGIN IMMEDIATE');
+    try {
+      work();
+      this.#db.exec('COMMIT');
+    } catch (error) {
+      this.#db.exec('ROLLBACK');
+      throw error;
+    }
+  }
+}
