@@ -1,0 +1,350 @@
+/**
+ * What all connections of a daemon share: sessions, limits, the turn's facts, counters, resumable sessions, the sweep of idle ones.
+ * pool.ts and proxy.ts hand it sources of work; server.ts hands it connections.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ShareInput } from '../../schemas/events.ts';
+import type { ChainProfile } from '../core/chains/profile.ts';
+import type { Config } from '../core/config.ts';
+import { PoolError } from '../core/errors.ts';
+import type { Log } from '../core/lifecycle.ts';
+import type { JournalWriter } from '../core/log/event-log.ts';
+import { Facts } from './facts.ts';
+import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
+import type { Connection } from './server.ts';
+import { Session } from './session.ts';
+import { ShareLog, shareLogLine } from './sharelog.ts';
+import type { WorkSource } from './source.ts';
+import { decay } from './vardiff.ts';
+
+const SWEEP_MS = 5_000;
+/** A session can be resumed this long (CKPool). */
+const RESUME_MS = 600_000;
+const RESUMABLE_SESSIONS = 20_000;
+const HASHRATE_INTERVAL_S = 60;
+
+/** Difficulties that the configuration allows; unit of the wire. */
+export interface Limits {
+  readonly min: number;
+  /** Infinity: none. */
+  readonly max: number;
+  of(listenerIndex: number): { readonly start: number; readonly wish: number | null };
+}
+
+export function limitsOf(config: Config): Limits {
+  const max = config.maxDiff > 0 ? config.maxDiff : Infinity;
+  return {
+    min: config.minDiff,
+    max,
+    // CKPool: the difficulty of a high-difficulty port counts as the client's suggestion, and maxdiff does not touch it.
+    of: (listenerIndex) =>
+      config.highDiffListeners.includes(listenerIndex)
+        ? { start: config.highDiff, wish: config.highDiff }
+        : { start: config.startDiff, wish: null },
+  };
+}
+
+interface Resumable {
+  readonly source: WorkSource;
+  readonly enonce1: Uint8Array;
+  readonly user: string;
+  readonly address: string;
+  readonly sinceMs: number;
+}
+
+export interface Counters {
+  accepted: number;
+  refused: number;
+  /** Submissions that could not be read; they are no events. */
+  malformed: number;
+  blocks: number;
+}
+
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly profile: ChainProfile;
+  readonly writer: JournalWriter;
+  readonly ids: JobIds;
+  readonly log: Log;
+  /** Milliseconds since 1970; for tests. */
+  readonly nowMs?: () => number;
+}
+
+export class Daemon {
+  readonly config: Config;
+  readonly profile: ChainProfile;
+  readonly limits: Limits;
+  readonly log: Log;
+  readonly facts: Facts;
+  readonly instance: string;
+  readonly sessions = new Set<Session>();
+  /** Sessions whose line waits for a source of work. */
+  readonly waiting = new Set<Session>();
+  readonly counters: Counters = { accepted: 0, refused: 0, malformed: 0, blocks: 0 };
+  readonly nowMs: () => number;
+  readonly ids: JobIds;
+  /** Gives a new connection its source; null where no more fit. Set by pool.ts or proxy.ts. */
+  pickSource: () => WorkSource | null = () => null;
+
+  readonly #shareLog: ShareLog | null;
+  readonly #touched = new Set<Session>();
+  readonly #resumable = new Map<string, Resumable>();
+  readonly #sweeper: NodeJS.Timeout;
+  #ready = false;
+  #diffPerSecond = 0;
+  #diffAdded = 0;
+  #diffUpdatedMs: number;
+
+  constructor(options: DaemonOptions) {
+    this.config = options.config;
+    this.profile = options.profile;
+    this.log = options.log;
+    this.ids = options.ids;
+    this.nowMs = options.nowMs ?? Date.now;
+    this.limits = limitsOf(options.config);
+    this.instance = options.config.name;
+    this.#shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
+    this.facts = new Facts(options.writer, this.#shareLog, options.log, (ok) => this.#answer(ok));
+    this.#diffUpdatedMs = this.nowMs();
+    this.facts.session({
+      kind: 'started',
+      origin: this.config.origin,
+      instance: this.instance,
+      time_us: this.facts.timeUs(),
+    });
+    this.#sweeper = setInterval(() => this.sweep(), SWEEP_MS);
+    this.#sweeper.unref();
+  }
+
+  /** False while nothing can be answered: a proxy without upstream. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  set ready(ready: boolean) {
+    this.#ready = ready;
+    if (!ready) return;
+    const waiting = [...this.waiting];
+    this.waiting.clear();
+    for (const session of waiting) session.wake();
+  }
+
+  connect(connection: Connection): Session {
+    const session = new Session(connection, this);
+    this.sessions.add(session);
+    return session;
+  }
+
+  /** The connection is gone. */
+  forget(session: Session, reason: string): void {
+    if (!this.sessions.delete(session)) return;
+    this.waiting.delete(session);
+    const { source } = session;
+    if (source === null) return;
+    session.tellRefusals();
+    this.sessionEvent(session, 'disconnected', reason);
+    const now = this.nowMs();
+    source.enonces.release(session.enonce1, now);
+    const first = session.workers.values().next().value;
+    if (first === undefined) return;
+    this.#resumable.set(session.sessionId, {
+      source,
+      enonce1: session.enonce1,
+      user: first.user,
+      address: session.connection.address,
+      sinceMs: now,
+    });
+    for (const [id, { sinceMs }] of this.#resumable) {
+      if (this.#resumable.size <= RESUMABLE_SESSIONS && now - sinceMs < RESUME_MS) break;
+      this.#resumable.delete(id);
+    }
+  }
+
+  /** A session id that nobody can guess: 8 hex digits. */
+  newSessionId(): string {
+    for (;;) {
+      const id = randomBytes(4).toString('hex');
+      if (!this.#resumable.has(id)) return id;
+    }
+  }
+
+  /**
+   * The extranonce1 of an ended session and its source, once, for the same address; null where it cannot be resumed.
+   * `user` must be the one that authorizes.
+   */
+  resume(sessionId: string, address: string): { source: WorkSource; enonce1: Uint8Array; user: string } | null {
+    const found = this.#resumable.get(sessionId.toLowerCase());
+    if (found === undefined || found.address !== address || this.nowMs() - found.sinceMs >= RESUME_MS) return null;
+    if (!found.source.enonces.takeBack(found.enonce1)) return null;
+    this.#resumable.delete(sessionId.toLowerCase());
+    return found;
+  }
+
+  /** Sessions of a source that has ended cannot be resumed, and their lines are closed. */
+  dropSource(source: WorkSource, reason: string): void {
+    for (const [id, { source: its }] of this.#resumable) if (its === source) this.#resumable.delete(id);
+    for (const session of this.sessions) {
+      if (session.source !== source) continue;
+      session.send('{"id":null,"method":"client.reconnect","params":[]}\n');
+      session.end(reason);
+    }
+  }
+
+  // --- jobs ------------------------------------------------------------------------------------------------------------------
+
+  /** Makes a job and records it; nobody is told yet. */
+  makeJob(registry: JobRegistry, content: JobContent, made: Omit<Parameters<JobRegistry['add']>[1], 'nowMs'>): Job {
+    const job = registry.add(content, { ...made, nowMs: this.nowMs() });
+    const { origin } = this.config;
+    this.facts.job(
+      jobEvent(job, { origin, instance: this.instance, chain: this.profile.name, timeUs: this.facts.timeUs() }),
+    );
+    if (job.clean) this.#openHeight(job.height);
+    return job;
+  }
+
+  #openHeight(height: number): void {
+    try {
+      this.#shareLog?.openHeight(height);
+    } catch (error) {
+      this.log(`share log: ${(error as Error).message}`);
+    }
+  }
+
+  /** Sends a new job to all authorized sessions of its source. */
+  broadcast(source: WorkSource, job: Job): void {
+    for (const session of this.sessions) {
+      if (session.source === source && session.authorized) session.sendJob(job);
+    }
+  }
+
+  // --- facts -----------------------------------------------------------------------------------------------------------------
+
+  sessionEvent(session: Session, kind: string, reason = ''): void {
+    const worker = session.workers.values().next().value;
+    this.facts.session({
+      kind,
+      origin: this.config.origin,
+      instance: this.instance,
+      time_us: this.facts.timeUs(),
+      client_id: session.connection.id,
+      session_id: session.sessionId,
+      address: session.connection.address,
+      listener: session.connection.listener,
+      agent: session.agent,
+      user: worker?.user ?? '',
+      worker: worker?.name ?? '',
+      enonce1: session.enonce1Hex,
+      diff: session.difficulty / this.profile.stratum_difficulty_multiplier,
+      reason,
+    });
+  }
+
+  /**
+   * Records a share.
+   *
+   * @param logged - the job whose share log file takes it; null where there is none
+   */
+  share(event: ShareInput, logged: Job | null): void {
+    this.facts.share(event);
+    if (event.accepted) {
+      this.#diffAdded += event.diff;
+    }
+    if (this.#shareLog !== null && logged !== null) {
+      const ours =
+        this.config.compat === 'ckpool' ? null : { versionBits: event.version_bits ?? '', instance: this.instance };
+      this.#shareLog.add(logged.height, logged.baseId, shareLogLine(event, logged.baseId, ours));
+    }
+  }
+
+  /** A session has something to send at the end of the turn. */
+  touch(session: Session): void {
+    this.#touched.add(session);
+    this.facts.schedule();
+  }
+
+  #answer(journaled: boolean): void {
+    const touched = [...this.#touched];
+    this.#touched.clear();
+    for (const session of touched) session.flush(journaled);
+  }
+
+  // --- upkeep ----------------------------------------------------------------------------------------------------------------
+
+  sweep(): void {
+    for (const session of this.sessions) session.sweep();
+  }
+
+  /** Hashes per second of accepted shares, a mean that decays over a minute. */
+  hashrateHps(): number {
+    const now = this.nowMs();
+    const seconds = (now - this.#diffUpdatedMs) / 1000;
+    if (seconds >= 0.5) {
+      this.#diffPerSecond = decay(this.#diffPerSecond, this.#diffAdded, seconds, HASHRATE_INTERVAL_S);
+      this.#diffAdded = 0;
+      this.#diffUpdatedMs = now;
+    }
+    return this.#diffPerSecond * Number(this.profile.hashes_per_difficulty);
+  }
+
+  /** Counters and gauges of the status file. */
+  values(current: Job | null): Record<string, number | string> {
+    const names = new Set<string>();
+    for (const session of this.sessions) for (const name of session.workers.keys()) names.add(name);
+    return {
+      mode: this.config.mode,
+      chain: this.profile.name,
+      connections: this.sessions.size,
+      workers: names.size,
+      shares_accepted_count: this.counters.accepted,
+      shares_refused_count: this.counters.refused,
+      submissions_malformed_count: this.counters.malformed,
+      blocks_solved_count: this.counters.blocks,
+      hashrate_1m_hps: this.hashrateHps(),
+      ...(current === null
+        ? {}
+        : {
+            job_age_s: (this.nowMs() - current.madeMs) / 1000,
+            height: current.height,
+            network_diff: current.networkDiff,
+          }),
+    };
+  }
+
+  /** Ends all sessions and writes what is left. */
+  close(): void {
+    clearInterval(this.#sweeper);
+    for (const session of [...this.sessions]) this.forget(session, 'the daemon stopped');
+    this.facts.session({
+      kind: 'stopped',
+      origin: this.config.origin,
+      instance: this.instance,
+      time_us: this.facts.timeUs(),
+    });
+    this.facts.flush();
+  }
+}
+
+/** Opens `logdir` and leaves the origin's name there, for `ingest`. */
+function openShareLog(config: Config, log: Log): ShareLog {
+  const path = join(config.logDir, '.lodestream-origin');
+  try {
+    mkdirSync(config.logDir, { recursive: true, mode: 0o750 });
+    let there = '';
+    try {
+      there = readFileSync(path, 'utf8').trim();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      writeFileSync(path, `${config.origin}\n`);
+      there = config.origin;
+    }
+    if (there !== config.origin) {
+      log(`logdir ${config.logDir} belongs to origin ${there}, this is ${config.origin}: give each its own logdir`);
+    }
+  } catch (cause) {
+    throw new PoolError('config', `logdir ${config.logDir}: ${(cause as Error).message}`, { cause });
+  }
+  return new ShareLog(config.logDir);
+}

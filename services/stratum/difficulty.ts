@@ -1,0 +1,74 @@
+/**
+ * Difficulties of one connection: how they are written on the wire, and which of them a share is judged by.
+ * All values here are in the unit of the wire (`mining.set_difficulty`), which is the chain's difficulty times the profile's
+ * `stratum_difficulty_multiplier`.
+ *
+ * The rule (why in README.md): a change is told by set_difficulty and applies from the next job that the connection is sent.
+ *
+ * | share on                     | judged and credited                                                       |
+ * |------------------------------|---------------------------------------------------------------------------|
+ * | a job sent before a rise     | at the old value                                                          |
+ * | a job sent before a fall     | at the old value where it meets that, else at the new one where it meets that |
+ * | a job sent after the change  | at the new value                                                          |
+ */
+
+/** A difficulty and the first job (by `Job.order`) that was sent with it. */
+export interface DifficultyStep {
+  readonly from: number;
+  readonly diff: number;
+}
+
+/** What a share must reach. */
+export interface Requirement {
+  /** The value in force when the job was sent: what is asked and credited. */
+  readonly asked: number;
+  /** The lowest value told since then, at most `asked`: a share that meets only this one is credited with it. */
+  readonly least: number;
+}
+
+/**
+ * What a share on a job must reach.
+ *
+ * @param steps - by time; never empty
+ * @param order - `Job.order` of the share's job
+ */
+export function requirementFor(steps: readonly DifficultyStep[], order: number): Requirement {
+  let at = 0;
+  for (let i = 0; i < steps.length; i++) if (steps[i]!.from <= order) at = i;
+  const asked = steps[at]!.diff;
+  let least = asked;
+  for (let i = at + 1; i < steps.length; i++) least = Math.min(least, steps[i]!.diff);
+  return { asked, least };
+}
+
+/** Steps without those that no job from `oldestOrder` on was sent with. */
+export function pruneSteps(steps: readonly DifficultyStep[], oldestOrder: number): DifficultyStep[] {
+  const keep = steps.findLastIndex((step) => step.from <= oldestOrder);
+  return keep <= 0 ? [...steps] : steps.slice(keep);
+}
+
+/**
+ * The value that is told and judged: a whole number from 1 up, below that three digits; never above the cap.
+ *
+ * @param wanted - what vardiff or a wish asks for, above 0
+ * @param cap - difficulty of the job's nBits (in a proxy also the upstream's); taken exactly where it is below 1
+ */
+export function tellable(wanted: number, cap: number): number {
+  const value = wanted >= 1 ? Math.round(wanted) : Number(wanted.toPrecision(3));
+  if (value <= cap) return value;
+  return cap >= 1 ? Math.floor(cap) : cap;
+}
+
+/**
+ * A number as plain decimal digits that read back as the same double; never an exponent, which some firmware cannot parse.
+ *
+ * @param value - finite, 0 or above
+ */
+export function decimalText(value: number): string {
+  if (Number.isInteger(value)) return BigInt(value).toString();
+  const text = String(value);
+  const [mantissa, exponent] = text.split('e-');
+  if (exponent === undefined) return text;
+  const digits = mantissa!.replace('.', '');
+  return `0.${'0'.repeat(Number(exponent) - 1)}${digits}`;
+}

@@ -1,0 +1,122 @@
+/**
+ * The events of one turn of the loop: collected, appended to the journal in one call before any answer of the turn goes out, then the
+ * share log lines, then the answers. This is where "an acknowledged share is never lost" is kept.
+ *
+ * Where the disk refuses, the shares of the turn are refused towards the miners; jobs, sessions and blocks are kept and appended with a
+ * later turn, because mining and blocks go on.
+ */
+import type { BlockInput, JobInput, SessionInput, ShareInput } from '../../schemas/events.ts';
+import { errorLine } from '../core/errors.ts';
+import type { Log } from '../core/lifecycle.ts';
+import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
+import type { ShareLog } from './sharelog.ts';
+
+/** Most entries that wait for a disk to take them again. */
+const KEPT_ENTRIES = 10_000;
+
+export class Facts {
+  readonly #writer: JournalWriter;
+  readonly #shareLog: ShareLog | null;
+  readonly #log: Log;
+  readonly #onFlushed: (ok: boolean) => void;
+  #kept: LogEntry[] = [];
+  #shares: LogEntry[] = [];
+  #scheduled = false;
+  #lastTimeUs = 0;
+  #problem: string | null = null;
+  #logProblem: string | null = null;
+
+  /**
+   * @param onFlushed - sends the turn's answers; false: its shares are not in the journal
+   */
+  constructor(writer: JournalWriter, shareLog: ShareLog | null, log: Log, onFlushed: (ok: boolean) => void) {
+    this.#writer = writer;
+    this.#shareLog = shareLog;
+    this.#log = log;
+    this.#onFlushed = onFlushed;
+  }
+
+  /** What keeps events from the disk now, or nothing. */
+  get problems(): string[] {
+    return [this.#problem, this.#logProblem].filter((line) => line !== null);
+  }
+
+  /** Now, in microseconds, strictly above every value given before: two receipts never share an instant. */
+  timeUs(): number {
+    const now = Math.floor((performance.timeOrigin + performance.now()) * 1000);
+    this.#lastTimeUs = Math.max(now, this.#lastTimeUs + 1);
+    return this.#lastTimeUs;
+  }
+
+  job(event: JobInput): void {
+    this.#keep({ topic: 'job', event });
+  }
+
+  session(event: SessionInput): void {
+    this.#keep({ topic: 'session', event });
+  }
+
+  block(event: BlockInput): void {
+    this.#keep({ topic: 'block', event });
+  }
+
+  share(event: ShareInput): void {
+    this.#shares.push({ topic: 'share', event });
+    this.schedule();
+  }
+
+  /** Ends the turn after everything that is ready in this round of the loop has been read. */
+  schedule(): void {
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(() => this.flush());
+  }
+
+  /** Appends and answers now. */
+  flush(): void {
+    this.#scheduled = false;
+    const shares = this.#shares;
+    this.#shares = [];
+    let ok = true;
+    if (this.#kept.length + shares.length > 0) {
+      try {
+        this.#writer.append(shares.length === 0 ? this.#kept : [...this.#kept, ...shares]);
+        this.#kept = [];
+        if (this.#problem !== null) this.#log('the journal takes events again');
+        this.#problem = null;
+      } catch (error) {
+        ok = false;
+        const line = errorLine(error);
+        if (this.#problem !== line) this.#log(`events cannot be written, shares are refused: ${line}`);
+        this.#problem = line;
+        if (this.#kept.length > KEPT_ENTRIES) {
+          // Blocks and jobs are worth more than who came and went.
+          this.#kept = this.#kept.filter((entry) => entry.topic !== 'session').slice(-KEPT_ENTRIES);
+        }
+      }
+    }
+    this.#writeShareLog(ok);
+    this.#onFlushed(ok);
+  }
+
+  #writeShareLog(ok: boolean): void {
+    if (this.#shareLog === null) return;
+    if (!ok) {
+      this.#shareLog.forget();
+      return;
+    }
+    try {
+      this.#shareLog.write();
+      this.#logProblem = null;
+    } catch (error) {
+      const line = `share log: ${errorLine(error)}`;
+      if (this.#logProblem !== line) this.#log(line);
+      this.#logProblem = line;
+    }
+  }
+
+  #keep(entry: LogEntry): void {
+    this.#kept.push(entry);
+    this.schedule();
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * mining.authorize [worker, password]: any name is let in. User is what stands before the first `.` or `_`. A password of `d=N` or
+ * `diff=N`, alone or among others, is a wish for a difficulty. Several names on one line are several workers.
+ */
+import type { Session } from '../session.ts';
+import type { Request } from '../wire.ts';
+import { errorJson } from './errors.ts';
+
+/** CKPool. */
+const USER_LIMIT = 127;
+const WORKER_LIMIT = 255;
+
+/**
+ * What is wrong with a worker name, or null.
+ */
+export function workerFault(name: unknown): string | null {
+  if (typeof name !== 'string') return 'Invalid workername parameter';
+  if (name === '') return 'Empty workername parameter';
+  if (name.startsWith('.') || name.startsWith('_')) return 'Empty username parameter';
+  if (name.includes('/')) return 'Invalid character in username';
+  // Names go into logs and tables: no control characters, no halves of characters.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+  if (/[\u0000-\u001f\u007f]/.test(name) || !name.isWellFormed()) return 'Invalid character in username';
+  if (name.length > WORKER_LIMIT) return 'Workername too long';
+  return null;
+}
+
+/** User of a worker name. */
+export function userOf(worker: string): string {
+  return worker.split(/[._]/, 1)[0]!.slice(0, USER_LIMIT);
+}
+
+/** Difficulty that a password asks for, or null. */
+export function passwordDifficulty(password: unknown): number | null {
+  if (typeof password !== 'string') return null;
+  const text = /(?:^|[\s,;])(?:d|diff)=([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)(?=$|[\s,;])/i.exec(password)?.[1];
+  const value = text === undefined ? NaN : Number(text);
+  return Number.isFinite(value) && value > 0 ? value : null;
+}
+
+export function authorize(session: Session, request: Request): void {
+  const { daemon } = session;
+  const { id, params } = request;
+  const ckpool = daemon.config.compat === 'ckpool';
+  if (ckpool && session.authorized) return;
+  const fault = !Array.isArray(params)
+    ? 'params not an array'
+    : params.length === 0
+      ? 'params missing array entries'
+      : !session.subscribed
+        ? 'Failed subscription'
+        : workerFault(params[0]);
+  if (fault !== null) {
+    const code = fault === 'Failed subscription' ? 25 : 20;
+    session.reply('result-error-id', id, 'false', ckpool ? JSON.stringify(fault) : errorJson(code, fault));
+    return;
+  }
+  const [name, password] = params as [string, unknown];
+  const user = userOf(name);
+  if (session.resumedUser !== null && session.resumedUser !== user) {
+    session.reply('result-error-id', id, 'false', errorJson(24, 'This session is of another user'));
+    session.end('a session of another user was resumed');
+    return;
+  }
+  const first = !session.authorized;
+  if (!session.workers.has(name)) {
+    if (session.workers.size >= WORKERS_LIMIT) {
+      session.reply('result-error-id', id, 'false', errorJson(20, 'Too many workers on one line'));
+      return;
+    }
+    session.workers.set(name, { user, name });
+  }
+  const wish = ckpool ? null : passwordDifficulty(password);
+  if (wish !== null) session.wishDifficulty(wish);
+  session.reply('result-error-id', id, 'true');
+  if (!first) return;
+  daemon.sessionEvent(session, 'authorized');
+  // Jobs are broadcast to authorized lines only: one may have come since the subscription.
+  const job = session.source!.jobs.current;
+  if (job !== null && session.behind) session.sendJob(job);
+}
+
+/** Aggregators authorize many names on one line; more than this is none of them. */
+const WORKERS_LIMIT = 1_000;

@@ -1,0 +1,53 @@
+/**
+ * mining.subscribe [agent, session id]: extranonce1 and the size of extranonce2, then at once the difficulty and the current job.
+ * A session id of a line that has ended gives its extranonce1 back.
+ */
+import type { Session } from '../session.ts';
+import type { WorkSource } from '../source.ts';
+import type { Request } from '../wire.ts';
+import { errorJson } from './errors.ts';
+
+const AGENT_LIMIT = 128;
+
+export function subscribe(session: Session, request: Request): void {
+  const { daemon } = session;
+  const { id, params } = request;
+  if (session.subscribed) {
+    if (daemon.config.compat === 'ckpool') return;
+    // A second subscription changes nothing: the answer is the first one's.
+    answer(session, request);
+    return;
+  }
+  if (!Array.isArray(params)) {
+    if (daemon.config.compat === 'ckpool') session.reply('result-id-error', id, '"params not an array"');
+    else session.reply('result-id-error', id, 'null', errorJson(20, 'params not an array'));
+    return;
+  }
+  const [agent, wantedId] = params as unknown[];
+  session.agent = typeof agent === 'string' ? agent.toWellFormed().slice(0, AGENT_LIMIT) : '';
+  const resumed = typeof wantedId === 'string' ? daemon.resume(wantedId, session.connection.address) : null;
+  const given = resumed ?? fresh(session);
+  if (given === null) {
+    session.reply('result-id-error', id, 'null', errorJson(20, 'full'));
+    session.end('no extranonce1 is free');
+    return;
+  }
+  session.subscribe(given.source, given.enonce1);
+  session.resumedUser = resumed?.user ?? null;
+  session.sessionId = daemon.newSessionId();
+  answer(session, request);
+  session.begin();
+  daemon.sessionEvent(session, 'subscribed', resumed === null ? '' : 'resumed');
+}
+
+function fresh(session: Session): { source: WorkSource; enonce1: Uint8Array } | null {
+  const source = session.daemon.pickSource();
+  const enonce1 = source?.enonces.take(session.daemon.nowMs()) ?? null;
+  return source === null || enonce1 === null ? null : { source, enonce1 };
+}
+
+function answer(session: Session, request: Request): void {
+  const size = session.source!.nonce2Bytes;
+  const result = `[[["mining.notify","${session.sessionId}"]],"${session.enonce1Hex}",${size}]`;
+  session.reply('result-id-error', request.id, result);
+}

@@ -1,0 +1,310 @@
+/**
+ * Pool mode: templates of the node become jobs, solved blocks go back to it.
+ *
+ *   core/node/templates → `contentOf` (coinbase, merkle branch) → daemon.makeJob → broadcast
+ *   judged share that solves → `blockOf` → blocks.ts
+ */
+import { randomInt } from 'node:crypto';
+import type { BlockInput } from '../../schemas/events.ts';
+import { scriptFromAddress } from '../core/bitcoin/address.ts';
+import { serializeBlock } from '../core/bitcoin/block.ts';
+import { bytesFromHex, equalBytes, hexFromBytes } from '../core/bitcoin/bytes.ts';
+import {
+  buildCoinbase,
+  type CoinbaseInput,
+  pushData,
+  witnessCoinbase,
+  witnessCommitmentScript,
+} from '../core/bitcoin/coinbase.ts';
+import { bytesFromHashHex, headerFromBytes } from '../core/bitcoin/header.ts';
+import { merkleBranch } from '../core/bitcoin/merkle.ts';
+import { bitsHex } from '../core/bitcoin/target.ts';
+import { parseTransaction } from '../core/bitcoin/transaction.ts';
+import type { ChainProfile } from '../core/chains/profile.ts';
+import { subsidySats } from '../core/chains/subsidy.ts';
+import type { Config } from '../core/config.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
+import type { Template } from '../core/node/template.ts';
+import type { BlockDesk, SolvedBlock } from './blocks.ts';
+import type { Daemon } from './daemon.ts';
+import { EnonceAllocator } from './enonce.ts';
+import { type Job, type JobContent, JobRegistry, type JobValue } from './job.ts';
+import { shareCoinbase } from './share.ts';
+import type { JudgedShare, WorkSource } from './source.ts';
+
+const DEFAULT_NONCE2_BYTES = 8;
+/** CKPool's tag: these bytes as they are, not a push. */
+const CKPOOL_TAG = Buffer.from('\nckpool', 'latin1');
+
+/** What every coinbase of this pool says and pays. */
+export interface PoolIdentity {
+  readonly tag: Uint8Array;
+  readonly signature: string;
+  readonly script: Uint8Array;
+  readonly donation: { readonly script: Uint8Array; readonly percent: number } | null;
+  readonly enonce1Bytes: number;
+  readonly nonce2Bytes: number;
+}
+
+/**
+ * Checks what the configuration says about the coinbase.
+ *
+ * @throws PoolError config: no or a wrong address, a coinbase that would be too long
+ */
+export function poolIdentity(config: Config, profile: ChainProfile): PoolIdentity {
+  if (config.btcAddress === null) {
+    throw new PoolError('config', 'btcaddress: missing, expected the address that the blocks shall pay');
+  }
+  const scriptOf = (key: string, address: string): Uint8Array => {
+    try {
+      return scriptFromAddress(address, profile.address);
+    } catch (cause) {
+      throw new PoolError('config', `${key}: ${(cause as Error).message} (chain ${profile.name})`, { cause });
+    }
+  };
+  const text = new TextEncoder().encode(config.coinbaseTag);
+  const identity: PoolIdentity = {
+    tag: config.compat === 'ckpool' ? CKPOOL_TAG : text.length === 0 ? text : pushTag(text),
+    signature: config.btcSig,
+    script: scriptOf('btcaddress', config.btcAddress),
+    donation:
+      config.donation === null
+        ? null
+        : { script: scriptOf('donaddress', config.donation.address), percent: config.donation.percent },
+    enonce1Bytes: config.nonce1Bytes,
+    nonce2Bytes: config.nonce2Bytes ?? DEFAULT_NONCE2_BYTES,
+  };
+  try {
+    // The longest that height, time and random can become.
+    buildCoinbase(
+      coinbaseInput(
+        identity,
+        { height: 2 ** 31 - 1, aux: new Uint8Array(0), timeS: 2 ** 32 - 1, random: 2 ** 32 - 1 },
+        0n,
+      ),
+    );
+  } catch (cause) {
+    throw new PoolError('config', `coinbase_tag and btcsig: ${(cause as Error).message}`, { cause });
+  }
+  return identity;
+}
+
+function pushTag(text: Uint8Array): Uint8Array {
+  try {
+    return pushData(text);
+  } catch (cause) {
+    throw new PoolError('config', `coinbase_tag: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function coinbaseInput(
+  identity: PoolIdentity,
+  of: { readonly height: number; readonly aux: Uint8Array; readonly timeS: number; readonly random: number },
+  valueSats: bigint,
+): CoinbaseInput {
+  const { donation } = identity;
+  // Percent has three decimals at most that count: 99.9 of a value is exact in thousandths.
+  const donated = donation === null ? 0n : (valueSats * BigInt(Math.round(donation.percent * 1_000))) / 100_000n;
+  return {
+    ...of,
+    extranonceSizeBytes: identity.enonce1Bytes + identity.nonce2Bytes,
+    tag: identity.tag,
+    signature: identity.signature,
+    outputs: [
+      { script: identity.script, valueSats: valueSats - donated },
+      ...(donation === null ? [] : [{ script: donation.script, valueSats: donated }]),
+    ],
+  };
+}
+
+/** The witness commitment by our own reckoning, or null where the template wants none. */
+export function commitmentOf(template: Template): Uint8Array | null {
+  if (template.witnessCommitment === null) return null;
+  return witnessCommitmentScript(template.transactions.map((tx) => bytesFromHashHex(tx.hashRpc)));
+}
+
+/**
+ * A template as the content of a job.
+ *
+ * @param timeS - now, for the coinbase
+ * @param random - 0 … 2^32-1: makes each job's coinbase another one
+ * @throws RangeError where the coinbase would be too long (a long coinbaseaux)
+ */
+export function contentOf(
+  template: Template,
+  identity: PoolIdentity,
+  made: {
+    readonly timeS: number;
+    readonly random: number;
+    readonly versionMask: number;
+    readonly branch?: readonly Uint8Array[];
+  },
+): JobContent {
+  const { timeS, random } = made;
+  const input = coinbaseInput(
+    identity,
+    { height: template.height, aux: bytesFromHex(template.coinbaseAux), timeS, random },
+    template.coinbaseValueSats,
+  );
+  const parts = buildCoinbase(
+    template.witnessCommitment === null
+      ? input
+      : { ...input, witnessCommitment: bytesFromHex(template.witnessCommitment) },
+  );
+  return {
+    height: template.height,
+    prevHashRpc: template.prevHashRpc,
+    coinbase1: parts.part1,
+    coinbase2: parts.part2,
+    branch: made.branch ?? merkleBranch(template.transactions.map((tx) => bytesFromHashHex(tx.txidRpc))),
+    version: template.version,
+    versionMask: made.versionMask,
+    bits: template.bits,
+    ntime: template.curtimeS,
+    enonce1Bytes: identity.enonce1Bytes,
+    nonce2Bytes: identity.nonce2Bytes,
+  };
+}
+
+export class PoolSource implements WorkSource {
+  readonly jobs: JobRegistry;
+  readonly enonces: EnonceAllocator;
+  readonly nonce2Bytes: number;
+  readonly versionMask: number;
+  /** What is wrong with the last template; null where nothing is. */
+  problem: string | null = null;
+  readonly #daemon: Daemon;
+  readonly #identity: PoolIdentity;
+  readonly #blocks: BlockDesk;
+
+  constructor(daemon: Daemon, identity: PoolIdentity, blocks: BlockDesk) {
+    this.#daemon = daemon;
+    this.#identity = identity;
+    this.#blocks = blocks;
+    this.jobs = new JobRegistry(daemon.config.origin, daemon.profile, daemon.ids);
+    const start = BigInt(Math.floor(daemon.nowMs() / 1000));
+    this.enonces = new EnonceAllocator(new Uint8Array(0), identity.enonce1Bytes, start);
+    this.nonce2Bytes = identity.nonce2Bytes;
+    this.versionMask = (daemon.config.versionMask & daemon.profile.version_mask) >>> 0;
+  }
+
+  /** Makes a job of a template and sends it to everybody; where that fails the last job goes on. */
+  take(template: Template): void {
+    try {
+      this.problem = null;
+      const ours = commitmentOf(template);
+      if (ours !== null && !equalBytes(ours, bytesFromHex(template.witnessCommitment!))) {
+        // The node judges the block by its own; ours says that hashes and transactions of the template do not fit.
+        this.#complain(
+          `the template's witness commitment at height ${template.height} is not that of its transactions`,
+        );
+      }
+      const job = this.#make(template, undefined);
+      this.#daemon.broadcast(this, job);
+    } catch (error) {
+      this.#complain(`no job could be made of the template at height ${template.height}: ${errorLine(error)}`);
+    }
+  }
+
+  variant(): Job | null {
+    const { current } = this.jobs;
+    return current?.template == null ? null : this.#make(current.template, current);
+  }
+
+  #make(template: Template, variantOf: Job | undefined): Job {
+    const content = contentOf(template, this.#identity, {
+      timeS: Math.floor(this.#daemon.nowMs() / 1000),
+      random: randomInt(2 ** 32),
+      versionMask: this.versionMask,
+      ...(variantOf === undefined ? {} : { branch: variantOf.branch }),
+    });
+    return this.#daemon.makeJob(this.jobs, content, {
+      value: jobValue(template, this.#daemon.profile),
+      txCount: template.transactions.length,
+      template,
+      upstream: null,
+      ...(variantOf === undefined ? {} : { variantOf }),
+    });
+  }
+
+  #complain(line: string): void {
+    this.problem = line;
+    this.#daemon.log(line);
+  }
+
+  judged(share: JudgedShare): void {
+    if (share.verdict.proof?.solves !== true || share.job.template === null) return;
+    const block = blockOf(share, share.job.template, this.#daemon);
+    if (!this.#blocks.take(block)) return;
+    this.#daemon.counters.blocks += 1;
+    const late = this.jobs.isStale(share.job) ? ' stale share' : '';
+    this.#daemon.log(
+      `Possible${late} block solve diff ${share.verdict.proof.sdiff} at height ${share.job.height} by ${share.event.worker}`,
+    );
+  }
+}
+
+function jobValue(template: Template, profile: ChainProfile): JobValue {
+  const subsidy = subsidySats(profile, template.height);
+  const { coinbaseValueSats } = template;
+  return {
+    subsidySats: subsidy,
+    feesSats: coinbaseValueSats > subsidy ? coinbaseValueSats - subsidy : 0n,
+    coinbaseValueSats,
+  };
+}
+
+/** The block of a share that solves, and its event. */
+export function blockOf(
+  { job, submission, verdict, enonce1, event }: JudgedShare,
+  template: Template,
+  daemon: Pick<Daemon, 'config' | 'profile' | 'instance'>,
+): SolvedBlock {
+  const proof = verdict.proof!;
+  const legacy = shareCoinbase(submission.nonce2, job, enonce1);
+  const coinbase = template.witnessCommitment === null ? legacy : witnessCoinbase(legacy);
+  // LIP 3: 01 says that the extension block follows.
+  const extra = template.mweb === null ? undefined : Buffer.concat([Uint8Array.of(1), bytesFromHex(template.mweb)]);
+  const bytes = serializeBlock(
+    proof.header,
+    coinbase,
+    template.transactions.map((tx) => tx.data),
+    extra,
+  );
+  const { tx } = parseTransaction(legacy);
+  const header = headerFromBytes(proof.header);
+  const value = jobValue(template, daemon.profile);
+  const solved: BlockInput = {
+    kind: 'solved',
+    chain: daemon.profile.name,
+    origin: daemon.config.origin,
+    instance: daemon.instance,
+    time_us: event.time_us,
+    height: job.height,
+    hash: proof.blockHash === '' ? proof.hash : proof.blockHash,
+    prev_hash: job.prevHashRpc,
+    block_time_us: header.time * 1_000_000,
+    nbits: bitsHex(job.bits),
+    version: (header.version >>> 0).toString(16).padStart(8, '0'),
+    tx_count: template.transactions.length + 1,
+    size_bytes: bytes.length,
+    subsidy_sats: value.subsidySats.toString(),
+    fees_sats: value.feesSats.toString(),
+    coinbase_value_sats: value.coinbaseValueSats.toString(),
+    coinbase_script: hexFromBytes(tx.inputs[0]!.script),
+    coinbase_outputs: tx.outputs.map((output) => ({
+      script: hexFromBytes(output.script),
+      value_sats: output.valueSats.toString(),
+    })),
+    ours: true,
+    job_key: job.key,
+    job_id: job.id,
+    user: event.user,
+    worker: event.worker,
+    diff: event.diff,
+    sdiff: event.sdiff,
+    answers: [],
+    candidate: hexFromBytes(proof.header),
+  };
+  return { event: solved, hex: hexFromBytes(bytes) };
+}

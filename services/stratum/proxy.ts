@@ -1,0 +1,308 @@
+/**
+ * Proxy mode: upstream pools' jobs become ours, our miners' shares go up.
+ *
+ *   upstream.ts → `Link` (a source of work: its own extranonce space and job numbers) → daemon → miners
+ *   judged share that meets the upstream's difficulty → upstream at once; its verdict → an event of its own
+ *
+ * The first upstream of the configuration that works is used. Each connection to it gives room for 256^v miners, v bytes being taken from its
+ * extranonce2 (`splitBytes`); when room runs short, another connection is opened.
+ */
+import { hexFromBytes } from '../core/bitcoin/bytes.ts';
+import type { UpstreamAddress } from '../core/config.ts';
+import type { Daemon } from './daemon.ts';
+import { EnonceAllocator, splitBytes } from './enonce.ts';
+import { type Job, type JobContent, JobRegistry } from './job.ts';
+import type { JudgedShare, WorkSource } from './source.ts';
+import { type Notify, type Terms, UpstreamConnection, type UpstreamVerdict } from './upstream.ts';
+
+const TEND_MS = 250;
+/** A failing upstream is tried again after this, doubled each time up to the limit. */
+const RETRY_FIRST_MS = 1_000;
+const RETRY_LIMIT_MS = 60_000;
+/** Another connection is opened where fewer places than this are left, but never more than the limit. */
+const ROOM_KEPT = 2;
+const LINKS_LIMIT = 64;
+
+interface Counters {
+  forwarded: number;
+  accepted: number;
+  refused: number;
+}
+
+/** One upstream connection as a source of work. */
+class Link implements WorkSource {
+  readonly jobs: JobRegistry;
+  enonces: EnonceAllocator;
+  nonce2Bytes = 0;
+  versionMask = 0;
+  ready = false;
+  readonly upstream: Upstream;
+  readonly connection: UpstreamConnection;
+  readonly #proxy: ProxyUpstreams;
+  readonly #daemon: Daemon;
+  #work: Notify | null = null;
+  #variants = 0;
+  #upstreamDiff = 1;
+  #prefixBytes = 0;
+
+  constructor(proxy: ProxyUpstreams, daemon: Daemon, upstream: Upstream) {
+    this.#proxy = proxy;
+    this.#daemon = daemon;
+    this.upstream = upstream;
+    this.jobs = new JobRegistry(daemon.config.origin, daemon.profile, daemon.ids);
+    this.enonces = new EnonceAllocator(new Uint8Array(0), 0, 0n);
+    const { profile, config } = daemon;
+    this.connection = new UpstreamConnection(
+      upstream.address,
+      { powLimit: profile.pow_limit, versionMask: (config.versionMask & profile.version_mask) >>> 0 },
+      {
+        ready: (terms) => this.#begin(terms),
+        notify: (work, diff) => this.#take(work, diff),
+        mask: (mask) => this.#narrow(mask),
+        closed: (reason) => proxy.lost(this, reason),
+        say: daemon.log,
+      },
+    );
+  }
+
+  #begin(terms: Terms): void {
+    const { nonce2Length } = this.#proxy;
+    const own = nonce2Length === null ? splitBytes(terms.nonce2Bytes) : Math.max(terms.nonce2Bytes - nonce2Length, 0);
+    this.#prefixBytes = terms.enonce1.length;
+    this.enonces = new EnonceAllocator(terms.enonce1, own, BigInt(Math.floor(this.#daemon.nowMs() / 1000)));
+    this.nonce2Bytes = terms.nonce2Bytes - own;
+    this.versionMask = terms.versionMask;
+    this.ready = true;
+    this.#daemon.log(
+      `Upstream pool ${this.connection.name} extranonce2 length ${terms.nonce2Bytes}, room for ${this.enonces.capacity} miners with ${this.nonce2Bytes}`,
+    );
+  }
+
+  #take(work: Notify, diff: number): void {
+    this.#work = work;
+    this.#variants = 0;
+    this.#upstreamDiff = diff;
+    const job = this.#make(work, 0, undefined);
+    this.#daemon.broadcast(this, job);
+    this.#proxy.working(this);
+  }
+
+  variant(): Job | null {
+    const { current } = this.jobs;
+    if (this.#work === null || current === null) return null;
+    // The coinbase is the upstream's: only the time can make the headers others, and miners may roll it anyway.
+    this.#variants += 1;
+    return this.#make(this.#work, this.#variants, current);
+  }
+
+  #make(work: Notify, later: number, variantOf: Job | undefined): Job {
+    const content: JobContent = {
+      height: work.height,
+      prevHashRpc: work.prevHashRpc,
+      coinbase1: work.coinbase1,
+      coinbase2: work.coinbase2,
+      branch: work.branch,
+      version: work.version,
+      versionMask: this.versionMask,
+      bits: work.bits,
+      ntime: work.ntime + later,
+      enonce1Bytes: this.enonces.sizeBytes,
+      nonce2Bytes: this.nonce2Bytes,
+    };
+    return this.#daemon.makeJob(this.jobs, content, {
+      value: null,
+      txCount: -1,
+      template: null,
+      upstream: { name: this.connection.name, jobId: work.jobId, diff: this.#upstreamDiff },
+      clean: work.clean,
+      ...(variantOf === undefined ? {} : { variantOf }),
+    });
+  }
+
+  #narrow(mask: number): void {
+    const narrower = (this.versionMask & ~mask) !== 0;
+    this.versionMask = mask;
+    if (narrower) this.#daemon.dropSource(this, 'the upstream allows fewer version bits');
+  }
+
+  judged({ job, submission, verdict, enonce1, event }: JudgedShare): void {
+    const { proof } = verdict;
+    const { upstream } = job;
+    if (proof === null || upstream === null) return;
+    const fits = verdict.accepted || verdict.errn === 2;
+    const meets = proof.sdiff * job.wireMultiplier >= upstream.diff;
+    // One that solves goes up whatever else is said of it; a duplicate has gone already.
+    const solves = proof.solves && !(!verdict.accepted && verdict.errn === 4);
+    if (!solves && !(fits && meets)) return;
+    const ours = hexFromBytes(enonce1.subarray(this.#prefixBytes));
+    this.#proxy.counters.forwarded += 1;
+    this.connection.submit(
+      {
+        jobId: upstream.jobId,
+        nonce2: ours + hexFromBytes(submission.nonce2),
+        ntime: submission.ntime.toString(16).padStart(8, '0'),
+        nonce: submission.nonce.toString(16).padStart(8, '0'),
+        versionBits: submission.versionBits === null ? null : submission.versionBits.toString(16).padStart(8, '0'),
+      },
+      (said) => this.#record(said, event, upstream.name),
+    );
+  }
+
+  /** The upstream's verdict: an event of its own, never a change of ours. */
+  #record(said: UpstreamVerdict, event: JudgedShare['event'], upstream: string): void {
+    const { counters } = this.#proxy;
+    if (said.accepted) counters.accepted += 1;
+    else counters.refused += 1;
+    this.#daemon.facts.share({
+      ...event,
+      kind: 'verdict',
+      time_us: this.#daemon.facts.timeUs(),
+      accepted: said.accepted,
+      errn: said.accepted ? 0 : UPSTREAM_REFUSED,
+      reason: said.reason,
+      upstream,
+    });
+  }
+}
+
+/** `errn` of a verdict that refuses: the upstream's own number is not CKPool's. */
+const UPSTREAM_REFUSED = 100;
+
+/** One entry of the configuration. */
+class Upstream {
+  readonly address: UpstreamAddress;
+  readonly links = new Set<Link>();
+  retryMs = RETRY_FIRST_MS;
+  nextTryMs = 0;
+  problem: string | null = null;
+
+  constructor(address: UpstreamAddress) {
+    this.address = address;
+  }
+
+  /** True where at least one connection has work. */
+  get alive(): boolean {
+    for (const link of this.links) if (link.ready && link.jobs.current !== null) return true;
+    return false;
+  }
+}
+
+export class ProxyUpstreams {
+  readonly counters: Counters = { forwarded: 0, accepted: 0, refused: 0 };
+  /** `nonce2length` of the configuration; null: by the rule. */
+  readonly nonce2Length: number | null;
+  readonly #daemon: Daemon;
+  readonly #upstreams: readonly Upstream[];
+  #timer: NodeJS.Timeout | undefined;
+  #current = -1;
+  #closed = false;
+
+  constructor(daemon: Daemon, addresses: readonly UpstreamAddress[]) {
+    this.#daemon = daemon;
+    this.nonce2Length = daemon.config.nonce2Bytes;
+    this.#upstreams = addresses.map((address) => new Upstream(address));
+    daemon.pickSource = () => this.#pick();
+  }
+
+  start(): void {
+    this.#timer = setInterval(() => this.#tend(), TEND_MS);
+    this.#tend();
+  }
+
+  /** A connection with a free place, of the upstream in use. */
+  #pick(): Link | null {
+    const now = this.#daemon.nowMs();
+    for (const link of this.#upstreams[this.#current]?.links ?? []) {
+      if (link.ready && link.jobs.current !== null && link.enonces.room(now) > 0) return link;
+    }
+    return null;
+  }
+
+  /** Opens what is missing: the upstream in use needs room, better ones are tried again. */
+  #tend(): void {
+    if (this.#closed) return;
+    const now = this.#daemon.nowMs();
+    for (const [index, upstream] of this.#upstreams.entries()) {
+      if (this.#current >= 0 && index > this.#current) break;
+      if (upstream.links.size === 0) {
+        if (now >= upstream.nextTryMs) this.#open(upstream);
+        continue;
+      }
+      if (index !== this.#current) continue;
+      const opening = [...upstream.links].some((link) => !link.ready);
+      let room = 0;
+      for (const link of upstream.links) if (link.ready) room += link.enonces.room(now);
+      if (room < ROOM_KEPT && !opening && upstream.links.size < LINKS_LIMIT && now >= upstream.nextTryMs) {
+        this.#open(upstream);
+      }
+    }
+  }
+
+  #open(upstream: Upstream): void {
+    upstream.nextTryMs = this.#daemon.nowMs() + upstream.retryMs;
+    upstream.links.add(new Link(this, this.#daemon, upstream));
+  }
+
+  /** A connection has work: its upstream is used where it is better than the present one. */
+  working(link: Link): void {
+    const { upstream } = link;
+    upstream.retryMs = RETRY_FIRST_MS;
+    upstream.nextTryMs = 0;
+    if (upstream.problem !== null) this.#daemon.log(`upstream ${link.connection.name} answers again`);
+    upstream.problem = null;
+    const index = this.#upstreams.indexOf(upstream);
+    if (this.#current < 0 || index < this.#current) {
+      this.#daemon.log(`Successfully connected to pool ${index} ${link.connection.name} as proxy`);
+      this.#current = index;
+      for (const worse of this.#upstreams.slice(index + 1)) {
+        for (const old of [...worse.links]) old.connection.close('a better upstream is back');
+      }
+    }
+    this.#daemon.ready = true;
+  }
+
+  /** A connection has ended, or never was. */
+  lost(link: Link, reason: string): void {
+    const { upstream } = link;
+    if (!upstream.links.delete(link) || this.#closed) return;
+    const index = this.#upstreams.indexOf(upstream);
+    const line = `upstream ${link.connection.name}: ${reason}`;
+    if (upstream.problem !== line) this.#daemon.log(`${line}; trying again`);
+    upstream.problem = line;
+    upstream.nextTryMs = this.#daemon.nowMs() + upstream.retryMs;
+    upstream.retryMs = Math.min(upstream.retryMs * 2, RETRY_LIMIT_MS);
+    this.#daemon.dropSource(link, 'the upstream is gone');
+    if (index === this.#current && !upstream.alive) {
+      this.#current = this.#upstreams.findIndex((other) => other.alive);
+      if (this.#current < 0) this.#daemon.ready = false;
+      this.#tend();
+    }
+  }
+
+  status(): { problems: string[]; values: Record<string, number | string>; current: Job | null } {
+    const current = this.#upstreams[this.#current];
+    const link = current === undefined ? undefined : [...current.links].find((each) => each.jobs.current !== null);
+    const problems = this.#upstreams
+      .slice(0, this.#current < 0 ? undefined : this.#current)
+      .map((upstream) => upstream.problem ?? `upstream ${upstream.address.url} has not answered yet`);
+    return {
+      problems,
+      values: {
+        upstream: link?.connection.name ?? '',
+        upstream_connections_count: current?.links.size ?? 0,
+        shares_forwarded_count: this.counters.forwarded,
+        shares_accepted_upstream_count: this.counters.accepted,
+        shares_refused_upstream_count: this.counters.refused,
+      },
+      current: link?.jobs.current ?? null,
+    };
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearInterval(this.#timer);
+    for (const upstream of this.#upstreams) {
+      for (const link of upstream.links) link.connection.close('the proxy stopped');
+    }
+  }
+}

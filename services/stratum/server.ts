@@ -1,0 +1,266 @@
+/**
+ * Listening sockets, connections and lines: bytes in, whole lines out to a handler, text back. Knows nothing of stratum.
+ * A client can at most close its own line: oversize, unread answers and errors in handling it end there.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type HostPort, hostPortText } from '../core/config.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
+import type { Log } from '../core/lifecycle.ts';
+
+/** A client that does not read its answers is cut off here; a notify is about 3 kB. */
+const UNREAD_LIMIT_BYTES = 1 << 20;
+const KEEPALIVE_IDLE_MS = 45_000;
+const BACKLOG = 8192;
+/** How a listener waits for its port: CKPool tries 25 times, 5 s apart; we say so at once and keep to a minute. */
+const BIND_RETRY_MS = 5_000;
+const BIND_TRIES = 12;
+
+export interface Connection {
+  /** Rising from 1 in this process. */
+  readonly id: number;
+  /** The client's network address. */
+  readonly address: string;
+  /** Listen address as configured. */
+  readonly listener: string;
+  /** Index of it. */
+  readonly listenerIndex: number;
+  readonly closed: boolean;
+  write(text: string): void;
+  /** Ends the line after what was written; a second call does nothing. */
+  close(reason: string): void;
+  /** Stops reading until `resume`; lines already read stay in order. */
+  pause(): void;
+  resume(): void;
+}
+
+export interface LineHandler {
+  /** One line without its end; never empty. */
+  line(text: string): void;
+  closed(reason: string): void;
+}
+
+export interface ServerOptions {
+  readonly listen: readonly HostPort[];
+  readonly lineLimitBytes: number;
+  /** Above this many connections new ones are closed at once; Infinity: none. */
+  readonly maxClients: number;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly onConnection: (connection: Connection) => LineHandler;
+  /** Retry pause of a port in use, for tests. */
+  readonly bindRetryMs?: number;
+  readonly bindTries?: number;
+}
+
+export interface StratumServer {
+  readonly addresses: readonly HostPort[];
+  readonly connections: number;
+  close(): Promise<void>;
+}
+
+const NEWLINE = 0x0a;
+const NOTHING = Buffer.alloc(0);
+
+class Line implements Connection {
+  readonly id: number;
+  readonly address: string;
+  readonly listener: string;
+  readonly listenerIndex: number;
+  closed = false;
+  readonly #socket: Socket;
+  readonly #limitBytes: number;
+  readonly #log: Log;
+  #handler: LineHandler | null = null;
+  #rest: Buffer = NOTHING;
+  #paused = false;
+  #reason = 'the client closed the line';
+
+  constructor(
+    socket: Socket,
+    facts: { id: number; listener: string; listenerIndex: number; limitBytes: number; log: Log },
+  ) {
+    this.#socket = socket;
+    this.id = facts.id;
+    this.address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+    this.listener = facts.listener;
+    this.listenerIndex = facts.listenerIndex;
+    this.#limitBytes = facts.limitBytes;
+    this.#log = facts.log;
+  }
+
+  start(handler: LineHandler): void {
+    this.#handler = handler;
+    this.#socket.on('data', (chunk: Buffer) => this.#take(chunk));
+    this.#socket.on('error', (error) => {
+      this.#reason = error.message;
+    });
+    // An end from the client ends both directions: nobody reads answers any more.
+    this.#socket.on('end', () => this.#socket.end());
+    this.#socket.on('close', () => {
+      this.closed = true;
+      handler.closed(this.#reason);
+    });
+  }
+
+  write(text: string): void {
+    if (this.closed || this.#socket.destroyed) return;
+    this.#socket.write(text);
+    if (this.#socket.writableLength > UNREAD_LIMIT_BYTES) {
+      this.#reason = 'answers are not read';
+      this.#socket.destroy();
+    }
+  }
+
+  close(reason: string): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#reason = reason;
+    this.#rest = NOTHING;
+    this.#socket.end();
+    // Who does not answer the end is not waited for; what was written has gone out by then.
+    setTimeout(() => this.#socket.destroy(), 5_000).unref();
+  }
+
+  pause(): void {
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused || this.closed) return;
+    this.#paused = false;
+    this.#socket.resume();
+    this.#take(NOTHING);
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.closed) return;
+    let buffer = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#rest = NOTHING;
+    let from = 0;
+    while (!this.closed && !this.#paused) {
+      const end = buffer.indexOf(NEWLINE, from);
+      if (end < 0) break;
+      if (end + 1 - from > this.#limitBytes) {
+        this.#oversize();
+        return;
+      }
+      const text = buffer.toString('utf8', from, end).trim();
+      from = end + 1;
+      if (text === '') continue;
+      try {
+        this.#handler!.line(text);
+      } catch (error) {
+        this.#log(`connection ${this.id} from ${this.address}: ${errorLine(error)}`);
+        if (error instanceof Error && error.stack !== undefined) this.#log(error.stack);
+        this.close('a fault of ours');
+      }
+    }
+    if (this.closed) return;
+    buffer = buffer.subarray(from);
+    if (!this.#paused && buffer.length > this.#limitBytes) {
+      this.#oversize();
+      return;
+    }
+    // A copy, so that a long chunk is not kept alive by its last bytes.
+    this.#rest = buffer.length === 0 ? NOTHING : Buffer.from(buffer);
+  }
+
+  #oversize(): void {
+    this.#log(`connection ${this.id} from ${this.address}: message oversize, disconnecting`);
+    this.close('message oversize');
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+}
+
+async function listen(server: Server, address: HostPort, options: ServerOptions): Promise<void> {
+  const tries = options.bindTries ?? BIND_TRIES;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen({ host: address.host, port: address.port, backlog: BACKLOG }, () => {
+          server.off('error', reject);
+          resolve();
+        });
+      });
+      return;
+    } catch (cause) {
+      const code = (cause as NodeJS.ErrnoException).code;
+      const where = hostPortText(address);
+      if (code !== 'EADDRINUSE') {
+        const why = code === 'EACCES' ? 'this user may not listen there' : (cause as Error).message;
+        throw new PoolError('config', `stratum address ${where}: ${why}`, { cause });
+      }
+      if (attempt >= tries) throw new PoolError('port_in_use', `stratum address ${where} is in use`, { cause });
+      if (attempt === 1) options.log(`stratum address ${where} is in use; trying again`);
+      await delay(options.bindRetryMs ?? BIND_RETRY_MS, undefined, { signal: options.signal });
+    }
+  }
+}
+
+/**
+ * Opens all listeners.
+ *
+ * @throws PoolError port_in_use where an address stays taken, config where it cannot be listened on; the signal's reason once aborted
+ */
+export async function startServer(options: ServerOptions): Promise<StratumServer> {
+  const lines = new Set<Line>();
+  const servers: Server[] = [];
+  const addresses: HostPort[] = [];
+  let nextId = 1;
+  let saidFull = false;
+  const closeAll = async (): Promise<void> => {
+    const ended = servers.map((server) => new Promise((resolve) => server.close(resolve)));
+    for (const line of lines) line.destroy();
+    await Promise.all(ended);
+  };
+  try {
+    for (const [listenerIndex, address] of options.listen.entries()) {
+      const server = createServer({
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: KEEPALIVE_IDLE_MS,
+        allowHalfOpen: true,
+      });
+      server.on('connection', (socket) => {
+        if (lines.size >= options.maxClients) {
+          if (!saidFull) options.log(`Server full with ${lines.size} clients`);
+          saidFull = true;
+          socket.destroy();
+          return;
+        }
+        saidFull = false;
+        const line = new Line(socket, {
+          id: nextId++,
+          listener: hostPortText(address),
+          listenerIndex,
+          limitBytes: options.lineLimitBytes,
+          log: options.log,
+        });
+        lines.add(line);
+        socket.on('close', () => lines.delete(line));
+        line.start(options.onConnection(line));
+      });
+      await listen(server, address, options);
+      servers.push(server);
+      server.on('error', (error) => options.log(`stratum listener: ${errorLine(error)}`));
+      const bound = server.address();
+      addresses.push(typeof bound === 'object' && bound !== null ? { host: address.host, port: bound.port } : address);
+    }
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+  return {
+    addresses,
+    get connections() {
+      return lines.size;
+    },
+    close: closeAll,
+  };
+}

@@ -1,0 +1,321 @@
+/**
+ * One connection: what it subscribed to and authorized, its difficulties and the jobs that they apply from, and the answers that wait for
+ * the end of the turn. methods/ changes it, daemon.ts sends it jobs and looks after idle ones.
+ */
+import { hexFromBytes } from '../core/bitcoin/bytes.ts';
+import type { Daemon } from './daemon.ts';
+import { type DifficultyStep, pruneSteps, type Requirement, requirementFor, tellable } from './difficulty.ts';
+import type { Job } from './job.ts';
+import { dispatch } from './methods/index.ts';
+import type { Connection, LineHandler } from './server.ts';
+import type { WorkSource } from './source.ts';
+import {
+  type AcceptedShare,
+  IDLE_MS,
+  idleDifficulty,
+  initialVardiff,
+  type VardiffState,
+  vardiffStep,
+} from './vardiff.ts';
+import { type ReplyOrder, replyText, setDifficultyText, type WireId } from './wire.ts';
+
+export interface Worker {
+  /** Name up to the first `.` or `_`. */
+  readonly user: string;
+  /** As authorized. */
+  readonly name: string;
+}
+
+/** A rise is told with new work where the present job is older than this. */
+const OLD_JOB_MS = 10_000;
+/**
+ * Shares on jobs sent before a fall that meet only the new value: as many as are in a miner's pipeline are taken. Without an end to it, who
+ * keeps such shares back would be credited for them besides the ones that met the old value.
+ */
+const LOW_SHARES_AFTER_FALL = 32;
+/** Refusals without an accepted share between: new work after the first, the end after the second. */
+const REFUSALS_NEW_WORK_MS = 60_000;
+const REFUSALS_CLOSE_MS = 120_000;
+/** Who has not authorized by then is not a miner. */
+const UNAUTHORIZED_MS = 60_000;
+/** A wish may lower the difficulty at most this often, once shares have come. */
+const WISH_PAUSE_MS = 60_000;
+/** Refused shares of one connection that become events of their own, per second. */
+const REFUSALS_PER_SECOND = 10;
+
+export type Answer = string | ((journaled: boolean) => string);
+
+export class Session implements LineHandler {
+  readonly connection: Connection;
+  readonly daemon: Daemon;
+  readonly startedMs: number;
+
+  source: WorkSource | null = null;
+  agent = '';
+  sessionId = '';
+  enonce1: Uint8Array = new Uint8Array(0);
+  enonce1Hex = '';
+  /** Authorized names; the first is the line's own. */
+  readonly workers = new Map<string, Worker>();
+  /** Version bits that the client may roll, before the source's mask; all until it says otherwise (BIP 310). */
+  versionMask = 0xffff_ffff;
+  /** User of a resumed session: nobody else may authorize on it. */
+  resumedUser: string | null = null;
+
+  /** What vardiff or a wish asks for; unit of the wire, as all difficulties here. */
+  #wanted: number;
+  #wish: number | null;
+  #wishMs = 0;
+  #steps: DifficultyStep[] = [];
+  #lowShares = 0;
+  #vardiff: VardiffState;
+  #lastOrder = -1;
+  #lastGeneration = -1;
+  #cleanNext = false;
+  #lastProgressMs: number;
+  #refusedSinceMs: number | null = null;
+  #newWorkSent = false;
+  #refusalSecond = 0;
+  #refusals = 0;
+  #answers: Answer[] = [];
+  #held: string | null = null;
+
+  constructor(connection: Connection, daemon: Daemon) {
+    this.connection = connection;
+    this.daemon = daemon;
+    this.startedMs = daemon.nowMs();
+    this.#lastProgressMs = this.startedMs;
+    this.#vardiff = initialVardiff(this.startedMs);
+    const { start, wish } = daemon.limits.of(connection.listenerIndex);
+    this.#wanted = start;
+    this.#wish = wish;
+  }
+
+  get subscribed(): boolean {
+    return this.source !== null;
+  }
+
+  get authorized(): boolean {
+    return this.workers.size > 0;
+  }
+
+  /** The difficulty in force; 0 before the subscription. */
+  get difficulty(): number {
+    return this.#steps.at(-1)?.diff ?? 0;
+  }
+
+  // --- lines -----------------------------------------------------------------------------------------------------------------
+
+  line(text: string): void {
+    if (!this.daemon.ready) {
+      // An upstream is being connected: what may be answered depends on it.
+      this.#held = text;
+      this.connection.pause();
+      this.daemon.waiting.add(this);
+      return;
+    }
+    dispatch(this, text);
+  }
+
+  /** Goes on where `line` stopped. */
+  wake(): void {
+    const text = this.#held;
+    this.#held = null;
+    if (text !== null) dispatch(this, text);
+    this.connection.resume();
+  }
+
+  closed(reason: string): void {
+    this.daemon.forget(this, reason);
+  }
+
+  /** Queues an answer or notification for the end of the turn. */
+  send(answer: Answer): void {
+    this.#answers.push(answer);
+    this.daemon.touch(this);
+  }
+
+  reply(order: ReplyOrder, id: WireId | undefined, result: string, error = 'null'): void {
+    this.send(replyText(order, id, result, error));
+  }
+
+  /** Ends the line after what is queued. */
+  end(reason: string): void {
+    this.send(() => {
+      this.connection.close(reason);
+      return '';
+    });
+  }
+
+  /** Sends what is queued. @param journaled - whether the turn's events are in the journal */
+  flush(journaled: boolean): void {
+    if (this.#answers.length === 0) return;
+    const answers = this.#answers;
+    this.#answers = [];
+    let text = '';
+    for (const answer of answers) {
+      if (typeof answer === 'string') {
+        text += answer;
+        continue;
+      }
+      // What a closing answer does must come after the text before it.
+      if (text !== '') this.connection.write(text);
+      text = answer(journaled);
+    }
+    if (text !== '') this.connection.write(text);
+  }
+
+  // --- work ------------------------------------------------------------------------------------------------------------------
+
+  subscribe(source: WorkSource, enonce1: Uint8Array): void {
+    this.source = source;
+    this.enonce1 = enonce1;
+    this.enonce1Hex = hexFromBytes(enonce1);
+  }
+
+  /** The first difficulty, and the current job where there is one. */
+  begin(): void {
+    const job = this.source!.jobs.current;
+    this.#tell(tellable(this.#wanted, job?.cap ?? Infinity), 0, 'subscribed');
+    if (job !== null) this.sendJob(job);
+  }
+
+  /** True where the newest job was not sent yet. */
+  get behind(): boolean {
+    return (this.source?.jobs.current?.order ?? -1) > this.#lastOrder;
+  }
+
+  sendJob(job: Job, clean = false): void {
+    const diff = tellable(this.#wanted, job.cap);
+    if (diff !== this.difficulty) this.#tell(diff, job.order, 'network difficulty');
+    const isClean = clean || this.#cleanNext || job.generation !== this.#lastGeneration;
+    this.#lastOrder = job.order;
+    this.#lastGeneration = job.generation;
+    this.#cleanNext = false;
+    this.send(job.notify[isClean ? 1 : 0]);
+  }
+
+  /** New work of the present template, for this connection alone. */
+  sendFreshJob(): void {
+    const { source } = this;
+    if (source === null) return;
+    const job = this.behind ? source.jobs.current : (source.jobs.variantAfter(this.#lastOrder) ?? source.variant());
+    if (job !== null) this.sendJob(job, true);
+  }
+
+  // --- difficulty ------------------------------------------------------------------------------------------------------------
+
+  requirement(job: Job): Requirement {
+    const requirement = requirementFor(this.#steps, job.order);
+    return this.#lowShares > 0 ? requirement : { asked: requirement.asked, least: requirement.asked };
+  }
+
+  /**
+   * What the miner asks for: the start, and a floor while a share a minute comes at it.
+   *
+   * @returns false where it asks too often
+   */
+  wishDifficulty(wished: number): boolean {
+    const { min, max } = this.daemon.limits;
+    const wish = Math.min(Math.max(wished, min), max);
+    const now = this.daemon.nowMs();
+    if (wish < this.#wanted && this.#vardiff.firstShareMs !== null && now - this.#wishMs < WISH_PAUSE_MS) return false;
+    this.#wishMs = now;
+    this.#wish = wish;
+    this.changeDifficulty(wish, 'wish');
+    return true;
+  }
+
+  changeDifficulty(wanted: number, reason: string): void {
+    this.#wanted = wanted;
+    if (!this.subscribed) return;
+    const job = this.source!.jobs.current;
+    const before = this.difficulty;
+    const diff = tellable(wanted, job?.cap ?? Infinity);
+    if (diff === before) return;
+    this.#tell(diff, this.#lastOrder + 1, reason);
+    if (job === null || this.#lastOrder < 0) return;
+    if (diff < before || this.daemon.nowMs() - job.madeMs > OLD_JOB_MS) this.sendFreshJob();
+    else this.#cleanNext = true;
+  }
+
+  #tell(diff: number, from: number, reason: string): void {
+    const now = this.daemon.nowMs();
+    if (diff < this.difficulty) this.#lowShares = LOW_SHARES_AFTER_FALL;
+    this.#steps = pruneSteps([...this.#steps, { from, diff }], this.source!.jobs.oldestOrder);
+    this.#lastProgressMs = now;
+    if (reason !== 'vardiff') this.#vardiff = { ...this.#vardiff, lastChangeMs: now, sharesSinceChange: 0 };
+    this.send(setDifficultyText(diff));
+    if (reason !== 'subscribed') this.daemon.sessionEvent(this, 'difficulty', reason);
+  }
+
+  // --- what shares do to it --------------------------------------------------------------------------------------------------
+
+  /**
+   * @param credited - the value that the share was credited with
+   */
+  accepted(job: Job, credited: number): void {
+    const now = this.daemon.nowMs();
+    this.#lastProgressMs = now;
+    this.#refusedSinceMs = null;
+    this.#newWorkSent = false;
+    const { asked } = requirementFor(this.#steps, job.order);
+    if (credited < asked) this.#lowShares -= 1;
+    const share: AcceptedShare = {
+      credited,
+      inForce: this.difficulty,
+      judgedAtOld: job.order < (this.#steps.at(-1)?.from ?? 0),
+      nowMs: now,
+    };
+    const { min, max } = this.daemon.limits;
+    const cap = this.source?.jobs.current?.cap ?? Infinity;
+    const outcome = vardiffStep(this.#vardiff, share, { min, max, cap, wish: this.#wish });
+    this.#vardiff = outcome.state;
+    if (outcome.forgetWish) this.#wish = null;
+    if (outcome.wanted !== null) this.changeDifficulty(outcome.wanted, 'vardiff');
+  }
+
+  refused(): void {
+    const now = this.daemon.nowMs();
+    this.#refusedSinceMs ??= now;
+    const lasts = now - this.#refusedSinceMs;
+    if (lasts >= REFUSALS_CLOSE_MS) this.end('nothing but refused shares for two minutes');
+    else if (lasts >= REFUSALS_NEW_WORK_MS && !this.#newWorkSent) {
+      this.#newWorkSent = true;
+      this.sendFreshJob();
+    }
+  }
+
+  /** True where this refusal becomes an event of its own; the others are counted and told by `sweep`. */
+  refusalIsEvent(): boolean {
+    const second = Math.floor(this.daemon.nowMs() / 1000);
+    if (second !== this.#refusalSecond) {
+      this.tellRefusals();
+      this.#refusalSecond = second;
+      this.#refusals = 0;
+    }
+    this.#refusals += 1;
+    return this.#refusals <= REFUSALS_PER_SECOND;
+  }
+
+  tellRefusals(): void {
+    const more = this.#refusals - REFUSALS_PER_SECOND;
+    this.#refusals = Math.min(this.#refusals, REFUSALS_PER_SECOND);
+    if (more > 0) this.daemon.sessionEvent(this, 'refused', `${more} more refused shares within a second`);
+  }
+
+  /** Called every few seconds. */
+  sweep(): void {
+    const now = this.daemon.nowMs();
+    this.tellRefusals();
+    if (!this.authorized) {
+      if (now - this.startedMs >= UNAUTHORIZED_MS && this.daemon.ready) this.end('not authorized within a minute');
+      return;
+    }
+    if (now - this.#lastProgressMs < IDLE_MS || this.source?.jobs.current == null) return;
+    this.#lastProgressMs = now;
+    this.#wish = null;
+    const lower = idleDifficulty(this.difficulty, Math.min(this.daemon.limits.min, this.difficulty));
+    if (lower !== null) this.changeDifficulty(lower, 'idle');
+  }
+}

@@ -1,0 +1,33 @@
+/**
+ * Where a connection's work comes from and where its shares go: one for a pool (pool.ts), one for each upstream connection of a proxy
+ * (proxy.ts). The daemon and its sessions know nothing else of nodes and upstreams.
+ */
+import type { ShareInput } from '../../schemas/events.ts';
+import type { EnonceAllocator } from './enonce.ts';
+import type { Job, JobRegistry } from './job.ts';
+import type { ShareVerdict, Submission } from './share.ts';
+
+/** A submission with its verdict, before it is journaled. */
+export interface JudgedShare {
+  readonly job: Job;
+  readonly submission: Submission;
+  readonly verdict: ShareVerdict;
+  readonly enonce1: Uint8Array;
+  /** The event, as it will be journaled. */
+  readonly event: ShareInput;
+}
+
+export interface WorkSource {
+  readonly jobs: JobRegistry;
+  readonly enonces: EnonceAllocator;
+  readonly nonce2Bytes: number;
+  /** Version bits that miners may roll; 0: none. */
+  readonly versionMask: number;
+  /** Makes another job of the present template, whose headers no earlier job's can equal; null where there is no template. */
+  variant(): Job | null;
+  /**
+   * Told of every submission on a known job, in the moment of its verdict: here a block goes to the node and a share upstream.
+   * Comes before the journal.
+   */
+  judged(share: JudgedShare): void;
+}

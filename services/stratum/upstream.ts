@@ -1,0 +1,403 @@
+/**
+ * One connection to an upstream pool: the client's side of stratum. Between proxy.ts, which makes jobs and shares of it, and the network.
+ * What an upstream says is as untrusted as what a miner says: lines, types, sizes and numbers are checked here.
+ *
+ * @see BIP 310 for mining.configure; CKPool 0.9.9's proxy for what upstreams send
+ */
+import { connect, type Socket } from 'node:net';
+import { bytesFromHex } from '../core/bitcoin/bytes.ts';
+import { heightFromCoinbase } from '../core/bitcoin/coinbase.ts';
+import { hashHex, prevHashFromStratum } from '../core/bitcoin/header.ts';
+import { targetFromBits } from '../core/bitcoin/target.ts';
+import type { UpstreamAddress } from '../core/config.ts';
+import { hostPortText, parseHostPort } from '../core/config.ts';
+import { errorLine } from '../core/errors.ts';
+import { parseLine } from './wire.ts';
+
+const AGENT = 'lodestream/0.1.0';
+/** Far above any notify; a coinbase of 100 kB would be hostile. */
+const LINE_LIMIT_BYTES = 256 * 1024;
+const CONNECT_LIMIT_MS = 10_000;
+const HANDSHAKE_LIMIT_MS = 20_000;
+/** An upstream that says nothing for this long is gone (CKPool). */
+const SILENCE_MS = 600_000;
+const ENONCE1_LIMIT_BYTES = 15;
+const NONCE2_LIMIT_BYTES = 16;
+const BRANCH_LIMIT = 32;
+const COINBASE_LIMIT_BYTES = 50_000;
+const JOB_ID_LIMIT = 128;
+/** Submissions without an answer that are remembered. */
+const PENDING_LIMIT = 50_000;
+const DEFAULT_PORT = 3333;
+
+/** The checked parameters of `mining.notify`. */
+export interface Notify {
+  readonly jobId: string;
+  readonly prevHashRpc: string;
+  readonly coinbase1: Uint8Array;
+  readonly coinbase2: Uint8Array;
+  readonly branch: readonly Uint8Array[];
+  readonly version: number;
+  readonly bits: number;
+  readonly ntime: number;
+  readonly clean: boolean;
+  /** 0 where the coinbase does not tell. */
+  readonly height: number;
+}
+
+export interface Terms {
+  readonly enonce1: Uint8Array;
+  readonly nonce2Bytes: number;
+  /** Bits that may be rolled; 0: none. */
+  readonly versionMask: number;
+}
+
+/** What the upstream said of a share. */
+export interface UpstreamVerdict {
+  readonly accepted: boolean;
+  /** Its words; empty where accepted. */
+  readonly reason: string;
+}
+
+export interface UpstreamEvents {
+  /** Subscribed, authorized, mask agreed. */
+  ready(terms: Terms): void;
+  notify(work: Notify, diff: number): void;
+  /** The mask changed on the living line. */
+  mask(versionMask: number): void;
+  /** Once; nothing follows. */
+  closed(reason: string): void;
+  say(line: string): void;
+}
+
+/** Text of others for a log line: printable, short. */
+export function excerpt(text: unknown): string {
+  const words = typeof text === 'string' ? text : (JSON.stringify(text) ?? '');
+  return words.replace(/[^\x20-\x7e\u00a0-\uffff]+/g, ' ').slice(0, 120);
+}
+
+/** Reads an error in any of the forms that pools use. */
+export function errorWords(error: unknown, rejectReason: unknown): string {
+  if (typeof rejectReason === 'string') return excerpt(rejectReason);
+  if (Array.isArray(error)) return excerpt(typeof error[1] === 'string' ? error[1] : error);
+  if (typeof error === 'object' && error !== null && 'message' in error) return excerpt(error.message);
+  return error === null || error === undefined ? 'refused without a reason' : excerpt(error);
+}
+
+function hexBytes(value: unknown, least: number, most: number): Uint8Array | undefined {
+  if (typeof value !== 'string' || value.length < least * 2 || value.length > most * 2) return undefined;
+  try {
+    return bytesFromHex(value);
+  } catch {
+    return undefined;
+  }
+}
+
+function uint32(value: unknown): number | undefined {
+  return typeof value === 'string' && /^[0-9a-f]{8}$/i.test(value) ? Number.parseInt(value, 16) : undefined;
+}
+
+/** Offset of the coinbase's script behind version, count, outpoint and the script's length. */
+const SCRIPT_OFFSET = 42;
+
+function heightOf(coinbase1: Uint8Array): number {
+  try {
+    return heightFromCoinbase(coinbase1.subarray(SCRIPT_OFFSET));
+  } catch {
+    return 0;
+  }
+}
+
+/**
+ * Checks `mining.notify`.
+ *
+ * @param powLimit - the chain's easiest target
+ * @returns the work, or what is wrong with it
+ */
+export function checkNotify(params: unknown, powLimit: bigint): Notify | string {
+  if (!Array.isArray(params) || params.length < 8) return 'params are no list of 9';
+  const [jobId, prevHash, part1, part2, steps, version, bits, ntime, clean] = params as unknown[];
+  if (typeof jobId !== 'string' || jobId === '' || jobId.length > JOB_ID_LIMIT) return 'job id';
+  const prev = hexBytes(prevHash, 32, 32);
+  if (prev === undefined) return 'previous hash';
+  const coinbase1 = hexBytes(part1, 1, COINBASE_LIMIT_BYTES);
+  const coinbase2 = hexBytes(part2, 1, COINBASE_LIMIT_BYTES);
+  if (coinbase1 === undefined || coinbase2 === undefined) return 'coinbase';
+  if (!Array.isArray(steps) || steps.length > BRANCH_LIMIT) return 'merkle branch';
+  const branch = steps.map((step) => hexBytes(step, 32, 32));
+  if (branch.includes(undefined)) return 'merkle branch';
+  const numbers = { version: uint32(version), bits: uint32(bits), ntime: uint32(ntime) };
+  if (numbers.version === undefined || numbers.bits === undefined || numbers.ntime === undefined) {
+    return 'version, nbits or ntime';
+  }
+  let target = 0n;
+  try {
+    target = targetFromBits(numbers.bits);
+  } catch {
+    // Stays 0, which is refused below.
+  }
+  if (target === 0n || target > powLimit) return 'nbits are not of this chain';
+  return {
+    jobId,
+    prevHashRpc: hashHex(prevHashFromStratum(prevHash as string)),
+    coinbase1,
+    coinbase2,
+    branch: branch as Uint8Array[],
+    version: numbers.version,
+    bits: numbers.bits,
+    ntime: numbers.ntime,
+    clean: clean === true,
+    height: heightOf(coinbase1),
+  };
+}
+
+/** A difficulty that one can work at. */
+export function checkDifficulty(params: unknown): number | null {
+  const value: unknown = Array.isArray(params) ? params[0] : undefined;
+  return typeof value === 'number' && value > 1e-30 && value < 1e30 ? value : null;
+}
+
+const ID_CONFIGURE = 'configure';
+const ID_SUBSCRIBE = 'subscribe';
+const ID_AUTHORIZE = 'authorize';
+
+export class UpstreamConnection {
+  readonly name: string;
+  readonly #address: UpstreamAddress;
+  readonly #powLimit: bigint;
+  readonly #askedMask: number;
+  readonly #events: UpstreamEvents;
+  readonly #socket: Socket;
+  readonly #handshake: NodeJS.Timeout;
+  readonly #pending = new Map<number, (verdict: UpstreamVerdict) => void>();
+  #rest = '';
+  #mask = 0;
+  #terms: { enonce1: Uint8Array; nonce2Bytes: number } | null = null;
+  #plainSubscribe = false;
+  #authorized = false;
+  #ready = false;
+  #closed = false;
+  /** Stratum's difficulty before the first set_difficulty. */
+  #diff = 1;
+  #work: Notify | null = null;
+  #nextId = 1;
+
+  constructor(
+    address: UpstreamAddress,
+    options: { readonly powLimit: bigint; readonly versionMask: number },
+    events: UpstreamEvents,
+  ) {
+    const { host, port } = parseHostPort(address.url, DEFAULT_PORT);
+    this.name = hostPortText({ host, port });
+    this.#address = address;
+    this.#powLimit = options.powLimit;
+    this.#askedMask = options.versionMask;
+    this.#events = events;
+    this.#socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 45_000 });
+    this.#handshake = setTimeout(() => this.close('no work within 20 s'), HANDSHAKE_LIMIT_MS);
+    this.#socket.setTimeout(CONNECT_LIMIT_MS, () => this.close('silent'));
+    this.#socket.on('connect', () => {
+      this.#socket.setTimeout(SILENCE_MS);
+      this.#begin();
+    });
+    this.#socket.setEncoding('utf8');
+    this.#socket.on('data', (chunk: string) => this.#take(chunk));
+    this.#socket.on('error', (error) => this.close(errorLine(error)));
+    this.#socket.on('close', () => this.close('it closed the line'));
+  }
+
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  /** Ends the connection; `closed` is told once. */
+  close(reason: string): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#handshake);
+    this.#socket.destroy();
+    this.#pending.clear();
+    this.#events.closed(reason);
+  }
+
+  /**
+   * Sends a share.
+   *
+   * @param fields - as on the wire; version bits null where none were rolled
+   * @param answered - told the verdict; never where the line ends before
+   */
+  submit(
+    fields: {
+      readonly jobId: string;
+      readonly nonce2: string;
+      readonly ntime: string;
+      readonly nonce: string;
+      readonly versionBits: string | null;
+    },
+    answered: (verdict: UpstreamVerdict) => void,
+  ): void {
+    if (this.#closed) return;
+    const id = this.#nextId++;
+    if (this.#pending.size < PENDING_LIMIT) this.#pending.set(id, answered);
+    const params = [this.#address.auth, fields.jobId, fields.nonce2, fields.ntime, fields.nonce];
+    if (fields.versionBits !== null) params.push(fields.versionBits);
+    this.#send(id, 'mining.submit', params);
+  }
+
+  #send(id: number | string, method: string, params: unknown): void {
+    this.#socket.write(`${JSON.stringify({ id, method, params })}\n`);
+  }
+
+  #begin(): void {
+    if (this.#askedMask === 0) {
+      this.#subscribe();
+      return;
+    }
+    this.#send(ID_CONFIGURE, 'mining.configure', [
+      ['version-rolling'],
+      {
+        'version-rolling.mask': this.#askedMask.toString(16).padStart(8, '0'),
+        'version-rolling.min-bit-count': 0,
+      },
+    ]);
+    // A pool that does not know mining.configure may be silent: the subscription does not wait for it, the miners do.
+    this.#subscribe();
+  }
+
+  #subscribe(): void {
+    this.#send(ID_SUBSCRIBE, 'mining.subscribe', this.#plainSubscribe ? [] : [AGENT]);
+  }
+
+  #take(chunk: string): void {
+    const lines = (this.#rest + chunk).split('\n');
+    this.#rest = lines.pop() ?? '';
+    for (const line of lines) {
+      if (this.#closed) return;
+      if (line.length > LINE_LIMIT_BYTES) {
+        this.close('a line is too long');
+        return;
+      }
+      const text = line.trim();
+      if (text !== '') this.#line(text);
+    }
+    if (this.#rest.length > LINE_LIMIT_BYTES) this.close('a line is too long');
+  }
+
+  #line(text: string): void {
+    const message = parseLine(text);
+    if (message.kind === 'garbage') {
+      this.close('it sent a line that is not JSON');
+      return;
+    }
+    if (message.kind === 'request') {
+      this.#request(message.method, message.params, message.id);
+      return;
+    }
+    if (message.kind !== 'response') return;
+    const { id, result, error } = message;
+    if (typeof id === 'number') {
+      const answered = this.#pending.get(id);
+      this.#pending.delete(id);
+      const accepted = result === true;
+      const { 'reject-reason': reason } = JSON.parse(text) as Record<string, unknown>;
+      answered?.({ accepted, reason: accepted ? '' : errorWords(error, reason) });
+      return;
+    }
+    if (id === ID_CONFIGURE) this.#configured(result);
+    else if (id === ID_SUBSCRIBE) this.#subscribed(result, error);
+    else if (id === ID_AUTHORIZE) {
+      if (result !== true && !(result === undefined && error === null)) {
+        this.close(`it refuses worker ${this.#address.auth}: ${errorWords(error, undefined)}`);
+        return;
+      }
+      this.#authorized = true;
+      this.#start();
+    }
+  }
+
+  #configured(result: unknown): void {
+    if (typeof result !== 'object' || result === null) return;
+    const { 'version-rolling': rolling, 'version-rolling.mask': mask } = result as Record<string, unknown>;
+    if (rolling === true) this.#mask = ((uint32(mask) ?? 0) & this.#askedMask) >>> 0;
+    if (this.#ready) this.#events.mask(this.#mask);
+  }
+
+  #subscribed(result: unknown, error: unknown): void {
+    const [, enonce1Text, size] = Array.isArray(result) ? (result as unknown[]) : [];
+    const enonce1 = hexBytes(enonce1Text, 0, ENONCE1_LIMIT_BYTES);
+    const good =
+      enonce1 !== undefined &&
+      typeof size === 'number' &&
+      Number.isInteger(size) &&
+      size >= 1 &&
+      size <= NONCE2_LIMIT_BYTES;
+    if (!good) {
+      if (!this.#plainSubscribe && (result === null || result === undefined)) {
+        // Some pools refuse a subscription with parameters.
+        this.#plainSubscribe = true;
+        this.#subscribe();
+        return;
+      }
+      this.close(`its subscription cannot be used: ${excerpt(result ?? error)}`);
+      return;
+    }
+    if (this.#terms !== null) {
+      this.close('it subscribed us twice');
+      return;
+    }
+    this.#terms = { enonce1, nonce2Bytes: size };
+    this.#send(ID_AUTHORIZE, 'mining.authorize', [this.#address.auth, this.#address.pass]);
+  }
+
+  /** All that miners are told depends on terms, mask and a first job. */
+  #start(): void {
+    if (this.#ready || !this.#authorized || this.#terms === null || this.#work === null) return;
+    this.#ready = true;
+    clearTimeout(this.#handshake);
+    this.#events.ready({ ...this.#terms, versionMask: this.#mask });
+    this.#events.notify(this.#work, this.#diff);
+  }
+
+  #request(method: string, params: unknown, id: unknown): void {
+    switch (method) {
+      case 'mining.notify': {
+        const work = checkNotify(params, this.#powLimit);
+        if (typeof work === 'string') {
+          this.#events.say(`a job of upstream ${this.name} cannot be used: ${work}`);
+          return;
+        }
+        this.#work = work;
+        if (this.#ready) this.#events.notify(work, this.#diff);
+        else this.#start();
+        return;
+      }
+      case 'mining.set_difficulty': {
+        const diff = checkDifficulty(params);
+        if (diff === null) this.#events.say(`upstream ${this.name} sent a difficulty that is none: ${excerpt(params)}`);
+        else this.#diff = diff;
+        return;
+      }
+      case 'mining.set_version_mask': {
+        const mask = uint32(Array.isArray(params) ? params[0] : undefined);
+        if (mask === undefined) return;
+        this.#mask = (mask & this.#askedMask) >>> 0;
+        if (this.#ready) this.#events.mask(this.#mask);
+        return;
+      }
+      case 'client.reconnect':
+        // Only ever to the same pool: an address in the message is not followed.
+        this.close('it asks us to connect again');
+        return;
+      case 'client.show_message':
+        this.#events.say(`Pool message: ${excerpt(Array.isArray(params) ? params[0] : params)}`);
+        return;
+      case 'client.get_version':
+        this.#socket.write(`${JSON.stringify({ id: id ?? null, result: AGENT, error: null })}\n`);
+        return;
+      case 'mining.ping':
+        this.#socket.write(`${JSON.stringify({ id: id ?? null, result: 'pong', error: null })}\n`);
+        return;
+      default:
+    }
+  }
+}

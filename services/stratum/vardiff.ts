@@ -1,0 +1,143 @@
+/**
+ * Variable difficulty: from the rate at which a connection's work arrives to the difficulty at which a share comes every 3.3 s.
+ * CKPool's algorithm and constants (0.9.9), with fractions; two rules of ours: a wish is a floor only while a share a minute comes at it,
+ * and a connection without any share is lowered (`idleDifficulty`). Pure: the clock is handed in.
+ *
+ *   dsps  difficulty accepted per second, a decaying mean over 300 s, corrected for its start
+ *   drr   dsps / difficulty: shares per second at the present difficulty; 0.3 is wanted, 0.15 to 0.4 is left alone
+ */
+
+/** Mean over this long (CKPool: the 5-minute average decides). */
+const INTERVAL_S = 300;
+/** Judged after this many shares or this long since the last change. */
+const SHARES_BEFORE_CHANGE = 72;
+const SECONDS_BEFORE_CHANGE = 240;
+const LEAST_DRR = 0.15;
+const MOST_DRR = 0.4;
+/** One share in 3.33 s; with a floor one in 2.4 s. */
+const SECONDS_PER_SHARE = 3.33;
+const SECONDS_PER_SHARE_FLOORED = 2.4;
+const LEAST_DRR_FLOORED = 0.5;
+/** Shares closer together than this are counted as one update. */
+const POOLED_S = 0.05;
+
+/** No share in this long: a quarter. */
+export const IDLE_MS = 60_000;
+const IDLE_FACTOR = 4;
+/** Below a share a minute a wish is forgotten. */
+const LEAST_WISHED_DRR = 1 / 60;
+
+export interface VardiffState {
+  /** Milliseconds; null before the first share. */
+  readonly firstShareMs: number | null;
+  readonly lastChangeMs: number;
+  readonly sharesSinceChange: number;
+  /** Difficulty per second, decaying. */
+  readonly dsps: number;
+  readonly updatedMs: number;
+  /** Difficulty that came since `updatedMs` and is not in `dsps` yet. */
+  readonly pooled: number;
+}
+
+export interface VardiffLimits {
+  readonly min: number;
+  /** Infinity: none. */
+  readonly max: number;
+  /** Of the present job; the difficulty in force is never above it. */
+  readonly cap: number;
+  /** What the miner asked for, or null. */
+  readonly wish: number | null;
+}
+
+export interface AcceptedShare {
+  /** Difficulty credited. */
+  readonly credited: number;
+  /** Difficulty in force now. */
+  readonly inForce: number;
+  /** True where the share was judged by an older one. */
+  readonly judgedAtOld: boolean;
+  readonly nowMs: number;
+}
+
+export interface VardiffOutcome {
+  readonly state: VardiffState;
+  /** The difficulty that is now wanted, or null for no change. */
+  readonly wanted: number | null;
+  /** True where the wish is to be forgotten. */
+  readonly forgetWish: boolean;
+}
+
+export function initialVardiff(nowMs: number): VardiffState {
+  return { firstShareMs: null, lastChangeMs: nowMs, sharesSinceChange: 0, dsps: 0, updatedMs: nowMs, pooled: 0 };
+}
+
+/**
+ * A decaying average of a rate.
+ *
+ * @param rate - per second
+ * @param added - what came during `seconds`
+ */
+export function decay(rate: number, added: number, seconds: number, intervalS: number): number {
+  if (seconds <= 0) return rate;
+  const part = 1 - 1 / Math.exp(Math.min(seconds / intervalS, 36));
+  const next = (rate + (added / seconds) * part) / (1 + part);
+  return next < 2e-16 ? 0 : next;
+}
+
+/** Takes an accepted share in and says whether the difficulty should change. */
+export function vardiffStep(before: VardiffState, share: AcceptedShare, limits: VardiffLimits): VardiffOutcome {
+  const { nowMs, inForce } = share;
+  const first = before.firstShareMs === null;
+  const firstShareMs = before.firstShareMs ?? nowMs;
+  const lastChangeMs = first ? nowMs : before.lastChangeMs;
+  let { dsps, updatedMs } = before;
+  let pooled = before.pooled + share.credited;
+  const passedS = (nowMs - updatedMs) / 1000;
+  if (passedS >= POOLED_S) {
+    dsps = decay(dsps, pooled, passedS, INTERVAL_S);
+    updatedMs = nowMs;
+    pooled = 0;
+  }
+  const state = {
+    firstShareMs,
+    lastChangeMs,
+    sharesSinceChange: before.sharesSinceChange + 1,
+    dsps,
+    updatedMs,
+    pooled,
+  };
+  const keep = (changes: Partial<VardiffState> = {}, forgetWish = false): VardiffOutcome => ({
+    state: { ...state, ...changes },
+    wanted: null,
+    forgetWish,
+  });
+
+  const sinceChangeS = (nowMs - lastChangeMs) / 1000;
+  if (state.sharesSinceChange < SHARES_BEFORE_CHANGE && sinceChangeS < SECONDS_BEFORE_CHANGE) return keep();
+  if (share.judgedAtOld) return keep({ sharesSinceChange: 0 });
+
+  const bias = 1 - 1 / Math.exp(Math.min(Math.max((nowMs - firstShareMs) / 1000, 0.001) / INTERVAL_S, 36));
+  const trueDsps = dsps / bias;
+  const drr = trueDsps / inForce;
+  if (drr > LEAST_DRR && drr < MOST_DRR) return keep();
+
+  const forgetWish = limits.wish !== null && drr < LEAST_WISHED_DRR;
+  const wish = forgetWish ? null : limits.wish;
+  if (wish !== null && drr < LEAST_DRR_FLOORED) return keep();
+  let wanted = trueDsps * (wish === null ? SECONDS_PER_SHARE : SECONDS_PER_SHARE_FLOORED);
+  wanted = Math.min(Math.max(wanted, limits.min, wish ?? 0), limits.max);
+  if (Math.min(wanted, limits.cap) === inForce) return { ...keep({}, forgetWish), wanted: null };
+  // The client was away and is back: one share says nothing about its rate.
+  if (wanted < inForce && state.sharesSinceChange === 1) return keep({ lastChangeMs: nowMs }, forgetWish);
+  return { state: { ...state, sharesSinceChange: 0, lastChangeMs: nowMs }, wanted, forgetWish };
+}
+
+/**
+ * The difficulty of a connection from which nothing came for `IDLE_MS`: a quarter, down to the minimum.
+ *
+ * @returns null where it is at the minimum already
+ */
+export function idleDifficulty(inForce: number, min: number): number | null {
+  const lower = Math.max(inForce / IDLE_FACTOR, min);
+  return lower < inForce ? lower : null;
+}

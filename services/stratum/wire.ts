@@ -1,0 +1,126 @@
+/**
+ * The stratum line as text: one JSON object per line, read into a value and written in CKPool's order of keys.
+ * Between server.ts (bytes, lines) and methods/ (meaning). Nothing here knows a session.
+ *
+ * @see https://braiins.com/stratum-v1/docs; CKPool 0.9.9 for the order of keys
+ */
+import { decimalText } from './difficulty.ts';
+
+/** What may stand as id in a reply; anything else a client sends as id is answered with null. */
+export type WireId = string | number | boolean | null;
+
+export interface Request {
+  readonly kind: 'request';
+  /** Undefined: a notification, or a request that forgot its id. */
+  readonly id: WireId | undefined;
+  /** As sent. */
+  readonly method: string;
+  /** As sent, unchecked; undefined where absent. */
+  readonly params: unknown;
+}
+
+export interface Response {
+  readonly kind: 'response';
+  readonly id: WireId | undefined;
+  readonly result: unknown;
+  readonly error: unknown;
+}
+
+export type Incoming =
+  | Request
+  | Response
+  /** JSON, but no object: dropped, the line stays open. */
+  | { readonly kind: 'dropped' }
+  /** An object that is no call; answered in words. */
+  | { readonly kind: 'wrong'; readonly id: WireId | undefined; readonly words: string }
+  /** Not JSON: the line is closed. */
+  | { readonly kind: 'garbage' };
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    // CKPool ignores what follows the first JSON value of a line; V8 says where that ends.
+    const at = /after JSON at position (\d+)/.exec((error as Error).message)?.[1];
+    return at === undefined ? undefined : parse(text.slice(0, Number(at)));
+  }
+}
+
+function idOf(message: Record<string, unknown>): WireId | undefined {
+  if (!Object.hasOwn(message, 'id')) return undefined;
+  const { id } = message;
+  return typeof id === 'string' || typeof id === 'number' || typeof id === 'boolean' ? id : null;
+}
+
+/** Reads one line, without its line end. */
+export function parseLine(text: string): Incoming {
+  const value = parse(text);
+  if (value === undefined) return { kind: 'garbage' };
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return { kind: 'dropped' };
+  const message = value as Record<string, unknown>;
+  const id = idOf(message);
+  const { method, params, result, error } = message;
+  if (method === undefined || method === null) {
+    if (result !== undefined || error !== undefined) return { kind: 'response', id, result, error };
+    return { kind: 'wrong', id, words: '-3:method not found' };
+  }
+  if (typeof method !== 'string') return { kind: 'wrong', id, words: '-1:method is not string' };
+  return { kind: 'request', id, method, params };
+}
+
+/** Order of keys in a reply; CKPool has three. */
+export type ReplyOrder = 'result-id-error' | 'result-error-id' | 'id-result-error';
+
+function idText(id: WireId | undefined): string {
+  return id === undefined ? 'null' : JSON.stringify(id);
+}
+
+/**
+ * A reply line.
+ *
+ * @param result - JSON text
+ * @param error - JSON text, `null` for none
+ */
+export function replyText(order: ReplyOrder, id: WireId | undefined, result: string, error = 'null'): string {
+  switch (order) {
+    case 'result-id-error':
+      return `{"result":${result},"id":${idText(id)},"error":${error}}\n`;
+    case 'result-error-id':
+      return `{"result":${result},"error":${error},"id":${idText(id)}}\n`;
+    case 'id-result-error':
+      return `{"id":${idText(id)},"result":${result},"error":${error}}\n`;
+  }
+}
+
+/** CKPool's form for calls that are none. */
+export function wrongText(id: WireId | undefined, words: string): string {
+  return `{"id":${id === undefined ? '""' : idText(id)},"error":${JSON.stringify(words)}}\n`;
+}
+
+export function setDifficultyText(diff: number): string {
+  return `{"params":[${decimalText(diff)}],"id":null,"method":"mining.set_difficulty"}\n`;
+}
+
+/** A notification from us. */
+export function notificationText(method: string, params: readonly unknown[]): string {
+  return `{"id":null,"method":${JSON.stringify(method)},"params":${JSON.stringify(params)}}\n`;
+}
+
+/** The eight first parameters of `mining.notify` as JSON text, from `[` on; `notifyText` adds the last. */
+export function notifyHead(job: {
+  readonly id: string;
+  readonly prevHashStratum: string;
+  readonly coinbase1Hex: string;
+  readonly coinbase2Hex: string;
+  readonly branchHex: readonly string[];
+  readonly versionHex: string;
+  readonly bitsHex: string;
+  readonly ntimeHex: string;
+}): string {
+  const branch = job.branchHex.map((step) => `"${step}"`).join(',');
+  return `["${job.id}","${job.prevHashStratum}","${job.coinbase1Hex}","${job.coinbase2Hex}",[${branch}],"${job.versionHex}","${job.bitsHex}","${job.ntimeHex}",`;
+}
+
+export function notifyText(head: string, clean: boolean): string {
+  return `{"params":${head}${clean}],"id":null,"method":"mining.notify"}\n`;
+}
