@@ -40,22 +40,23 @@ const FUNCTIONS = new Set(['file', 'catboostevaluate']);
 /**
  * Holds a statement of the analyst against the rules.
  *
+ * @param parameters values of the query parameters
  * @throws ClickHouseException READONLY, ACCESS_DENIED, INTO_OUTFILE_NOT_ALLOWED, SETTING_CONSTRAINT_VIOLATION
  */
-export function checkAnalyst(statement: Statement, limits: ReadLimits): void {
+export function checkAnalyst(statement: Statement, parameters: ReadonlyMap<string, string>, limits: ReadLimits): void {
   if (!VERBS.has(statement.verb)) throw refusal('READONLY', 'default: Cannot execute query in readonly mode.');
   if (statement.intoOutfile) throw refusal('INTO_OUTFILE_NOT_ALLOWED', 'INTO OUTFILE is not allowed.');
   const { tokens } = statement;
   for (const [i, token] of tokens.entries()) {
     if (isWord(token, 'PARALLEL') && isWord(tokens[i + 1], 'WITH'))
       throw refusal('READONLY', 'default: Cannot execute query in readonly mode.');
-    if (token.kind !== 'word' && token.kind !== 'quoted') continue;
-    const name = nameOf(token);
-    if ((FUNCTIONS.has(name.toLowerCase()) || /^ai[A-Z]/.test(name)) && isCalled(tokens, i)) {
-      throw refusal(
-        'ACCESS_DENIED',
-        `default: Not enough privileges. To execute this query, it's necessary to have the grant READ ON FILE (function ${name}).`,
-      );
+    if ((token.kind === 'word' || token.kind === 'quoted') && !isColumnOrAlias(tokens, i))
+      refuseFunction(nameOf(token));
+    // {name:Identifier} can name a function, as in arrayMap({f:Identifier}, …).
+    if (token.text === '{' && tokens[i + 3]?.text.toLowerCase() === 'identifier') {
+      const value = parameters.get(nameOf(tokens[i + 1]!)) ?? '';
+      if (value.includes('\\')) throw refusal('BAD_ARGUMENTS', 'An Identifier parameter has no escapes here.');
+      refuseFunction(value);
     }
   }
   for (const change of settingsIn(tokens)) checkSetting(change, limits);
@@ -86,9 +87,15 @@ function checkSetting({ name, value }: SettingChange, limits: ReadLimits): void 
   throw refusal('READONLY', `Cannot modify '${name}' setting in readonly mode.`);
 }
 
-/** A name in call position: `f(`, `APPLY f`, `APPLY(f`. */
-function isCalled(tokens: readonly Token[], at: number): boolean {
-  if (tokens[at + 1]?.text === '(') return true;
-  const before = tokens[at - 1]?.text === '(' ? tokens[at - 2] : tokens[at - 1];
-  return isWord(before, 'APPLY');
+/** A name also counts where it is not called: `arrayMap(file, …)` and `APPLY file` hand the function on. */
+function isColumnOrAlias(tokens: readonly Token[], at: number): boolean {
+  return tokens[at - 1]?.text === '.' || isWord(tokens[at - 1], 'AS');
+}
+
+function refuseFunction(name: string): void {
+  if (!FUNCTIONS.has(name.toLowerCase()) && !/^ai[A-Z]/.test(name)) return;
+  throw refusal(
+    'ACCESS_DENIED',
+    `default: Not enough privileges. To execute this query, it's necessary to have the grant READ ON FILE: ${name} is a function here; write table.${name} for a column.`,
+  );
 }

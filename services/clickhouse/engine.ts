@@ -53,8 +53,10 @@ export interface Call {
   /** Parameters that the statement refers to. */
   readonly uses: readonly string[];
   readonly marksSession: boolean;
-  /** Aborted when nobody waits for the answer: the call leaves the queue, and a running query is killed. */
+  /** Aborted when nobody waits for the answer: the call leaves the queue, and a running query is killed if it is `killable`. */
   readonly signal?: AbortSignal;
+  /** A comment may follow the statement, and nothing is half done when it is stopped. */
+  readonly killable?: boolean;
   /** Result piece by piece; a returned promise holds the engine back. Without it the result is returned whole. */
   readonly onChunk?: (chunk: Uint8Array) => Promise<void>;
 }
@@ -320,9 +322,9 @@ class Slot {
     if (missing !== undefined)
       throw refusal('UNKNOWN_QUERY_PARAMETER', `Substitution ${identifier(missing)} is not set.`);
     const gone = call.signal === undefined ? cancel : AbortSignal.any([cancel, call.signal]);
-    // The marker finds the query in system.processes, to kill it.
+    // The marker finds the query in system.processes, to kill it; only what may be killed has one.
     const marker = `/* ${randomUUID()} */`;
-    const sql = `${call.sql}\n${marker}`;
+    const sql = call.killable ? `${call.sql}\n${marker}` : call.sql;
     let killing = false;
     let done = false;
     const onGone = (): void => {
@@ -343,7 +345,7 @@ class Slot {
         await this.#set(`SET ${identifier(`param_${name}`)} = ${literal(value)}`);
       }
       if (gone.aborted) throw refusal('ABORTED', 'The client went away.');
-      gone.addEventListener('abort', onGone, { once: true });
+      if (call.killable) gone.addEventListener('abort', onGone, { once: true });
       return call.onChunk === undefined
         ? await this.#whole(sql, call)
         : await this.#stream(sql, call, call.onChunk, gone);
@@ -351,7 +353,8 @@ class Slot {
       // chDB keeps what a failed query had already put out and gives it to the next call: take it out.
       await this.#drain();
       if (killing) throw refusal('ABORTED', 'The client went away.');
-      throw exceptionFrom(error);
+      const exception = exceptionFrom(error);
+      throw new ClickHouseException(exception.code, exception.text.replaceAll(`\n${marker}`, ''));
     } finally {
       done = true;
       gone.removeEventListener('abort', onGone);

@@ -185,6 +185,8 @@ const IGNORED = ['async_insert', 'wait_for_async_insert'];
 function callFrom(ask: Ask): Pick<Call, 'settings' | 'parameters' | 'database' | 'format'> {
   const settings = new Map(ask.settings);
   for (const name of IGNORED) settings.delete(name);
+  // The analyst's sessions are read-only already, and from inside that cannot be set again.
+  if (ask.role === 'analyst') settings.delete('readonly');
   return { settings, parameters: ask.parameters, database: ask.database, format: ask.defaultFormat };
 }
 
@@ -196,13 +198,14 @@ async function insert(
   answer: Answer,
 ): Promise<void> {
   if (ask.readonlyMethod) throw getImpliesReadonly();
-  const { head, text, file } = body;
+  const { head, text, file, compression } = body;
   const path = literal(file);
+  const packed = compression === undefined ? '' : literal(compression);
   const utf8 = (from: number, to: number): string => Buffer.from(text.slice(from, to), 'latin1').toString('utf8');
   const sql =
     head.input === undefined
-      ? `${utf8(0, head.fromAt)} FROM INFILE ${path} ${utf8(head.fromAt, head.headEnd)} FORMAT ${head.format}`
-      : `${utf8(0, head.input.start)} file(${path}, ${literal(head.format)}, ${head.input.structure}) ${utf8(head.input.end, head.headEnd)}`;
+      ? `${utf8(0, head.fromAt)} FROM INFILE ${path} ${packed && `COMPRESSION ${packed} `}${utf8(head.fromAt, head.headEnd)} FORMAT ${head.format}`
+      : `${utf8(0, head.input.start)} file(${path}, ${literal(head.format)}, ${head.input.structure}${packed && `, ${packed}`}) ${utf8(head.input.end, head.headEnd)}`;
   const result = await engine.run('writer', { ...callFrom(ask), sql, uses: [], marksSession: false });
   await answer.whole(ask.defaultFormat, result.bytes, 0, result.rows);
 }
@@ -210,7 +213,7 @@ async function insert(
 async function statement(engine: Engine, ask: Ask, text: string, answer: Answer, gone: AbortSignal): Promise<void> {
   const seen = await engine.inspect(text);
   if (ask.role === 'analyst') {
-    checkAnalyst(seen, engine.limits);
+    checkAnalyst(seen, ask.parameters, engine.limits);
     checkSettings(ask.settings, engine.limits);
   } else if (seen.intoOutfile) throw refusal('INTO_OUTFILE_NOT_ALLOWED', 'INTO OUTFILE is not allowed.');
   if (ask.readonlyMethod && !READING.has(seen.verb)) throw getImpliesReadonly();
@@ -220,7 +223,7 @@ async function statement(engine: Engine, ask: Ask, text: string, answer: Answer,
     sql: withoutTail(text),
     uses: seen.parameters,
     marksSession: seen.marksSession,
-    ...(READING.has(seen.verb) ? { signal: gone } : {}),
+    ...(READING.has(seen.verb) ? { signal: gone, killable: seen.verb === 'SELECT' || seen.verb === 'SHOW' } : {}),
   };
   if (ask.waitEnd || seen.verb !== 'SELECT' || !isStreamable(format) || hasFrame(seen, ask)) {
     const result = await engine.run(ask.role, call);

@@ -138,7 +138,15 @@ function compressionFrom(accept: string): Ask['compress'] {
 /** A statement, or an INSERT with its data in a file of this request's own, which the caller removes. */
 export type Body =
   | { readonly kind: 'statement'; readonly sql: string }
-  | { readonly kind: 'insert'; readonly head: InsertHead; readonly text: string; readonly file: string };
+  | {
+      readonly kind: 'insert';
+      readonly head: InsertHead;
+      /** The statement up to its data, one character per byte. */
+      readonly text: string;
+      readonly file: string;
+      /** Set where the file is still compressed, in a way that the engine reads itself. */
+      readonly compression: string | undefined;
+    };
 
 /**
  * Reads the body. As on a server the statement is the parameter `query`, a line break, and the body.
@@ -148,7 +156,7 @@ export type Body =
  * @throws ClickHouseException QUERY_IS_TOO_LARGE, UNKNOWN_COMPRESSION_METHOD, CANNOT_DECOMPRESS, UNKNOWN_TYPE_OF_QUERY (FROM INFILE)
  */
 export async function readBody(request: IncomingMessage, ask: Ask, spool: string): Promise<Body> {
-  const source = decoded(request);
+  const { source, compression } = decoded(request);
   const query = ask.url.searchParams.get('query') ?? '';
   const limit = ask.role === 'writer' ? WRITER_QUERY_BYTES : ANALYST_BODY_BYTES;
   // `latin1` keeps one character per byte, so the offsets of the tokens are offsets into the bytes.
@@ -175,6 +183,12 @@ export async function readBody(request: IncomingMessage, ask: Ask, spool: string
       if (!ended && head !== undefined && head.dataAt + 2 >= size) head = undefined;
     }
     if (head === undefined && size > limit) throw tooLarge(limit);
+  }
+  if (compression !== undefined && (head === undefined || collected.length > 1)) {
+    throw refusal(
+      'UNKNOWN_COMPRESSION_METHOD',
+      `A body in ${compression} is taken for the data of an INSERT that stands in the parameter query, else gzip, deflate, zstd or br.`,
+    );
   }
   const bytes = Buffer.concat(collected);
   if (head === undefined) return { kind: 'statement', sql: bytes.toString('utf8') };
@@ -205,7 +219,7 @@ export async function readBody(request: IncomingMessage, ask: Ask, spool: string
     await rm(file, { force: true });
     throw error;
   }
-  return { kind: 'insert', head, text: bytes.subarray(0, head.dataAt).toString('latin1'), file };
+  return { kind: 'insert', head, text: bytes.subarray(0, head.dataAt).toString('latin1'), file, compression };
 }
 
 function headFrom(collected: Buffer[]): InsertHead | undefined {
@@ -232,8 +246,13 @@ async function nextOf(body: AsyncIterator<Buffer>): Promise<IteratorResult<Buffe
   }
 }
 
-function decoded(request: IncomingMessage): Readable {
+/** What the engine decompresses itself when it reads the file (INSERT … FROM INFILE … COMPRESSION). */
+const ENGINE_READS = new Set(['lz4', 'xz', 'bz2', 'snappy']);
+
+function decoded(request: IncomingMessage): { source: Readable; compression: string | undefined } {
   const encoding = (header(request, 'content-encoding') ?? '').trim().toLowerCase();
+  if (encoding === '' || encoding === 'identity') return { source: request, compression: undefined };
+  if (ENGINE_READS.has(encoding)) return { source: request, compression: encoding };
   const decompressor =
     encoding === 'gzip' || encoding === 'x-gzip'
       ? createGunzip()
@@ -244,12 +263,9 @@ function decoded(request: IncomingMessage): Readable {
           : encoding === 'br'
             ? createBrotliDecompress()
             : undefined;
-  if (decompressor === undefined) {
-    if (encoding !== '' && encoding !== 'identity')
-      throw refusal('UNKNOWN_COMPRESSION_METHOD', `Unknown compression method ${encoding.slice(0, 32)}.`);
-    return request;
-  }
+  if (decompressor === undefined)
+    throw refusal('UNKNOWN_COMPRESSION_METHOD', `Unknown compression method ${encoding.slice(0, 32)}.`);
   request.on('error', (error) => decompressor.destroy(error));
   request.on('aborted', () => decompressor.destroy(new Error('the client went away')));
-  return request.pipe(decompressor);
+  return { source: request.pipe(decompressor), compression: undefined };
 }
