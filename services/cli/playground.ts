@@ -42,17 +42,13 @@ function writeConfig(path: string, payTo: string, rpc: string, zmq: string): voi
   writeFileSync(path, text, { mode: 0o640 });
 }
 
-/** The address that the toy chain's blocks pay by default: a witness program that nobody holds a key for. */
+/** The address that the toy chain's blocks pay: its coins become the chain's own transactions, so that blocks carry fees. */
 async function playgroundAddress(): Promise<string> {
-  const [{ loadChain }, { addressFromScript }, { hash160 }] = await Promise.all([
+  const [{ loadChain }, playground] = await Promise.all([
     import('../core/chains/profile.ts'),
-    import('../core/bitcoin/address.ts'),
-    import('../core/bitcoin/hash.ts'),
+    import('../playground/main.ts'),
   ]);
-  const program = hash160(Buffer.from('lodestream playground'));
-  const address = addressFromScript(Uint8Array.of(0x00, 0x14, ...program), loadChain('playground').address);
-  if (address === null) throw new Error('the playground profile has no witness addresses');
-  return address;
+  return playground.playgroundAddress(loadChain('playground'));
 }
 
 /** Runs the playground until it is stopped. */

@@ -3,9 +3,8 @@
  */
 import type { Config } from '../core/config.ts';
 import { openDataDir, secretOf } from '../core/data-dir.ts';
-import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
-import { openKafka, openLog } from '../core/log/open.ts';
+import { openLog } from '../core/log/open.ts';
 
 export const PROGRAMS = ['clickhouse', 'pool', 'proxy', 'chain', 'relay', 'consume', 'api'] as const;
 export type Program = (typeof PROGRAMS)[number];
@@ -50,19 +49,8 @@ export async function startProgram(program: Program, config: Config, life: Lifec
       return;
     }
     case 'relay': {
-      const { kafka } = config;
-      if (kafka === null) {
-        throw new PoolError(
-          'config',
-          'relay: "lodestream.kafka.brokers" is not set: without Kafka the journal itself is the log',
-        );
-      }
-      const { startRelay } = await import('../relay/main.ts');
-      inBackground(own, async () => {
-        const log = await openKafka(kafka, program, own);
-        life.onStop('kafka of the relay', () => log.close());
-        await startRelay(config, own, { kafka: log });
-      });
+      const { runRelay } = await import('../relay/main.ts');
+      await runRelay(config, own);
       return;
     }
     case 'consume': {

@@ -16,36 +16,14 @@ export interface Waiting {
 const RETRY_MS = 2_000;
 const SAY_EVERY_MS = 60_000;
 
-/**
- * The Kafka log of a configuration. Brokers that are away are waited for: mining does not depend on them.
- * @param program - client id at the brokers
- * @throws the signal's reason once it is aborted; PoolError where the configuration can never work
- */
-export async function openKafka(kafka: KafkaConfig, program: string, waiting: Waiting): Promise<KafkaLog> {
-  const { openKafkaLog } = await import('./kafka.ts');
+/** The Kafka log of a configuration; brokers that are away are waited for. */
+async function openKafka(kafka: KafkaConfig, clientId: string, waiting: Waiting): Promise<KafkaLog> {
+  const { kafkaOptions, openKafkaLog } = await import('./kafka.ts');
   let saidAt = Number.NEGATIVE_INFINITY;
   for (;;) {
     waiting.signal.throwIfAborted();
     try {
-      return await openKafkaLog({
-        brokers: kafka.brokers,
-        clientId: `lodestream-${program}`,
-        topicPrefix: kafka.topicPrefix,
-        partitions: kafka.partitions,
-        replication: kafka.replication,
-        minInsyncReplicas: kafka.minInsyncReplicas,
-        ...(kafka.ssl ? { ssl: true } : {}),
-        ...(kafka.sasl === null
-          ? {}
-          : {
-              sasl: {
-                mechanism: kafka.sasl.mechanism as 'plain',
-                username: kafka.sasl.username,
-                password: kafka.sasl.password,
-              },
-            }),
-        log: waiting.log,
-      });
+      return await openKafkaLog(kafkaOptions(kafka, clientId, waiting.log));
     } catch (error) {
       if (error instanceof PoolError && !error.retry) throw error;
       if (performance.now() - saidAt > SAY_EVERY_MS) {
@@ -57,8 +35,12 @@ export async function openKafka(kafka: KafkaConfig, program: string, waiting: Wa
   }
 }
 
-/** The log of record: Kafka where configured, else the journal under the data directory. */
+/**
+ * The log of record: Kafka where configured, else the journal under the data directory.
+ * @param program - named at the brokers
+ * @throws the signal's reason once it is aborted; PoolError where the configuration can never work
+ */
 export async function openLog(config: Config, program: string, waiting: Waiting): Promise<EventLog> {
-  if (config.kafka !== null) return openKafka(config.kafka, program, waiting);
+  if (config.kafka !== null) return openKafka(config.kafka, `${config.origin}-${program}`, waiting);
   return openJournalLog({ dir: openDataDir(config.dataDir).journal });
 }
