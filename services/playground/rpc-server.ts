@@ -73,9 +73,15 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
         answer(Buffer.concat(chunks).toString('utf8'), AbortSignal.any([closing.signal, gone.signal])).then(
           ({ status, body }) => {
             if (response.destroyed) return;
+            if (body === null) {
+              response.writeHead(status).end();
+              return;
+            }
+            // With its length, not in chunks: CKPool reads no others.
+            const bytes = Buffer.from(`${JSON.stringify(body)}\n`, 'utf8');
             response
-              .writeHead(status, body === null ? {} : { 'content-type': 'application/json' })
-              .end(body === null ? undefined : `${JSON.stringify(body)}\n`);
+              .writeHead(status, { 'content-type': 'application/json', 'content-length': bytes.length })
+              .end(bytes);
           },
           (error: unknown) => {
             options.onError(error);
