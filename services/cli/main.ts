@@ -38,7 +38,7 @@ function program(
 const single = (name: Program, doc: string): Runnable => {
   const stratum = name === 'pool' || name === 'proxy';
   return program(name, doc, name, stratum ? STRATUM_FLAGS : {}, (parsed, life) =>
-    startProgram(name, configFrom(parsed, name === 'proxy' ? 'proxy' : 'pool'), { ...life }),
+    startProgram(name, configFrom(parsed, name === 'proxy' ? 'proxy' : 'pool'), life),
   );
 };
 
@@ -123,7 +123,9 @@ const INNER: Readonly<Record<string, Runnable>> = {
     run: (parsed) =>
       run('pipeline', async (life) => {
         const config = configFrom(parsed, 'pool');
-        for (const name of parsed.positionals.join(',').split(',')) await startProgram(name as Program, config, life);
+        for (const name of parsed.positionals.join(',').split(',')) {
+          await startProgram(name as Program, config, { ...life, log: (line) => life.log(`${name}: ${line}`) });
+        }
       }),
   },
   '_toy-chain': program('', '', 'toy-chain', PLAYGROUND_FLAGS, async (parsed, life) => {

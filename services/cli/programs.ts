@@ -22,8 +22,7 @@ function inBackground(life: Lifecycle, start: () => Promise<void>): void {
  */
 export async function startProgram(program: Program, config: Config, life: Lifecycle): Promise<void> {
   const paths = openDataDir(config.dataDir);
-  const log = (line: string): void => life.log(`${program}: ${line}`);
-  const own: Lifecycle = { ...life, log };
+  const { log } = life;
   switch (program) {
     case 'clickhouse': {
       const { startClickHouse } = await import('../clickhouse/main.ts');
@@ -35,36 +34,36 @@ export async function startProgram(program: Program, config: Config, life: Lifec
     }
     case 'pool': {
       const { startPool } = await import('../stratum/main.ts');
-      await startPool(config, own);
+      await startPool(config, life);
       return;
     }
     case 'proxy': {
       const { startProxy } = await import('../stratum/main.ts');
-      await startProxy(config, own);
+      await startProxy(config, life);
       return;
     }
     case 'chain': {
       const { startChain } = await import('../chain/main.ts');
-      await startChain(config, own);
+      await startChain(config, life);
       return;
     }
     case 'relay': {
       const { runRelay } = await import('../relay/main.ts');
-      await runRelay(config, own);
+      await runRelay(config, life);
       return;
     }
     case 'consume': {
       const { startConsumers } = await import('../consumers/main.ts');
-      inBackground(own, async () => {
-        const log = await openLog(config, program, own);
+      inBackground(life, async () => {
+        const log = await openLog(config, program, life);
         life.onStop('log of the consumers', () => log.close());
-        await startConsumers(config, own, { log });
+        await startConsumers(config, life, { log });
       });
       return;
     }
     case 'api': {
       const { startApi } = await import('../api/main.ts');
-      await startApi(config, own);
+      await startApi(config, life);
     }
   }
 }

@@ -67,7 +67,8 @@ export function supervise(
     for (const stream of [started.stdout, started.stderr]) {
       if (stream === null) continue;
       createInterface({ input: stream }).on('line', (line) => {
-        lastLine = line;
+        // Stack traces follow the sentence; the sentence is what is told.
+        if (line.startsWith('[')) lastLine = line;
         print(line);
       });
     }

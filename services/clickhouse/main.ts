@@ -63,7 +63,7 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Runni
   const open = new Set<Promise<void>>();
   const server = createServer((request, response) => {
     const handled = handle(request, response, engine, options.writerToken, log).catch((error: unknown) => {
-      log(`clickhouse: ${errorLine(error)}`);
+      log(`${errorLine(error)}`);
       response.destroy();
     });
     open.add(handled);
@@ -81,7 +81,7 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Runni
   }
   const { port, address, family } = server.address() as AddressInfo;
   const url = `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`;
-  log(`clickhouse: engine ${engine.version} on ${url}`);
+  log(`engine ${engine.version} on ${url}`);
   let closing: Promise<void> | undefined;
   const close = async (): Promise<void> => {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -90,7 +90,7 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Runni
     await Promise.allSettled(open);
     server.closeAllConnections();
     await closed;
-    log('clickhouse: closed');
+    log('closed');
   };
   return { url, port, close: () => (closing ??= close()) };
 }
@@ -163,7 +163,7 @@ async function handle(
   } catch (error) {
     if (gone.signal.aborted) return;
     const exception = exceptionFrom(error);
-    if (exception.code === 1002) log(`clickhouse: ${ask?.queryId ?? ''} ${exception.text}`);
+    if (exception.code === 1002) log(`${ask?.queryId ?? ''} ${exception.text}`);
     answer.exception(exception);
   } finally {
     if (body?.kind === 'insert') await rm(body.file, { force: true });

@@ -2,7 +2,7 @@
  * The way to ClickHouse: `@clickhouse/client` over HTTP, to the embedded engine or to a server; nobody reaches it otherwise.
  * 64-bit integers come back as strings, so that no number is bent.
  */
-import { type ClickHouseClient, createClient } from '@clickhouse/client';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import type { Config } from './config.ts';
 import { hostPortText } from './config.ts';
 import { secretOf } from './data-dir.ts';
@@ -29,6 +29,8 @@ export function openStore(config: Config): ClickHouseClient {
     database: config.database,
     application: 'lodestream',
     request_timeout: 120_000,
+    // Its errors are thrown, and said by who catches them; the client would print each a second time.
+    log: { level: ClickHouseLogLevel.OFF },
     clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_quote_decimals: 1 },
   });
 }
