@@ -75,7 +75,7 @@ describe('built-in chains', () => {
     );
     const block = parseBlock(profile.genesis_block!);
     expect(hashHex(blockHash(block.headerBytes))).toBe(profile.genesis_hash);
-    expect(bitsHex(block.header.bits)).toBe('1e1fffff');
+    expect(bitsHex(block.header.bits)).toBe('1e7fffff');
     expect(block.header.time).toBe(1735689600);
     // OP_RETURN: nobody can spend it.
     expect(block.coinbase.outputs.map((o) => hexFromBytes(o.script))).toEqual(['6a']);
