@@ -61,10 +61,13 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     else if (Date.now() - askedAt > IMPATIENT_MS) process.exit(130);
     stop();
   };
-  process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
-  // A child whose parent died must not live on and hold ports and locks.
-  if (process.channel !== undefined) {
+  if (process.channel === undefined) {
+    process.on('SIGINT', onSignal);
+  } else {
+    // Ctrl-C reaches the whole group; the parent says who stops when.
+    process.on('SIGINT', () => {});
+    // A child whose parent died must not live on and hold ports and locks.
     process.once('disconnect', () => stop());
     process.on('message', (message) => {
       if (message === 'stop') stop();
