@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { decimal18Text, unitsFromDouble } from '../../../pipelines/shares/decimal.ts';
 import { encodeEvent } from '../../../schemas/codec.ts';
@@ -12,7 +13,8 @@ import { type Consumers, startConsumers } from '../../../services/consumers/main
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
-import { configFor, newSeed, randomFrom, shareOf, type TestLife, tempDir, testLife, until } from './world.ts';
+import { newSeed, randomFrom } from '../../pipelines/blocks.ts';
+import { configFor, shareOf, type TestLife, tempDir, testLife, until } from './world.ts';
 
 /** What the table must hold: each identity once, and the exact sum of the accepted. */
 function expected(shares: readonly Inputs['share'][]): { count: string; accepted: string; diff: string } {
@@ -24,6 +26,8 @@ function expected(shares: readonly Inputs['share'][]): { count: string; accepted
 
 describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHouse', () => {
   let ch: TestClickHouse;
+  /** The analyst, silent about tables that are not there yet. */
+  let reader: ClickHouseClient;
   let dir: ReturnType<typeof tempDir>;
   let life: TestLife;
   let writers: JournalWriter[] = [];
@@ -31,8 +35,12 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
 
   beforeAll(async () => {
     ch = await startTestClickHouse();
+    reader = createClient({ url: ch.url, log: { level: ClickHouseLogLevel.OFF } });
   });
-  afterAll(() => ch.stop());
+  afterAll(async () => {
+    await reader.close();
+    await ch.stop();
+  });
 
   async function fresh(): Promise<void> {
     const tables = await ch.writer.query({ query: 'SHOW TABLES', format: 'JSONEachRow' });
@@ -68,7 +76,7 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     }
   };
   async function select<Row>(query: string): Promise<Row[]> {
-    const answer = await ch.reader.query({
+    const answer = await reader.query({
       query,
       format: 'JSONEachRow',
       clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_quote_decimals: 1 },

@@ -6,21 +6,6 @@ import type { Inputs } from '../../../schemas/events.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import type { Lifecycle } from '../../../services/core/lifecycle.ts';
 
-/** The generator of Park and Miller: repeatable, from a seed that the test prints. */
-export function randomFrom(seed: number): (below: number) => number {
-  let state = (seed % 2147483646) + 1;
-  return (below) => {
-    state = (state * 48271) % 2147483647;
-    return state % below;
-  };
-}
-
-export function newSeed(): number {
-  const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
-  console.log(`seed ${seed} (SEED=${seed} repeats it)`);
-  return seed;
-}
-
 /** A lifecycle whose end the test decides; `lines` are what was logged. */
 export interface TestLife extends Lifecycle {
   readonly lines: string[];
