@@ -110,7 +110,7 @@ const GRACE_MS = 1_000;
 const LONG_POLL_TIMEOUT_MS = 15 * 60_000;
 /** A long poll that comes back at once, again and again, must not become a busy loop. */
 const LONG_POLL_PAUSE_MS = 1_000;
-const SUBMIT_PAUSES_MS = [250, 500, 1_000, 2_000];
+const SUBMIT_PAUSES_MS = [100, 200, 400, 800];
 
 /**
  * Starts following. Returns at once; the first template arrives with the first `template` event.
@@ -134,7 +134,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
   let update: TemplateUpdate | null = null;
   /** Index of the node in use, -1 for none. */
   let active = -1;
-  let everActive = false;
+  let lastUsed = -1;
   let usedSinceMs = 0;
   /** Ends the tasks of the node in use when it is left. */
   let tenure = new AbortController();
@@ -216,11 +216,12 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
   // --- which node ----------------------------------------------------------------------------------------------------------
 
   function use(i: number, template: Template): void {
-    const trigger = everActive ? 'failover' : 'start';
-    log(everActive ? `Failed over to bitcoind: ${nodes[i]!.rpc.name}` : `Connected to bitcoind: ${nodes[i]!.rpc.name}`);
+    const trigger = lastUsed === -1 ? 'start' : 'failover';
+    const verb = lastUsed === -1 || lastUsed === i ? 'Connected' : 'Failed over';
+    log(`${verb} to bitcoind: ${nodes[i]!.rpc.name}`);
     leave();
     active = i;
-    everActive = true;
+    lastUsed = i;
     usedSinceMs = performance.now();
     const { signal } = tenure;
     take(template, trigger, ++ticks);
@@ -364,7 +365,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
       } catch {
         if (signal.aborted) return;
         // An ordinary request tells whether the node is gone or only this connection.
-        await refresh('asked');
+        await refresh('longpoll');
         await pause(LONG_POLL_PAUSE_MS, signal);
       }
     }
@@ -387,7 +388,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
           if (!signal.aborted && hash !== update?.template.prevHashRpc) await pause(LONG_POLL_PAUSE_MS, signal);
         }
       } catch {
-        if (!signal.aborted) await refresh('asked');
+        if (!signal.aborted) await refresh('poll');
       }
     }
   }

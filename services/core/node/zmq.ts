@@ -24,15 +24,13 @@ export interface BlockNotices {
 export interface BlockNoticeOptions {
   /** `zmqblock` of the configuration, e.g. `tcp://127.0.0.1:28332`. */
   readonly endpoint: string;
-  /** Called with the hash in display order; once for each block, though both topics may name it. */
+  /** Called with the hash in display order; once where both topics name a block one after the other. */
   readonly onBlock: (hashRpc: string) => void;
   /** Called where a gap in the sequence shows that notices were lost. */
   readonly onLost?: () => void;
   readonly log: Log;
 }
 
-/** A node repeats neither topic; those of one block come together. */
-const REMEMBERED = 8;
 /** A peer that is gone without a word is noticed by its missing heartbeat. */
 const HEARTBEAT_MS = 15_000;
 /** Larger than any block: a peer that announces more is cut off. */
@@ -55,14 +53,7 @@ export function subscribeBlocks({ endpoint, onBlock, onLost, log }: BlockNoticeO
     receiveHighWaterMark: 1_000,
     linger: 0,
   });
-  try {
-    socket.connect(endpoint);
-    socket.subscribe('hashblock', 'rawblock');
-  } catch (cause) {
-    socket.close();
-    throw wrongEndpoint(endpoint, cause);
-  }
-
+  // Before connecting: events from before the first look at them are lost.
   let connected: boolean | null = null;
   socket.events.on('handshake', () => {
     if (connected !== true) log(`ZMQ connected to ${endpoint}`);
@@ -73,8 +64,15 @@ export function subscribeBlocks({ endpoint, onBlock, onLost, log }: BlockNoticeO
       log(`ZMQ connection to ${endpoint} lost; connecting again, meanwhile new blocks are found by asking`);
     connected = false;
   });
+  try {
+    socket.connect(endpoint);
+    socket.subscribe('hashblock', 'rawblock');
+  } catch (cause) {
+    socket.close();
+    throw wrongEndpoint(endpoint, cause);
+  }
 
-  const recent: string[] = [];
+  let lastHash = '';
   const sequences = new Map<string, number>();
   let closed = false;
   let complained = false;
@@ -102,9 +100,9 @@ export function subscribeBlocks({ endpoint, onBlock, onLost, log }: BlockNoticeO
       // 0 is a publisher that started again.
       if (last !== undefined && sequence !== 0 && sequence !== (last + 1) >>> 0) onLost?.();
     }
-    if (recent.includes(hash)) return;
-    recent.push(hash);
-    if (recent.length > REMEMBERED) recent.shift();
+    // Both topics name a block. An older hash again is news, though: a reorganisation went back to it.
+    if (hash === lastHash) return;
+    lastHash = hash;
     onBlock(hash);
   }
 
