@@ -14,12 +14,12 @@ import { STATUS_FRESH_US, type Status } from '../core/status.ts';
 
 /** Values that programs publish for these checks; whoever has one publishes it under this name. */
 export const HEALTH_VALUES = {
-  /** pool, proxy: when the newest job was built, microseconds since 1970 UTC. */
-  jobTimeUs: 'job_time_us',
+  /** pool, proxy: age of the newest job when the status was written, seconds. */
+  jobAgeS: 'job_age_s',
   /** consume: age of the oldest record not yet in ClickHouse, seconds. */
   lagS: 'lag_s',
   /** consume: records put into dead_letters since the start. */
-  deadLetters: 'dead_letters_count',
+  deadLetters: 'dead_letters',
 } as const;
 
 export const LAG_LIMIT_S = 60;
@@ -109,9 +109,12 @@ export function healthOf(input: HealthInput): Health {
     }
   }
 
-  const jobTimes = numbersOf(fresh, HEALTH_VALUES.jobTimeUs).filter((time) => time > 0);
-  const jobTimeUs = jobTimes.length > 0 ? Math.max(...jobTimes) : input.storedJobTimeUs;
-  const jobAgeS = jobTimeUs === null ? null : Math.max(0, (nowUs - jobTimeUs) / 1e6);
+  const jobAges = fresh.flatMap((status) => {
+    const age = status.values[HEALTH_VALUES.jobAgeS];
+    return typeof age === 'number' ? [age + (nowUs - status.time_us) / 1e6] : [];
+  });
+  const storedAgeS = input.storedJobTimeUs === null ? null : (nowUs - input.storedJobTimeUs) / 1e6;
+  const jobAgeS = jobAges.length > 0 ? Math.max(0, Math.min(...jobAges)) : storedAgeS;
   const jobLimitS = input.updateIntervalS * 2;
   if (jobAgeS === null || jobAgeS >= jobLimitS) {
     problems.push({

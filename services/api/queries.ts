@@ -40,15 +40,24 @@ export function askerOf(client: ClickHouseClient): Ask {
 /** Minutes with the one that runs: a window of whole minutes and what there is of the present one. */
 const WINDOW = `toStartOfMinute(now('UTC') - 240)`;
 
+/**
+ * Per block the network's hashrate as the node computes it over 120 blocks: their work over largest minus smallest time, the block before
+ * them included. Block 0 is left out: its time was chosen when the chain was made up, years before the first miner of a young one.
+ */
+function networkRows(): string {
+  const frame = 'OVER (ORDER BY height ROWS BETWEEN 120 PRECEDING AND CURRENT ROW)';
+  return `SELECT height, hash, toUnixTimestamp(time) AS time_s, toUInt32(count() ${frame} - 1) AS blocks, difficulty,
+      (sum(toFloat64(work)) ${frame} - first_value(toFloat64(work)) ${frame}) / (max(time_s) ${frame} - min(time_s) ${frame}) AS hashrate_hps
+    FROM hashrates WHERE chain = {chain:String} AND window = 1 AND height > 0
+      AND height >= (SELECT max(height) FROM hashrates WHERE chain = {chain:String}) - 2200`;
+}
+
 export const QUERIES = {
   chain: `SELECT chain, toString(hashes_per_difficulty) AS hashes_per_difficulty, payout_blocks, target_spacing_s, confirmations, coin, smallest_unit, decimals
     FROM chains FINAL WHERE chain = {chain:String}`,
 
-  /** The newest block on the chain and the network's hashrate as the node computes it. */
-  network: `SELECT h.height AS height, h.hash AS hash, toUnixTimestamp(h.time) AS time_s, h.window AS window, h.blocks AS blocks,
-      toString(h.hashrate_hps) AS hashrate_hps, h.difficulty AS difficulty
-    FROM hashrates AS h WHERE h.chain = {chain:String} AND h.window IN (120, -1)
-    ORDER BY h.height DESC, h.window DESC LIMIT 2`,
+  /** The newest block and the network's hashrate over the blocks before it. */
+  network: `SELECT * FROM (${networkRows()}) ORDER BY height DESC LIMIT 1`,
 
   /** One row per origin: now, and over a day. */
   pools: `SELECT m.origin AS origin,
@@ -84,9 +93,8 @@ export const QUERIES = {
       toUInt32(sum(accepted)) AS accepted, toUInt32(sum(refused)) AS refused
     FROM shares_1m WHERE origin = {origin:String} AND minute >= now('UTC') - {span:UInt32} GROUP BY time_s ORDER BY time_s`,
 
-  networkSeries: `SELECT toUnixTimestamp(time) AS time_s, height, toFloat64(hashrate_hps) AS hashrate_hps, difficulty
-    FROM hashrates WHERE chain = {chain:String} AND window = 120 AND time >= now('UTC') - {span:UInt32} AND hashrate_hps IS NOT NULL
-    ORDER BY height DESC LIMIT 2000`,
+  networkSeries: `SELECT time_s, height, hashrate_hps, difficulty FROM (${networkRows()})
+    WHERE time_s >= toUnixTimestamp(now('UTC')) - {span:UInt32} AND isFinite(hashrate_hps) ORDER BY height DESC LIMIT 2000`,
 
   originW: `SELECT toFloat64(hashes_per_difficulty) AS w FROM origins WHERE origin = {origin:String}`,
 
@@ -96,7 +104,7 @@ export const QUERIES = {
 
   epochs: `SELECT epoch, status, first_height, last_height, blocks, closing_hash, nbits, difficulty, toUnixTimestamp(first_time) AS first_time_s, toUnixTimestamp(last_time) AS last_time_s,
       toString(span_s) AS span_s, toString(hashrate_hps) AS hashrate_hps, toString(hashrate_formula_hps) AS hashrate_formula_hps, toString(subsidy_sats) AS subsidy_sats,
-      toString(fees_sats) AS fees_sats, own_blocks, toString(retarget_actual_s) AS retarget_actual_s, next_nbits, next_difficulty, next_nbits_alarm, toUnixTimestamp(next_time) AS next_time_s
+      toString(fees_sats) AS fees_sats, own_blocks, toString(retarget_actual_s) AS retarget_actual_s, next_nbits, next_difficulty, next_nbits_alarm, intervals, toUnixTimestamp(next_time) AS next_time_s
     FROM epochs WHERE chain = {chain:String} ORDER BY epoch DESC LIMIT {limit:UInt32}`,
 
   hashrates: `SELECT height, window, hash, toUnixTimestamp(time) AS time_s, blocks, toString(work) AS work, toString(seconds) AS seconds, toString(hashrate_hps) AS hashrate_hps, difficulty

@@ -126,7 +126,7 @@ class ChainStatus {
         behind_blocks: Math.max(0, this.nodeHeight - (tip?.height ?? 0)),
         chain_seq: this.follower?.chainSeq ?? 0,
         blocks_connected_count: this.connected,
-        disblocks_connected_count: this.disconnected,
+        blocks_disconnected_count: this.disconnected,
         own_blocks_pending_count: this.follower?.ownPending ?? 0,
       },
     };

@@ -164,22 +164,24 @@ function epochPanel(s) {
   $('epoch-progress').firstElementChild.style.width = `${done * 100}%`;
   $('epoch-progress').setAttribute('aria-valuenow', Math.round(done * 100));
   if (!e) return $('epoch-facts').replaceChildren();
-  const mean = Number(e.span_s) / Math.max(1, e.blocks);
+  // Block 0 was made up long before the first miner: what counts from its time says nothing of now.
+  const young = e.first_height === 0;
+  const mean = Number(e.span_s) / Math.max(1, e.intervals ?? e.blocks);
+  const nextTime = young ? now() + (total - e.blocks) * s.chain.target_spacing_s : e.next_time_s;
   const facts = [
     ['Blocks', `${count(e.blocks)} of ${count(total)}`],
     [
       'Mean block time',
-      e.blocks > 0 && Number(e.span_s) > 0 ? `${duration(mean)} (target ${duration(s.chain.target_spacing_s)})` : '–',
+      !young && e.blocks > 0 && Number(e.span_s) > 0
+        ? `${duration(mean)} (target ${duration(s.chain.target_spacing_s)})`
+        : '–',
     ],
-    [
-      'Next retarget',
-      e.next_time_s ? (e.next_time_s > now() ? `in about ${duration(e.next_time_s - now())}` : 'any moment') : '–',
-    ],
+    ['Next retarget', nextTime ? (nextTime > now() ? `in about ${duration(nextTime - now())}` : 'any moment') : '–'],
     [
       'Next difficulty',
       e.next_difficulty ? `${difficulty(e.next_difficulty)} ${e.status === 'open' ? '(forecast)' : ''}` : '–',
     ],
-    ['Network in this epoch', hashrate(e.hashrate_hps)],
+    ['Network in this epoch', Number(e.hashrate_hps) > 0 ? hashrate(e.hashrate_hps) : '–'],
     ['Fees so far', coins(e.fees_sats, state.unit)],
     ['Our blocks', count(e.own_blocks)],
   ];
@@ -299,6 +301,7 @@ async function workers() {
 
 async function blocks() {
   const { rows } = await get(`/api/blocks?limit=12${$('ours').checked ? '&ours=1' : ''}`);
+  const taken = new Set(rows.filter((row) => row.on_chain).map((row) => row.height));
   fill(
     'blocks',
     rows.map((row) =>
@@ -312,13 +315,16 @@ async function blocks() {
           row.worker ? short(row.worker, 18, 8) : el('span', { className: 'dim' }, 'others'),
           row.ours || row.solved ? tag('ours') : null,
         ),
-        cell(tag(row.status)),
+        cell(row.status === 'solved' && taken.has(row.height) ? lost() : tag(row.status)),
         cell(coins(row.fees_sats, state.unit), 'n'),
         cell(age(row.time_s), 'n'),
       ),
     ),
   );
 }
+
+const lost = () =>
+  el('span', { className: 'tag orphaned', title: 'another block of this height is on the chain' }, 'lost');
 
 async function epochs() {
   const { rows } = await get('/api/epochs?limit=8');
@@ -478,7 +484,7 @@ async function pipeline() {
       .join(' · '),
   );
   $('programs').replaceChildren(
-    ...h.programs.map((p) => {
+    ...h.programs.flatMap((p) => {
       const list = el('dl');
       for (const [name, value] of Object.entries(p.values)) {
         if (/_pid$|hash$|_seq$/.test(name)) continue;
@@ -487,7 +493,8 @@ async function pipeline() {
           el('dd', {}, valueText(name, value)),
         );
       }
-      return el('article', { className: 'card' }, el('h3', {}, p.program, tag(p.status)), list);
+      if (list.childElementCount === 0 && p.status === 'ok') return [];
+      return [el('article', { className: 'card' }, el('h3', {}, p.program, tag(p.status)), list)];
     }),
   );
 }

@@ -1,12 +1,14 @@
 /** Numbers and times as people read them. No page here: tested without a browser. */
 
+/** A number and its unit stay on one line. */
+const NBSP = '\u00a0';
 const UNITS = ['', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y'];
 
 /** Three significant digits and a unit: 12.3 kH/s. */
 export function hashrate(hps) {
   const value = Number(hps);
   if (hps === null || hps === undefined || !Number.isFinite(value)) return '–';
-  return `${scaled(value)}H/s`;
+  return `${scaled(value)}H/s`.replaceAll(' ', NBSP);
 }
 
 export function scaled(value) {
@@ -71,7 +73,7 @@ export function bytes(value) {
 }
 
 export function percent(ratio, digits = 1) {
-  return Number.isFinite(ratio) ? `${(ratio * 100).toFixed(digits)} %` : '–';
+  return Number.isFinite(ratio) ? `${(ratio * 100).toFixed(digits)}${NBSP}%` : '–';
 }
 
 /** A long name or hash with its middle left out; the whole stands in the title. */
