@@ -48,6 +48,9 @@ export function isStreamable(format: string): boolean {
 /** As a server's http_response_buffer_size. */
 const HOLD_BYTES = 1024 * 1024;
 
+/** A client that takes nothing for so long is cut off: its query holds a session. */
+const STALL_MS = 30_000;
+
 export class Answer {
   readonly #response: ServerResponse;
   readonly #engine: Engine;
@@ -116,8 +119,17 @@ export class Answer {
 
   async #write(format: string, bytes: Uint8Array): Promise<void> {
     this.#out ??= this.#begin(format);
-    if (!this.#response.destroyed && !this.#out.write(bytes)) {
-      await Promise.race([once(this.#out, 'drain'), once(this.#response, 'close')]);
+    if (this.#response.destroyed || this.#out.write(bytes)) return;
+    const over = new AbortController();
+    const stalled = setTimeout(() => this.#response.destroy(), STALL_MS);
+    try {
+      await Promise.race([
+        once(this.#out, 'drain', { signal: over.signal }),
+        once(this.#response, 'close', { signal: over.signal }),
+      ]);
+    } finally {
+      clearTimeout(stalled);
+      over.abort();
     }
   }
 

@@ -136,6 +136,8 @@ export class Engine {
       const control = await openFirst(open, store);
       try {
         await control.queryAsync('SET ROLE writer', { format: 'TabSeparated' });
+        // Statements are inspected as literals inside one of ours, so they need room; their own limit holds where they run.
+        await control.queryAsync(`SET max_query_size = ${64 * 1024 ** 2}`, { format: 'TabSeparated' });
         const facts = await control.queryAsync('SELECT version(), timezone()', { format: 'TabSeparated' });
         const [version = '', timezone = ''] = Buffer.from(facts.bytes()).toString().trim().split('\t');
         // What an earlier run left is nobody's now: this process owns the store.
@@ -437,17 +439,24 @@ async function loadChdb(): Promise<Chdb> {
 async function takeLock(home: string): Promise<DatabaseSync> {
   const deadline = Date.now() + HELD_WAIT_MS;
   for (;;) {
-    const lock = new DatabaseSync(join(home, 'owner.lock'));
+    let lock: DatabaseSync | undefined;
     try {
+      lock = new DatabaseSync(join(home, 'owner.lock'));
       lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
       return lock;
     } catch (error) {
-      lock.close();
-      if (Date.now() >= deadline)
+      lock?.close();
+      if (!/locked/.test(errorLine(error))) {
+        throw new PoolError('data_dir', `cannot lock the ClickHouse store ${home}: ${errorLine(error)}`, {
+          cause: error,
+        });
+      }
+      if (Date.now() >= deadline) {
         throw new PoolError('held', `another process owns the ClickHouse store ${home}`, {
           cause: error,
           facts: { dir: home },
         });
+      }
       await sleep(100);
     }
   }

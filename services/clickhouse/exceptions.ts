@@ -48,6 +48,11 @@ export function refusal(name: keyof typeof CODES, message: string): ClickHouseEx
 /** Reads what the engine threw. Nested copies of the same code ("Code: 452. … Code: 452. …") are taken off. */
 export function exceptionFrom(error: unknown): ClickHouseException {
   if (error instanceof ClickHouseException) return error;
+  if ((error as NodeJS.ErrnoException).code === 'ENOSPC')
+    return new ClickHouseException(
+      243,
+      'Code: 243. DB::Exception: No space left on the disk of the store. (NOT_ENOUGH_SPACE)',
+    );
   let text = error instanceof Error ? error.message : String(error);
   for (;;) {
     const nested = /^Code: (\d+)\. DB::Exception: (Code: \1\. [\s\S]*) \(\w+\)$/.exec(text);

@@ -141,7 +141,7 @@ export function insertHead(text: string): InsertHead | 'infile' | undefined {
       if (isWord(token, 'SELECT') || isWord(token, 'WITH')) isSelect = true;
       else if (isWord(token, 'INFILE') && isWord(previous, 'FROM')) return 'infile';
       else if (isWord(token, 'SETTINGS')) settingsAt ??= token.start;
-      else if (isWord(token, 'VALUES')) {
+      else if (isWord(token, 'VALUES') && !isWord(previous, 'FORMAT')) {
         const dataAt = next()?.start ?? text.length;
         return { format: 'Values', headEnd: token.start, fromAt: settingsAt ?? token.start, dataAt };
       } else if (isWord(previous, 'FORMAT') && token.kind === 'word') {
@@ -203,7 +203,7 @@ export function statementFrom(canonical: string): Statement {
     if (token.depth === 0 && isWord(token, 'FORMAT') && after.kind === 'word' && endsStatement(tokens, i + 2))
       format = after.text;
     if (isWord(token, 'INTO') && isWord(after, 'OUTFILE') && tokens[i + 2]?.kind === 'string') intoOutfile = true;
-    if (token.text === '{' && tokens[i + 2]?.text === ':') parameters.push(nameOf(after));
+    if (token.text === '{' && after.kind !== 'string' && tokens[i + 2]?.text === ':') parameters.push(nameOf(after));
   }
   const marksSession =
     verb === 'SET' ||
@@ -245,11 +245,8 @@ export function settingsIn(tokens: readonly Token[]): SettingChange[] {
       at++;
       const depth = first.depth;
       const value: Token[] = [];
-      for (
-        let t = tokens[at];
-        t !== undefined && t.depth >= depth && t.text !== ',' && !isWord(t, 'FORMAT');
-        t = tokens[++at]
-      ) {
+      for (let t = tokens[at]; t !== undefined && t.depth >= depth; t = tokens[++at]) {
+        if (t.depth === depth && (t.text === ',' || isWord(t, 'FORMAT'))) break;
         if (t.depth === depth && value.length > 0 && (t.kind === 'word' || t.kind === 'quoted')) break;
         value.push(t);
       }

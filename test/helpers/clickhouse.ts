@@ -12,7 +12,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type ClickHouseClient, createClient } from '@clickhouse/client';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 
 /** Why there is no embedded ClickHouse on this machine, or undefined where there is one. For `describe.skipIf(…)`. */
 export const noClickHouse: string | undefined = (() => {
@@ -94,8 +94,10 @@ export async function startTestClickHouse(
     throw new StartRefused(answer.error ?? 'internal', answer.line ?? errors);
   }
   const { url } = answer;
-  const writer = createClient({ url, username: 'writer', password: token });
-  const reader = createClient({ url });
+  // Tests provoke errors and look at them; the client need not print them too.
+  const log = { level: ClickHouseLogLevel.OFF };
+  const writer = createClient({ url, username: 'writer', password: token, log });
+  const reader = createClient({ url, log });
   return {
     url,
     writer,
