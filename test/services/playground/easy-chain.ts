@@ -1,6 +1,8 @@
 /** A toy chain whose blocks cost two hashes, and blocks for it built by `core/bitcoin` alone: what a pool would submit. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { serializeBlock } from '../../../services/core/bitcoin/block.ts';
-import { bytesFromHex, concatBytes, uint32Le } from '../../../services/core/bitcoin/bytes.ts';
+import { bytesFromHex, concatBytes, hexFromBytes, uint32Le } from '../../../services/core/bitcoin/bytes.ts';
 import {
   buildCoinbase,
   pushData,
@@ -32,25 +34,48 @@ import { type ChainBlock, OP_TRUE_WITNESS_SCRIPT, type ToyChain } from '../../..
 export const GENESIS_TIME_S = 1_700_000_000;
 const EASIEST_BITS = 0x207fffff;
 
-/** The playground's rules with the easiest proof of work; `overrides` changes more. */
-export function easyProfile(overrides: Partial<ChainProfile> = {}): ChainProfile {
-  const base = loadChain('playground');
-  const { tx } = parseTransaction(base.genesis_block!.subarray(81));
+/** A first block like the playground's, with other nBits: its hash and its bytes. */
+function genesisWith(bits: number): { hash: string; bytes: Uint8Array } {
+  const { tx } = parseTransaction(loadChain('playground').genesis_block!.subarray(81));
   const header = headerBytes({
     version: 1,
     prevHash: new Uint8Array(32),
     merkleRoot: txid(tx),
     time: GENESIS_TIME_S,
-    bits: EASIEST_BITS,
+    bits,
     nonce: 0,
   });
   return {
-    ...base,
+    hash: hashHex(blockHash(header)),
+    bytes: serializeBlock(header, serializeTransaction(tx, { witness: true }), []),
+  };
+}
+
+/** The playground's rules with the easiest proof of work; `overrides` changes more. */
+export function easyProfile(overrides: Partial<ChainProfile> = {}): ChainProfile {
+  const genesis = genesisWith(EASIEST_BITS);
+  return {
+    ...loadChain('playground'),
     pow_limit: targetFromBits(EASIEST_BITS),
-    genesis_hash: hashHex(blockHash(header)),
-    genesis_block: serializeBlock(header, serializeTransaction(tx, { witness: true }), []),
+    genesis_hash: genesis.hash,
+    genesis_block: genesis.bytes,
     ...overrides,
   };
+}
+
+/** Writes the playground's profile with another first difficulty, for programs that read a profile from a file. @returns its path */
+export function writeProfile(dir: string, bits: number): string {
+  const path = join(dir, 'chain.json');
+  const built = JSON.parse(readFileSync('services/core/chains/profiles/playground.json', 'utf8')) as Record<
+    string,
+    unknown
+  >;
+  const genesis = genesisWith(bits);
+  writeFileSync(
+    path,
+    JSON.stringify({ ...built, genesis_hash: genesis.hash, genesis_block: hexFromBytes(genesis.bytes) }),
+  );
+  return path;
 }
 
 export interface BlockParts {
