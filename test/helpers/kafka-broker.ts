@@ -24,10 +24,11 @@ export interface TestKafka {
 
 /**
  * @param options.own - a broker that this caller may stop, kill and restart; never one from KAFKA_BROKERS
+ * @param options.sessionMs - of one's own, see startBroker: the time that a restart after SIGKILL takes
  * @returns what is missing, in one line, where there is no KAFKA_BROKERS and no Java 17, Maven or network
  */
-export async function kafkaForTests(options: { own?: boolean } = {}): Promise<TestKafka | Missing> {
-  if (options.own === true) return ownKafka();
+export async function kafkaForTests(options: { own?: boolean; sessionMs?: number } = {}): Promise<TestKafka | Missing> {
+  if (options.own === true) return ownKafka(options.sessionMs);
   const prefix = `t${randomBytes(4).toString('hex')}.`;
   const named = process.env.KAFKA_BROKERS?.split(',').map((broker) => broker.trim());
   if (named !== undefined && named.join('') !== '') return { brokers: named, prefix, stop: async () => {} };
@@ -41,11 +42,11 @@ export async function kafkaForTests(options: { own?: boolean } = {}): Promise<Te
 /** What run.ts answers to `GET /kafka`. */
 export type SharedKafka = { brokers: string[] } | Missing | { error: string };
 
-async function ownKafka(): Promise<TestKafka | Missing> {
+async function ownKafka(sessionMs = 9_000): Promise<TestKafka | Missing> {
   const dir = tempDir('kafka');
   const port = await freePort();
   try {
-    let broker = await startBroker({ port, dataDir: dir.path });
+    let broker = await startBroker({ port, dataDir: dir.path, sessionMs });
     return {
       brokers: [broker.address],
       prefix: 't.',
@@ -58,7 +59,7 @@ async function ownKafka(): Promise<TestKafka | Missing> {
       },
       async restart(signal = 'SIGTERM') {
         await broker.process.stop({ signal });
-        broker = await startBroker({ port, dataDir: dir.path });
+        broker = await startBroker({ port, dataDir: dir.path, sessionMs });
       },
     };
   } catch (error) {

@@ -15,7 +15,8 @@ export default async function setup(): Promise<() => Promise<void>> {
   let kafka: Promise<SharedKafka> | undefined;
   let broker: TestKafka | undefined;
   async function startKafka(): Promise<SharedKafka> {
-    const found = await kafkaForTests({ own: true });
+    // Nobody kills this one, and a machine that is busy with tests must not cost it its partitions.
+    const found = await kafkaForTests({ own: true, sessionMs: 120_000 });
     if ('missing' in found) return found;
     broker = found;
     return { brokers: found.brokers };

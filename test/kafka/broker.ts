@@ -86,9 +86,19 @@ const JVM = ['-Xms64m', '-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1
  *
  * @param port - of the clients; the controller's is any free one
  * @param dataDir - formatted here where it is new; otherwise the broker goes on with what it holds
+ * @param sessionMs - a broker that the controller has not heard from for so long loses its partitions, which a busy machine can bring about;
+ *   after a kill -9 the next start waits for so long. Default 9 s, Kafka's
  * @throws PoolError missing_part as kafkaJars, port_in_use, held, data_dir, kafka with the broker's own words
  */
-export async function startBroker({ port, dataDir }: { port: number; dataDir: string }): Promise<Broker> {
+export async function startBroker({
+  port,
+  dataDir,
+  sessionMs = 9_000,
+}: {
+  port: number;
+  dataDir: string;
+  sessionMs?: number;
+}): Promise<Broker> {
   if (await answers(port)) throw new PoolError('port_in_use', `somebody listens on 127.0.0.1:${port} already`);
   const jars = await kafkaJars();
   try {
@@ -97,7 +107,7 @@ export async function startBroker({ port, dataDir }: { port: number; dataDir: st
     throw new PoolError('data_dir', `cannot make ${dataDir}: ${(error as Error).message}`, { cause: error });
   }
   const settingsFile = join(dataDir, 'server.properties');
-  writeFileSync(settingsFile, settings(port, await freePort(), join(dataDir, 'log')));
+  writeFileSync(settingsFile, settings(port, await freePort(), join(dataDir, 'log'), sessionMs));
   const java = [
     ...JVM,
     `-Dlog4j2.configurationFile=${join(HERE, 'log4j2.properties')}`,
@@ -142,7 +152,7 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
-function settings(port: number, controllerPort: number, logDir: string): string {
+function settings(port: number, controllerPort: number, logDir: string, sessionMs: number): string {
   return `process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:${controllerPort}
@@ -169,9 +179,7 @@ group.initial.rebalance.delay.ms=0
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=4194304
-# after a kill -9 the next start waits until the dead one's registration has lapsed: 3 s instead of 9
-broker.session.timeout.ms=3000
-broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=${sessionMs}
 `;
 }
 
