@@ -277,7 +277,7 @@ class Kept {
 
 test('rows kept step by step through reorganisations equal rows made at once from the chain that remains', () => {
   const seed = newSeed();
-  for (let round = 0; round < 15; round++) {
+  for (let round = 0; round < 8; round++) {
     const random = randomFrom(seed + round);
     const contracts = [
       contract({ from_height: 20, skip_payouts: 1 }),

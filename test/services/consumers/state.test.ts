@@ -1,0 +1,78 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { statementsOf } from '../../../services/consumers/migrations.ts';
+import { Problems } from '../../../services/consumers/problems.ts';
+import { ConsumerState, type Cut } from '../../../services/consumers/state.ts';
+
+const CUT: Cut = {
+  topic: 'share',
+  partition: 'ckpool',
+  from: null,
+  to: 'r:5',
+  records: 5,
+  token: 't',
+  minutes: [{ origin: 'ckpool', minuteS: 60 }],
+};
+
+test('a stored cut outlives the process; finishing it moves the position and marks its minutes at once', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'consumer-state-'));
+  try {
+    const path = join(dir, 'state.sqlite');
+    const first = new ConsumerState(path);
+    first.storeCut(CUT);
+    first.close();
+    const second = new ConsumerState(path);
+    expect(second.generation).toBe(first.generation);
+    expect(second.cut('share', 'ckpool')).toEqual(CUT);
+    expect(second.position('share', 'ckpool')).toBeNull();
+    expect(second.marks(10)).toEqual([]);
+    second.finish(CUT);
+    expect(second.cut('share', 'ckpool')).toBeNull();
+    expect(second.position('share', 'ckpool')).toBe('r:5');
+    expect(second.marks(10)).toMatchObject([{ origin: 'ckpool', minuteS: 60 }]);
+    second.close();
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+test('a minute that is marked again while it is rolled up stays marked', () => {
+  const state = new ConsumerState(':memory:');
+  state.finish(CUT);
+  const taken = state.marks(10);
+  state.finish({ ...CUT, to: 'r:9' });
+  state.clearMarks(taken);
+  expect(state.marked()).toBe(1);
+  state.clearMarks(state.marks(10));
+  expect(state.marked()).toBe(0);
+  state.close();
+});
+
+test('a problem is said when it begins, once a minute while it lasts, and when it is over', () => {
+  const lines: string[] = [];
+  let now = 0;
+  const problems = new Problems(
+    (line) => lines.push(line),
+    () => now,
+  );
+  for (; now < 150_000; now += 1000) problems.set('share/ckpool', now % 2000 === 0 ? 'refused' : 'reset');
+  expect(problems.list()).toEqual(['share/ckpool: reset']);
+  problems.clear('share/ckpool');
+  problems.clear('share/ckpool');
+  expect(lines).toEqual([
+    'share/ckpool: refused',
+    'share/ckpool: refused',
+    'share/ckpool: refused',
+    'share/ckpool: goes on',
+  ]);
+  expect(problems.list()).toEqual([]);
+});
+
+test('a file of SQL is parted at semicolons before an empty line, and comments alone are no statement', () => {
+  expect(statementsOf("-- head\n\nSELECT ';\n';\n\n-- only this\n;\n\nSELECT 2;\n")).toEqual([
+    "-- head\n\nSELECT ';\n'",
+    'SELECT 2',
+  ]);
+});
