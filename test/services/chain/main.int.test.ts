@@ -1,0 +1,304 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import type { BlockEvent } from '../../../schemas/events.ts';
+import { startChain } from '../../../services/chain/main.ts';
+import { type Config, loadConfig } from '../../../services/core/config.ts';
+import { openDataDir } from '../../../services/core/data-dir.ts';
+import { openJournalLog } from '../../../services/core/log/journal.ts';
+import { readStatuses, type Status } from '../../../services/core/status.ts';
+import { type RunningToyChain, startToyChain } from '../../../services/playground/main.ts';
+import { rpcCaller } from '../../helpers/coin-node.ts';
+import { freePort, tempDir, until } from '../../helpers/leash.ts';
+import { startLitecoind } from '../../helpers/litecoind.ts';
+import { havePart } from '../../helpers/require.ts';
+import { easyProfile, writeProfile } from '../playground/easy-chain.ts';
+import { testLife } from './life.ts';
+
+const closers: (() => Promise<unknown> | unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+function dataDir(): string {
+  const dir = tempDir('chain');
+  closers.push(dir.remove);
+  return dir.path;
+}
+
+/** Profile of the toy chains here: any hash of two is a block. */
+const profileDir = tempDir('chain-profile');
+const profile = writeProfile(profileDir.path, 0x207fffff);
+afterAll(profileDir.remove);
+
+interface Toy extends RunningToyChain {
+  readonly rpc: <T>(method: string, ...params: unknown[]) => Promise<T>;
+  mine(count: number): Promise<string[]>;
+}
+
+async function toy(
+  options: { dir?: string; rpcPort?: number; zmqPort?: number | null; nowMs?: () => number } = {},
+): Promise<Toy> {
+  const chain = await startToyChain({
+    dir: options.dir ?? dataDir(),
+    rpcPort: options.rpcPort ?? 0,
+    zmqPort: options.zmqPort ?? null,
+    user: 'u',
+    pass: 'p',
+    trafficPerSecond: 0,
+    profile: easyProfile(),
+    ...(options.nowMs === undefined ? {} : { nowMs: options.nowMs }),
+  });
+  closers.push(() => chain.close());
+  const rpc = rpcCaller(chain.rpcUrl, 'u', 'p');
+  return {
+    ...chain,
+    rpc,
+    mine: (count) => rpc('generatetoaddress', count, chain.fundingAddress, 100_000_000),
+  };
+}
+
+function configOf(dir: string, urls: string[], more: Partial<Config> = {}): Config {
+  const config = loadConfig({ options: { 'lodestream.data_dir': dir, 'lodestream.chain': profile } }, {});
+  const nodes = urls.map((url) => ({ url, auth: 'u', pass: 'p', notify: false }));
+  return { ...config, nodes, blockPollMs: 20, ...more };
+}
+
+async function events(dir: string): Promise<BlockEvent[]> {
+  const log = openJournalLog({ dir: openDataDir(dir).journal });
+  const found: BlockEvent[] = [];
+  let from: string | null = null;
+  for (;;) {
+    const batch = await log.read('block', 'chain', from, { maxRecords: 500, waitMs: 0 });
+    for (const record of batch.records) found.push((await log.decoder('block', record.fingerprint))(record.body));
+    expect(batch.damage).toEqual([]);
+    if (batch.records.length === 0) break;
+    from = batch.next;
+  }
+  await log.close();
+  return found;
+}
+
+/** The chain that the log tells, by height; numbers rise and every block stands on the one before it. */
+function told(log: readonly BlockEvent[]): string[] {
+  const chain: BlockEvent[] = [];
+  let seq = 0;
+  for (const event of log) {
+    expect(event.chain_seq).toBeGreaterThan(seq);
+    seq = event.chain_seq;
+    if (event.kind === 'connected') {
+      expect(event.prev_hash).toBe(chain.at(-1)?.hash ?? event.prev_hash);
+      chain.push(event);
+    } else if (event.kind === 'disconnected') expect(chain.pop()?.hash).toBe(event.hash);
+  }
+  return chain.map((event) => event.hash);
+}
+
+const chainStatus = (dir: string): Status | undefined =>
+  readStatuses(openDataDir(dir).status).find((status) => status.program === 'chain');
+
+async function atTip(dir: string, hash: string): Promise<BlockEvent[]> {
+  return await until(`the log reaches ${hash}`, async () => {
+    const log = await events(dir);
+    return told(log).at(-1) === hash ? log : null;
+  });
+}
+
+describe('the chain program on the toy chain', () => {
+  test('it catches up, follows by ZMQ, and tells a reorganisation made by invalidateblock', async () => {
+    const node = await toy({ zmqPort: 0 });
+    await node.mine(30);
+    const dir = dataDir();
+    const life = testLife(closers);
+    await startChain(configOf(dir, [node.rpcUrl], { zmqBlock: node.zmqUrl, btcAddress: node.fundingAddress }), life);
+    await atTip(dir, await node.rpc('getbestblockhash'));
+    const [last] = await node.mine(1);
+    let log = await atTip(dir, last!);
+    expect(log.filter((event) => event.kind === 'connected')).toHaveLength(32);
+    expect(log.filter((event) => event.ours && event.kind === 'connected')).toHaveLength(31);
+    expect(log.filter((event) => event.kind === 'confirmed').length).toBeGreaterThanOrEqual(28);
+
+    const fork = await node.rpc<string>('getblockhash', 28);
+    await node.rpc('invalidateblock', fork);
+    await until('it says that the node is behind', () =>
+      chainStatus(dir)?.problems.some((line) => /is behind/.test(line)),
+    );
+    expect((await events(dir)).some((event) => event.kind === 'disconnected')).toBe(false);
+    const branch = await node.mine(6);
+    log = await atTip(dir, branch.at(-1)!);
+    expect(log.filter((event) => event.kind === 'disconnected').map((event) => event.height)).toEqual([31, 30, 29, 28]);
+    // Back to the old branch, which then grows longer.
+    await node.rpc('reconsiderblock', fork);
+    await node.rpc('invalidateblock', branch[0]);
+    const back = await node.mine(4);
+    log = await atTip(dir, back.at(-1)!);
+    expect(told(log)).toEqual(
+      await Promise.all(told(log).map((_, height) => node.rpc<string>('getblockhash', height))),
+    );
+    expect(
+      log
+        .filter((event) => event.hash === fork)
+        .map((event) => event.kind)
+        .filter((kind) => /connected$/.test(kind)),
+    ).toEqual(['connected', 'disconnected', 'connected']);
+    await until('the problem is over', () => chainStatus(dir)?.problems.length === 0);
+  });
+
+  test('killed with -9 again and again while catching up, it goes on from its own output: no gap, no double', async () => {
+    const node = await toy();
+    await node.mine(120);
+    const dir = dataDir();
+    const runner = fileURLToPath(new URL('./chain-runner.ts', import.meta.url));
+    const config = JSON.stringify(configOf(dir, [node.rpcUrl]));
+    let reached = 0;
+    for (let kill = 0; kill < 6; kill++) {
+      const child = spawn(process.execPath, [runner, config], { stdio: ['ignore', 'ignore', 'inherit'] });
+      closers.push(() => child.kill('SIGKILL'));
+      const ended = once(child, 'exit');
+      const least = Math.min(121, reached + 1 + kill * 5);
+      const log = await until('some blocks more', async () => {
+        const now = await events(dir);
+        return now.length >= least ? now : null;
+      });
+      reached = log.length;
+      child.kill('SIGKILL');
+      await ended;
+      if (kill % 2 === 1) {
+        const tip = await node.rpc<number>('getblockcount');
+        await node.rpc('invalidateblock', await node.rpc('getblockhash', tip - 3));
+        await node.mine(6);
+      }
+    }
+    await startChain(configOf(dir, [node.rpcUrl]), testLife(closers));
+    const log = await atTip(dir, await node.rpc('getbestblockhash'));
+    const tip = await node.rpc<number>('getblockcount');
+    expect(told(log)).toEqual(
+      await Promise.all(Array.from({ length: tip + 1 }, (_, height) => node.rpc<string>('getblockhash', height))),
+    );
+  });
+
+  test('a node that goes down and comes back is waited for, said once, and a second node serves meanwhile', async () => {
+    const rpcPort = await freePort();
+    const nodeDir = dataDir();
+    const first = await toy({ dir: nodeDir, rpcPort });
+    await first.mine(5);
+    const dir = dataDir();
+    const life = testLife(closers);
+    await startChain(configOf(dir, [first.rpcUrl]), life);
+    await atTip(dir, await first.rpc('getbestblockhash'));
+    await first.close();
+    await until('the status says so', () =>
+      chainStatus(dir)?.problems.some((line) => /nobody listens there/.test(line)),
+    );
+    expect(life.lines.filter((line) => /waiting/.test(line))).toHaveLength(1);
+    const again = await toy({ dir: nodeDir, rpcPort });
+    const [hash] = await again.mine(1);
+    await atTip(dir, hash!);
+    expect(life.lines.some((line) => /^following again, height \d+$/.test(line))).toBe(true);
+
+    const dead = `127.0.0.1:${await freePort()}`;
+    const other = dataDir();
+    const second = testLife(closers);
+    await startChain(configOf(other, [dead, again.rpcUrl]), second);
+    await atTip(other, hash!);
+    await until('no problem is left', () => chainStatus(other)?.problems.length === 0);
+  });
+
+  test('a refused password is said in one line and waited for', async () => {
+    const node = await toy();
+    const dir = dataDir();
+    const life = testLife(closers);
+    const config = configOf(dir, [node.rpcUrl]);
+    await startChain({ ...config, nodes: [{ ...config.nodes[0]!, pass: 'wrong' }] }, life);
+    await until('it says so', () => life.lines.some((line) => /refuses user or password/.test(line)));
+    await until('the status says so', () =>
+      chainStatus(dir)?.problems.some((line) => /refuses user or password/.test(line)),
+    );
+    expect(life.lines.filter((line) => /refuses user or password/.test(line))).toHaveLength(1);
+    expect(life.lines.join('\n')).not.toContain('wrong');
+    expect(await life.stopped(0)).toBeUndefined();
+  });
+
+  test.each([
+    ['another chain than the configured one', { chain: 'bitcoin' }, 'chain_mismatch', /not on the chain bitcoin/],
+    [
+      'an address of another chain',
+      { btcAddress: 'bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu' },
+      'config',
+      /^"btcaddress": /,
+    ],
+  ] as const)('%s ends the program with one clear error', async (_, more, code, message) => {
+    const node = await toy();
+    const life = testLife(closers);
+    await startChain(configOf(dataDir(), [node.rpcUrl], more), life);
+    expect(await life.stopped()).toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+
+  test('no node in the configuration, and a data directory that another follower holds, are refused at once', async () => {
+    const node = await toy();
+    const dir = dataDir();
+    await expect(startChain(configOf(dir, []), testLife(closers))).rejects.toMatchObject({ code: 'config' });
+    await startChain(configOf(dir, [node.rpcUrl]), testLife(closers));
+    await expect(startChain(configOf(dir, [node.rpcUrl]), testLife(closers))).rejects.toMatchObject({ code: 'held' });
+  });
+
+  test('past max_reorg it stops and asks; a higher limit and a restart go on', async () => {
+    const node = await toy();
+    await node.mine(12);
+    const dir = dataDir();
+    const life = testLife(closers);
+    await startChain(configOf(dir, [node.rpcUrl], { maxReorg: 3 }), life);
+    await atTip(dir, await node.rpc('getbestblockhash'));
+    await node.rpc('invalidateblock', await node.rpc('getblockhash', 6));
+    const branch = await node.mine(10);
+    await until('it asks', () => chainStatus(dir)?.problems.some((line) => /max_reorg/.test(line)));
+    expect((await events(dir)).some((event) => event.kind === 'disconnected')).toBe(false);
+    await life.end();
+    await startChain(configOf(dir, [node.rpcUrl], { maxReorg: 20 }), testLife(closers));
+    await atTip(dir, branch.at(-1)!);
+  });
+});
+
+const litecoind = await havePart('node', startLitecoind);
+describe.skipIf(litecoind === undefined)('the chain program on litecoind', () => {
+  test('subsidy, fees, size, times and counts equal getblockstats, MWEB blocks included', {
+    timeout: 120_000,
+  }, async () => {
+    const node = litecoind!;
+    closers.push(() => node.stop());
+    await node.activateMweb();
+    for (let i = 0; i < 5; i++) {
+      for (let n = 0; n <= i; n++) await node.rpc('sendtoaddress', await node.rpc('getnewaddress', '', 'bech32'), 0.5);
+      await node.rpc('generatetoaddress', 1, await node.rpc('getnewaddress', '', 'bech32'));
+    }
+    const dir = dataDir();
+    const config = configOf(dir, [node.rpcUrl], { chain: 'auto' });
+    const own = { ...config, nodes: [{ url: node.rpcUrl, auth: node.user, pass: node.pass, notify: false }] };
+    await startChain(own, testLife(closers));
+    const log = await atTip(dir, await node.rpc('getbestblockhash'));
+    expect(log.every((event) => event.chain === 'litecoin-regtest')).toBe(true);
+    // Every block that carries fees, the first of a halving epoch, and some others.
+    const heights = [1, 2, 100, 149, 150, 151, 300, 431, 432, 433, 434, 435, 436, 437];
+    let fees = 0n;
+    for (const height of heights) {
+      const event = log.find((each) => each.height === height)!;
+      const stats = await node.rpc<Record<string, number>>('getblockstats', height);
+      expect(BigInt(event.subsidy_sats), `subsidy of ${height}`).toBe(BigInt(stats.subsidy!));
+      expect(BigInt(event.fees_sats), `fees of ${height}`).toBe(BigInt(stats.totalfee!));
+      expect(event.tx_count).toBe(stats.txs);
+      expect(event.block_time_us).toBe(stats.time! * 1e6);
+      expect(event.median_time_us).toBe(stats.mediantime! * 1e6);
+      const block = await node.rpc<{ size: number; versionHex: string; bits: string }>('getblock', event.hash);
+      expect(event.size_bytes).toBe(block.size);
+      expect(event.version).toBe(block.versionHex);
+      expect(event.nbits).toBe(block.bits);
+      fees += BigInt(event.fees_sats);
+    }
+    expect(fees).toBeGreaterThan(0n);
+    await node.rpc('invalidateblock', await node.rpc('getblockhash', 436));
+    const branch = await node.rpc<string[]>('generatetoaddress', 3, await node.rpc('getnewaddress', '', 'bech32'));
+    const after = await atTip(dir, branch.at(-1)!);
+    expect(after.filter((event) => event.kind === 'disconnected').map((event) => event.height)).toEqual([437, 436]);
+  });
+});
