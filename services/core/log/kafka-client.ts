@@ -136,6 +136,27 @@ export function protocolError(error: unknown): string | undefined {
   return chainOf(error).find((fault) => fault.type !== undefined && fault.type !== 'UNKNOWN')?.type;
 }
 
+/** Said by a broker that is not the one to ask (any more, or not yet: topics just made): ask for the leaders again. */
+const STALE = new Set([
+  'NOT_LEADER_FOR_PARTITION',
+  'UNKNOWN_TOPIC_OR_PARTITION',
+  'LEADER_NOT_AVAILABLE',
+  'REPLICA_NOT_AVAILABLE',
+  'FENCED_LEADER_EPOCH',
+  'UNKNOWN_LEADER_EPOCH',
+  'OFFSET_NOT_AVAILABLE',
+]);
+
+/** How long a partition may be without a leader that answers before that is an error, milliseconds. */
+export const LEADER_PATIENCE_MS = 5000;
+/** Between two questions for the leader, milliseconds. */
+export const LEADER_RETRY_MS = 100;
+
+export function isStale(error: unknown): boolean {
+  const type = protocolError(error);
+  return type !== undefined && STALE.has(type);
+}
+
 /**
  * What kafkajs threw, as one sentence with the facts to act on.
  * @param doing - `append to topic share`

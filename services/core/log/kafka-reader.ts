@@ -4,26 +4,23 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KafkaConfig } from 'kafkajs';
-import { type Cluster, createCluster, type FetchedMessage, kafkaError, protocolError } from './kafka-client.ts';
+import {
+  type Cluster,
+  createCluster,
+  type FetchedMessage,
+  isStale,
+  kafkaError,
+  LEADER_PATIENCE_MS,
+  LEADER_RETRY_MS,
+  protocolError,
+} from './kafka-client.ts';
 
 /** What one answer carries of one partition, unless its first record batch alone is larger. */
 const FETCH_BYTES = 1024 * 1024;
 /** How long the broker holds a fetch that finds nothing, milliseconds; a waiting read asks again. */
 const FETCH_WAIT_MS = 500;
-const RETRY_MS = 100;
 const EARLIEST = true;
 const READ_UNCOMMITTED = 0;
-
-/** Said by a broker that is not the one to ask (any more): ask for the leaders again. */
-const STALE = new Set([
-  'NOT_LEADER_FOR_PARTITION',
-  'UNKNOWN_TOPIC_OR_PARTITION',
-  'LEADER_NOT_AVAILABLE',
-  'REPLICA_NOT_AVAILABLE',
-  'FENCED_LEADER_EPOCH',
-  'UNKNOWN_LEADER_EPOCH',
-  'OFFSET_NOT_AVAILABLE',
-]);
 
 export interface Fetched {
   /** In order of offset, from the offset asked for on. */
@@ -59,10 +56,11 @@ export class PartitionFetcher {
    * Reads on from an offset.
    * @param from - null: the oldest
    * @returns no messages where there are none within `waitMs`, or when the signal says so
-   * @throws PoolError kafka where the broker refuses, or cannot be reached within `waitMs`
+   * @throws PoolError kafka where the broker refuses, cannot be reached within `waitMs`, or has no leader for some seconds
    */
   async take(from: bigint | null, max: number, waitMs: number, signal?: AbortSignal): Promise<Fetched> {
-    const deadline = performance.now() + waitMs;
+    const start = performance.now();
+    const deadline = start + waitMs;
     if (from !== null && from === this.#restFrom && this.#rest.length > 0) return this.#cut(max);
     let stop: (() => void) | undefined;
     const stopped = new Promise<'stopped'>((resolve) => {
@@ -85,8 +83,10 @@ export class PartitionFetcher {
           fetched = await Promise.race([answer, stopped]);
         } catch (error) {
           this.#inFlight = null;
-          if (!this.#closed && this.#mayRetry(error) && performance.now() + RETRY_MS < deadline) {
-            await Promise.race([sleep(RETRY_MS), stopped]);
+          // A leader that is just changing is waited for, also by a read that would not wait for records.
+          const limit = isStale(error) ? Math.max(deadline, start + LEADER_PATIENCE_MS) : deadline;
+          if (!this.#closed && this.#mayRetry(error) && performance.now() + LEADER_RETRY_MS < limit) {
+            await Promise.race([sleep(LEADER_RETRY_MS), stopped]);
             if (signal?.aborted) return { messages: [], next: from ?? 0n };
             continue;
           }
@@ -117,8 +117,9 @@ export class PartitionFetcher {
   }
 
   #mayRetry(error: unknown): boolean {
-    const type = protocolError(error);
-    return type === undefined ? (error as { retriable?: boolean }).retriable !== false : STALE.has(type);
+    return (
+      isStale(error) || (protocolError(error) === undefined && (error as { retriable?: boolean }).retriable !== false)
+    );
   }
 
   async #fetch(from: bigint | null, waitMs: number): Promise<Fetched> {
@@ -138,7 +139,7 @@ export class PartitionFetcher {
         const jumpedTo = await this.#offset(EARLIEST);
         return { messages: [], next: jumpedTo, jumpedTo };
       }
-      if (type === undefined || STALE.has(type)) await this.#cluster.refreshMetadata().catch(() => {});
+      if (type === undefined || isStale(error)) await this.#cluster.refreshMetadata().catch(() => {});
       throw error;
     }
   }

@@ -9,6 +9,7 @@
  * have `partitions`. Produce waits for all replicas in sync. Reading goes on from the offsets that our checkpoints hold; no consumer group.
  */
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type Admin,
   Kafka,
@@ -33,7 +34,15 @@ import { eventKey } from '../../../schemas/identity.ts';
 import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import type { Damage, EventLog, RecordBatch, StoredRecord } from './event-log.ts';
-import { type FetchedMessage, kafkaError, protocolError, SILENT } from './kafka-client.ts';
+import {
+  type FetchedMessage,
+  isStale,
+  kafkaError,
+  LEADER_PATIENCE_MS,
+  LEADER_RETRY_MS,
+  protocolError,
+  SILENT,
+} from './kafka-client.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
 
 export interface KafkaLogOptions {
@@ -128,11 +137,7 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
   const topicName = (topic: Topic | typeof SCHEMA_TOPIC): string => `${topicPrefix}${topic}`;
   const doing = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
     if (closed) throw new PoolError('journal_closed', 'the log is closed');
-    try {
-      return await work();
-    } catch (error) {
-      throw kafkaError(what, error, brokers);
-    }
+    return patiently(what, brokers, work);
   };
 
   try {
@@ -351,6 +356,19 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
   };
 }
 
+/** Does the work; a leader that is just changing, or topics just made, are waited for. */
+async function patiently<T>(what: string, brokers: readonly string[], work: () => Promise<T>): Promise<T> {
+  const start = performance.now();
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isStale(error) || performance.now() - start > LEADER_PATIENCE_MS) throw kafkaError(what, error, brokers);
+      await sleep(LEADER_RETRY_MS);
+    }
+  }
+}
+
 async function createTopics(
   admin: Admin,
   options: KafkaLogOptions,
@@ -373,7 +391,8 @@ async function createTopics(
   ].filter(({ topic }) => !present.has(topic));
   if (wanted.length === 0) return;
   await admin.createTopics({
-    waitForLeaders: true,
+    // kafkajs waits for leaders too, and gives up where a broker has not heard of the topic yet: seen with 4.3.1.
+    waitForLeaders: false,
     topics: wanted.map(({ topic, numPartitions, settings }) => ({
       topic,
       numPartitions,
@@ -381,6 +400,11 @@ async function createTopics(
       configEntries: Object.entries(settings).map(([name, value]) => ({ name, value })),
     })),
   });
+  // A broker names itself as the leader before it takes records; it answers for offsets when it does. Waiting here keeps the first append
+  // from being sent again, and so from arriving twice.
+  for (const { topic } of wanted) {
+    await patiently(`see topic ${topic}, just made,`, options.brokers, () => admin.fetchTopicOffsets(topic));
+  }
   options.log?.(`kafka: made the topics ${wanted.map(({ topic }) => topic).join(', ')}`);
 }
 

@@ -105,7 +105,7 @@ describe.skipIf(!broker)('the relay', () => {
     expect(relay.counts().sent).toBe(150);
     await relay.stop();
     a.close();
-    const shares = await readAll(kafka, 'share', 300);
+    const shares = await readAll(kafka, 'share', 150);
     expect(new Set(shares.map(({ body }) => decodeShare(body).hash)).size).toBe(150);
   });
 

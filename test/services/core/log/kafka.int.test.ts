@@ -1,9 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { Kafka, logLevel } from 'kafkajs';
-import { afterAll, describe } from 'vitest';
-import { fingerprintOf } from '../../../../schemas/codec.ts';
+import { ConfigResourceTypes, Kafka, logLevel, Partitioners } from 'kafkajs';
+import { afterAll, describe, expect, test } from 'vitest';
+import { currentSchema, fingerprintOf } from '../../../../schemas/codec.ts';
+import type { RecordBatch } from '../../../../services/core/log/event-log.ts';
 import { openKafkaLog } from '../../../../services/core/log/kafka.ts';
-import { eventLogSuite } from '../../../contracts/event-log.ts';
+import { PartitionFetcher } from '../../../../services/core/log/kafka-reader.ts';
+import { eventLogSuite, readAll, readSome } from '../../../contracts/event-log.ts';
+import { sampleShare, shareEntries } from '../../../contracts/samples.ts';
 import { kafkaForTests } from '../../../helpers/kafka-broker.ts';
 import { havePart } from '../../../helpers/require.ts';
 
@@ -40,5 +43,116 @@ describe.skipIf(!kafka)('on a real broker', () => {
         await admin.disconnect();
       },
     };
+  });
+});
+
+describe.skipIf(!kafka)('topics and refusals of a real broker', () => {
+  const own = () => `${kafka!.prefix}${randomBytes(4).toString('hex')}.`;
+
+  test('topics are made once, without a limit of time or size, the schemas compacted', async () => {
+    const topicPrefix = own();
+    for (let i = 0; i < 2; i++) {
+      const log = await openKafkaLog({
+        brokers: kafka!.brokers,
+        clientId: 'a',
+        topicPrefix,
+        partitions: 3,
+        replication: 1,
+        minInsyncReplicas: 1,
+      });
+      expect(await log.partitions('share')).toEqual(['0', '1', '2']);
+      expect(await log.partitions('block')).toEqual(['0']);
+      await log.close();
+    }
+    const admin = new Kafka({ brokers: kafka!.brokers, logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    const settings = async (topic: string) => {
+      const names = ['retention.ms', 'retention.bytes', 'cleanup.policy', 'min.insync.replicas'];
+      const resource = { type: ConfigResourceTypes.TOPIC, name: `${topicPrefix}${topic}`, configNames: names };
+      const { resources } = await admin.describeConfigs({ includeSynonyms: false, resources: [resource] });
+      return Object.fromEntries(
+        resources[0]!.configEntries.map(({ configName, configValue }) => [configName, configValue]),
+      );
+    };
+    expect(await settings('share')).toEqual({
+      'retention.ms': '-1',
+      'retention.bytes': '-1',
+      'cleanup.policy': 'delete',
+      'min.insync.replicas': '1',
+    });
+    expect(await settings('schema')).toMatchObject({ 'cleanup.policy': 'compact' });
+    await admin.disconnect();
+  });
+
+  test('more replicas than brokers are refused with that reason', async () => {
+    const refused = openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix: own(), replication: 9 });
+    await expect(refused).rejects.toMatchObject({
+      code: 'kafka',
+      message: expect.stringMatching(/fewer brokers than "replication"/),
+    });
+  });
+
+  test('a record larger than the broker takes is refused with that reason, and the log goes on', async () => {
+    const log = await openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix: own(), partitions: 1 });
+    const large = log.append([{ topic: 'share', event: sampleShare(1, { agent: 'x'.repeat(3_000_000) }) }]);
+    await expect(large).rejects.toMatchObject({
+      code: 'kafka',
+      message: expect.stringMatching(/larger than the broker takes/),
+    });
+    await log.append([{ topic: 'share', event: sampleShare(2) }]);
+    await readAll(log, 'share', 1);
+    await log.close();
+  });
+
+  test('what is not ours in a topic is damage, an offset that is not there goes on at the oldest', async () => {
+    const topicPrefix = own();
+    const log = await openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix, partitions: 1 });
+    const producer = new Kafka({ brokers: kafka!.brokers, logLevel: logLevel.NOTHING }).producer({
+      createPartitioner: Partitioners.DefaultPartitioner,
+    });
+    await producer.connect();
+    await producer.send({
+      topic: `${topicPrefix}share`,
+      messages: [
+        { key: 'k', value: 'hello' },
+        { key: 'k', value: null },
+      ],
+    });
+    await producer.disconnect();
+    await log.append(shareEntries(0, 2));
+    const records = [];
+    const damage = [];
+    let position: string | null = null;
+    while (records.length < 2) {
+      const batch: RecordBatch = await readSome(log, 'share', '0', position);
+      records.push(...batch.records);
+      damage.push(...batch.damage);
+      position = batch.next;
+    }
+    expect(damage.map((found) => [found.position, found.bytes.toString()])).toEqual([
+      ['0', 'hello'],
+      ['1', ''],
+    ]);
+    expect(records.map((record) => record.position)).toEqual(['2', '3']);
+    const beyond = await readSome(log, 'share', '0', '99');
+    expect(beyond.damage).toMatchObject([
+      { position: '99', reason: 'offset 99 is not in the log; reading goes on at 0, its oldest' },
+    ]);
+    expect(beyond.next).toBe('0');
+    await log.close();
+  });
+
+  test('schemas are announced once, by fingerprint, as text that anyone can read', async () => {
+    const topicPrefix = own();
+    for (let i = 0; i < 2; i++) {
+      const log = await openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix, partitions: 1 });
+      await log.append(shareEntries(i, 1));
+      await log.close();
+    }
+    const fetcher = new PartitionFetcher({ brokers: kafka!.brokers }, kafka!.brokers, `${topicPrefix}schema`, 0);
+    const { messages } = await fetcher.take(null, 100, 5000);
+    await fetcher.close();
+    expect(messages.map(({ key }) => String(key))).toEqual([currentSchema('share').fingerprint]);
+    expect(fingerprintOf(String(messages[0]!.value))).toBe(currentSchema('share').fingerprint);
   });
 });
