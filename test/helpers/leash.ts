@@ -114,7 +114,7 @@ function send(pid: number, signal: NodeJS.Signals): void {
 
 /** Waits for a fact: calls `probe` until it gives something else than undefined, false or null. @throws Error after `withinMs`, saying what was awaited. */
 export async function until<T>(
-  what: string,
+  what: string | (() => string),
   probe: () => T | Promise<T>,
   { withinMs = 15_000, everyMs = 25 }: { withinMs?: number; everyMs?: number } = {},
 ): Promise<NonNullable<T>> {
@@ -128,9 +128,12 @@ export async function until<T>(
       last = error;
     }
     if (performance.now() > deadline) {
-      throw new Error(`not within ${withinMs} ms: ${what}${last instanceof Error ? ` (${last.message})` : ''}`, {
-        cause: last,
-      });
+      throw new Error(
+        `not within ${withinMs} ms: ${typeof what === 'string' ? what : what()}${last instanceof Error ? ` (${last.message})` : ''}`,
+        {
+          cause: last,
+        },
+      );
     }
     await delay(everyMs);
   }

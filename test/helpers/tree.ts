@@ -94,7 +94,7 @@ export function treeOf(leash: Leashed, ports: TreePorts, dataDir: string): Tree 
 /** Waits until the count of accepted shares is above `floor`; @returns the count */
 export function sharesAbove(tree: Tree, floor: number, withinMs = 60_000): Promise<number> {
   return until(
-    `more than ${floor} accepted shares by SQL (${tree.leash.output().slice(-2000)})`,
+    () => `more than ${floor} accepted shares by SQL (${tree.leash.output().slice(-2000)})`,
     async () => {
       const count = Number(await tree.sql('SELECT count() FROM shares WHERE accepted'));
       return count > floor ? count : null;

@@ -47,7 +47,7 @@ test('an epoch closes with the nBits of the chain, and a payout is owed by the f
   timeout: TEN_MINUTES_MS + 60_000,
 }, async () => {
   const payout = await until(
-    `a payout of the sample contract is owed (${tree.leash.output().slice(-1500)})`,
+    () => `a payout of the sample contract is owed (${tree.leash.output().slice(-1500)})`,
     async () => {
       const line = await tree.sqlOrNull(
         "SELECT epoch, amount_sats, closing_hash, first_height, covered_blocks, fees_sats FROM payouts WHERE contract_id = 'sample' AND status = 'owed' ORDER BY epoch LIMIT 1",

@@ -44,7 +44,10 @@ async function journalSum(untilUs: number): Promise<{ count: number; sum: bigint
   }
   await log.close();
   let sum = 0n;
-  for (const diff of seen.values()) sum += BigInt(decimal18FromDouble(diff).replace('.', ''));
+  for (const diff of seen.values()) {
+    const [whole, fraction = ''] = decimal18FromDouble(diff).split('.');
+    sum += BigInt(whole + fraction.padEnd(18, '0'));
+  }
   return { count: seen.size, sum };
 }
 

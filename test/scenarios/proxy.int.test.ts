@@ -45,7 +45,7 @@ async function expectBothOrigins(worker: string): Promise<void> {
   const both = `SELECT count() FROM (SELECT hash FROM shares WHERE accepted AND origin = 'farm' AND worker = '${worker}') AS below
     INNER JOIN (SELECT hash FROM shares WHERE accepted AND origin = 'playground' AND worker = 'farm.proxy') AS above USING (hash)`;
   await until(
-    `shares of ${worker} in both origins (${proxy.output().slice(-1500)})`,
+    () => `shares of ${worker} in both origins (${proxy.output().slice(-1500)})`,
     async () => Number(await tree.sqlOrNull(both)) > 3,
     { withinMs: 90_000, everyMs: 500 },
   );
