@@ -1,0 +1,110 @@
+/** The client and the follower of templates on nodes that nobody here wrote. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { loadChain } from '../../../../services/core/chains/profile.ts';
+import { createNodeRpc, type NodeRpc } from '../../../../services/core/node/rpc.ts';
+import {
+  followTemplates,
+  type TemplateFollower,
+  type TemplateUpdate,
+} from '../../../../services/core/node/templates.ts';
+import { type Btcd, startBtcd } from '../../../helpers/btcd.ts';
+import type { TestNode } from '../../../helpers/coin-node.ts';
+import { until } from '../../../helpers/leash.ts';
+import { type Litecoind, startLitecoind } from '../../../helpers/litecoind.ts';
+import { havePart } from '../../../helpers/require.ts';
+
+const litecoind = await havePart('node', startLitecoind);
+const btcd = await havePart('btcd', startBtcd);
+const closers: (() => Promise<unknown> | unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+afterAll(async () => {
+  await litecoind?.stop();
+  await btcd?.stop();
+});
+
+function rpcOf(node: TestNode): NodeRpc {
+  const rpc = createNodeRpc({ url: node.rpcUrl, user: node.user, pass: node.pass });
+  closers.push(() => rpc.close());
+  return rpc;
+}
+
+function follow(
+  node: TestNode,
+  chain: string,
+): { follower: TemplateFollower; updates: TemplateUpdate[]; lines: string[] } {
+  const updates: TemplateUpdate[] = [];
+  const lines: string[] = [];
+  const follower = followTemplates({
+    nodes: [{ rpc: rpcOf(node) }],
+    profile: loadChain(chain),
+    updateIntervalMs: 30_000,
+    blockPollMs: 100,
+    retryMs: 200,
+    log: (line) => lines.push(line),
+  });
+  follower.on('template', (update) => updates.push(update));
+  closers.push(() => follower.close());
+  return { follower, updates, lines };
+}
+
+describe.skipIf(litecoind === undefined)('litecoind', () => {
+  const node = litecoind as Litecoind;
+  beforeAll(() => node.mineTo(20));
+
+  it('gives templates that are read, and each new block is noticed once', async () => {
+    const { updates, lines } = follow(node, 'litecoin-regtest');
+    await until('a first template', () => updates.length === 1);
+    expect(updates[0]?.template).toMatchObject({
+      height: 21,
+      bits: 0x207fffff,
+      witnessCommitment: expect.stringMatching(/^6a24aa21a9ed/),
+      mweb: null,
+    });
+    await node.mineTo(23);
+    await until('the next templates', () => updates.at(-1)?.template.height === 24);
+    expect(updates.every(({ newBlock }) => newBlock)).toBe(true);
+    expect(new Set(updates.map(({ template }) => template.prevHashRpc)).size).toBe(updates.length);
+    expect(lines).toEqual([expect.stringMatching(/^Connected to bitcoind: /)]);
+  });
+
+  it('refuses in its words what is no block, a wrong password, and an unknown method', async () => {
+    const { follower, updates } = follow(node, 'litecoin-regtest');
+    await until('a first template', () => updates.length === 1);
+    expect(await follower.submitBlock('00')).toMatchObject([
+      {
+        accepted: false,
+        answer: expect.stringContaining('Block decode failed'),
+        error: { code: 'node_refused', facts: { rpcCode: -22 } },
+      },
+    ]);
+    await expect(rpcOf({ ...node, pass: 'wrong' }).call('getblockcount')).rejects.toMatchObject({ code: 'node_auth' });
+    await expect(rpcOf(node).call('nosuch')).rejects.toMatchObject({
+      code: 'node_refused',
+      facts: { rpcCode: -32601 },
+    });
+  });
+
+  it('gives its extension block from the height of MWEB on', async () => {
+    await node.activateMweb();
+    const { updates } = follow(node, 'litecoin-regtest');
+    await until('a template', () => updates.length === 1);
+    expect(updates[0]?.template.mweb).toMatch(/^[0-9a-f]{100,}$/);
+    expect(updates[0]?.template.rules.join(' ')).toMatch(/\bmweb\b/);
+  });
+});
+
+describe.skipIf(btcd === undefined)('btcd', () => {
+  const node = btcd as Btcd;
+
+  it('gives templates that are read, and each new block is noticed', async () => {
+    await node.generate(3);
+    const { updates, lines } = follow(node, 'regtest');
+    await until('a first template', () => updates.length === 1);
+    expect(updates[0]?.template).toMatchObject({ height: 4, witnessCommitment: null, rules: [] });
+    await node.generate(2);
+    await until('the next templates', () => updates.at(-1)?.template.height === 6);
+    expect(lines).toHaveLength(1);
+  });
+});
