@@ -34,6 +34,8 @@ import { ConsumerState } from './state.ts';
 const LOOK_MS = 1_000;
 const ROLLUP_MS = 1_000;
 const DERIVE_MS = 200;
+/** How long an insert under way is waited for at the end. */
+const CLOSE_MS = 5_000;
 const REFOLD_RECORDS = 10_000;
 
 export interface Consumers {
@@ -42,7 +44,7 @@ export interface Consumers {
   readonly counters: Readonly<Counters>;
   /** Records that are in the log and not in ClickHouse, as of the last look. */
   lagRecords(): number;
-  /** Seconds since the partition furthest behind was last at the end of the log; 0 where all are. */
+  /** For how long records have waited in the partition that is furthest behind, to a second or two; 0 where none wait. */
   lagSeconds(): number;
   problems(): readonly string[];
 }
@@ -82,9 +84,10 @@ interface Running {
   readonly topic: Topic;
   readonly partition: string;
   readonly consumer: PartitionConsumer<Topic>;
-  /** Monotonic milliseconds when it was last at the end of the log. */
-  caughtUpMs: number;
+  /** Records not taken in at the last look. */
   lag: number;
+  /** An end of the log that was seen, and when (monotonic milliseconds): reached once so many records are taken in. */
+  goal: { readonly records: number; readonly seenMs: number };
 }
 
 /**
@@ -148,8 +151,8 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       topic,
       partition,
       consumer: consumer as unknown as PartitionConsumer<Topic>,
-      caughtUpMs: performance.now(),
       lag: 0,
+      goal: { records: 0, seenMs: performance.now() },
     });
     while (!signal.aborted) await untilDone(place, problems, signal, lineOf, () => consumer.step());
   }
@@ -173,9 +176,10 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     await look(contractPipeline);
     await look(sharePipeline);
     for (const each of running.values()) {
-      const lag = await log.lag(each.topic, each.partition, each.consumer.position);
-      each.lag = lag ?? 0;
-      if (each.lag === 0) each.caughtUpMs = performance.now();
+      const { records, position } = each.consumer;
+      each.lag = (await log.lag(each.topic, each.partition, position)) ?? 0;
+      // Under a steady flow the end is never reached; but the end as it was a moment ago is.
+      if (records >= each.goal.records) each.goal = { records: records + each.lag, seenMs: performance.now() };
     }
   };
 
@@ -230,7 +234,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const lagSeconds = (): number => {
     const now = performance.now();
     return [...running.values()].reduce(
-      (most, each) => (each.lag > 0 ? Math.max(most, (now - each.caughtUpMs) / 1000) : most),
+      (most, each) => (each.lag > 0 ? Math.max(most, (now - each.goal.seenMs) / 1000) : most),
       0,
     );
   };
@@ -253,9 +257,13 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   life.onStop('consumers', async () => {
     stopping.abort();
     status.close();
-    await ready.catch(() => {});
-    await Promise.all(loops);
+    // An insert under way may finish; a ClickHouse that does not answer must not hold up the end. Its cut is repeated.
+    const ended = ready.catch(() => {}).then(() => Promise.all(loops));
+    const patience = new AbortController();
+    await Promise.race([ended, pause(CLOSE_MS, patience.signal)]);
+    patience.abort();
     await client.close();
+    await ended;
     state.close();
     lock.release();
   });
