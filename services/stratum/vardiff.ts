@@ -115,6 +115,8 @@ export function vardiffStep(before: VardiffState, share: AcceptedShare, limits: 
   const sinceChangeS = (nowMs - lastChangeMs) / 1000;
   if (state.sharesSinceChange < SHARES_BEFORE_CHANGE && sinceChangeS < SECONDS_BEFORE_CHANGE) return keep();
   if (share.judgedAtOld) return keep({ sharesSinceChange: 0 });
+  // The mean does not hold the last shares yet; in a flood it would be that of before.
+  if (pooled > 0) return keep();
 
   const bias = 1 - 1 / Math.exp(Math.min(Math.max((nowMs - firstShareMs) / 1000, 0.001) / INTERVAL_S, 36));
   const trueDsps = dsps / bias;
