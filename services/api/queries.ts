@@ -2,7 +2,7 @@
  * What the dashboard asks of ClickHouse, as the read-only analyst: the same tables and views that everybody may ask. 64-bit integers and
  * wider ones come as strings.
  */
-import { type ClickHouseClient, createClient } from '@clickhouse/client';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { type Config, hostPortText } from '../core/config.ts';
 
 /** A client that reads: the embedded engine's user `default`, or the configured user of a server. */
@@ -19,6 +19,8 @@ export function openReader(config: Config): ClickHouseClient {
     application: 'lodestream-api',
     request_timeout: 15_000,
     max_open_connections: 4,
+    // What goes wrong is said once, in healthz and in the answers.
+    log: { level: ClickHouseLogLevel.OFF },
     clickhouse_settings: {
       readonly: '2',
       output_format_json_quote_64bit_integers: 1,

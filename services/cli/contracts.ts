@@ -92,10 +92,8 @@ async function postContract(config: Config, terms: ContractTerms): Promise<Enter
   const { host, port } = config.http;
   const reach = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
   const url = `http://${hostPortText({ host: reach, port })}/api/contracts`;
-  let response: Response;
-  let body: unknown;
-  try {
-    response = await fetch(url, {
+  const post = (): Promise<Response> =>
+    fetch(url, {
       method: 'POST',
       headers: {
         authorization: `Bearer ${secretOf(config.dataDir, 'operator')}`,
@@ -105,12 +103,21 @@ async function postContract(config: Config, terms: ContractTerms): Promise<Enter
       body: JSON.stringify(terms),
       signal: AbortSignal.timeout(15_000),
     });
-    body = await response.json().catch(() => null);
+  const codeOf = (error: unknown): string | undefined =>
+    ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code;
+  let response: Response;
+  try {
+    // A kept connection that the API closed meanwhile: the same terms twice are one contract, so sending again is safe.
+    response = await post().catch((error: unknown) => {
+      if (codeOf(error) === 'UND_ERR_SOCKET' || codeOf(error) === 'ECONNRESET') return post();
+      throw error;
+    });
   } catch (error) {
-    const code = ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code;
+    const code = codeOf(error);
     if (code === 'ECONNREFUSED') return null;
     throw new PoolError('port_in_use', `${url} does not answer: ${code ?? (error as Error).message}`, { cause: error });
   }
+  const body: unknown = await response.json().catch(() => null);
   const { outcome, event, error } = (body ?? {}) as Partial<Entered> & { error?: { code?: string; message?: string } };
   if (response.ok && event !== undefined && (outcome === 'opened' || outcome === 'known')) return { outcome, event };
   if (typeof error?.message === 'string' && typeof error.code === 'string' && Object.hasOwn(ERRORS, error.code)) {

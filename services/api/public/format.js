@@ -20,8 +20,8 @@ export function scaled(value) {
 }
 
 function significant(value) {
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value) || 1)));
-  return digits > 8 ? value.toExponential(2) : value.toFixed(Math.min(digits, 8));
+  const text = value.toPrecision(3);
+  return text.includes('e') ? String(Number(text)) : text;
 }
 
 /** A difficulty: thousands separated above 1,000, three digits below. */

@@ -1,0 +1,67 @@
+import { describe, expect, test } from 'vitest';
+// @ts-expect-error the page's own script has no types
+import * as format from '../../../services/api/public/format.js';
+
+const coin = { coin: 'BTC', decimals: 8 };
+
+describe('numbers on the page', () => {
+  test.each([
+    [0, '0 H/s'],
+    [12_345, '12.3 kH/s'],
+    [999.96, '1.00 kH/s'],
+    ['150000000000000', '150 TH/s'],
+    ['700000000000000000000', '700 EH/s'],
+    [null, '–'],
+  ])('a hashrate of %s is %s', (hps, text) => {
+    expect(format.hashrate(hps)).toBe(text.replaceAll(' ', '\u00a0'));
+  });
+
+  test.each([
+    [0.00003, '3.00 × 10⁻⁵'],
+    [0.5, '0.5'],
+    [12_345, '12,345'],
+    [92_671_576_265_161, '92.7 T'],
+    [null, '–'],
+  ])('a difficulty of %s is %s', (value, text) => {
+    expect(format.difficulty(value)).toBe(text);
+  });
+
+  test.each([
+    ['5000000000', '50 BTC'],
+    ['1', '0.00000001 BTC'],
+    ['-150000000', '−1.5 BTC'],
+    ['900719925474099312345678', '9,007,199,254,740,993.12345678 BTC'],
+  ])('%s smallest units are %s, exact', (sats, text) => {
+    expect(format.coins(sats, coin)).toBe(text);
+  });
+
+  test.each([
+    [5, '5 s'],
+    [200, '3 min 20 s'],
+    [7_260, '2 h 1 min'],
+    [90_000, '1 d 1 h'],
+    [-3, '0 s'],
+  ])('%s seconds are %s', (seconds, text) => {
+    expect(format.duration(seconds)).toBe(text);
+  });
+
+  test('a payout is done again from its columns, one floor after the sum', () => {
+    const payout = {
+      target_spacing_s: 5,
+      sum_hashrate_subsidy: '2400000000000000',
+      sum_hashrate: '480000',
+      fee_blocks: 24,
+      fees_sats: '387953',
+      difficulty_numerator: '100',
+      difficulty_denominator: '3',
+      hashes_per_difficulty: '4294967296',
+    };
+    // 5 · (2.4e15·24 + 480000·387953) · 3 / (100 · 2^32 · 24)
+    expect(format.payoutCheck(payout)).toBe(
+      (5n * (2_400_000_000_000_000n * 24n + 480_000n * 387_953n) * 3n) / (100n * 4_294_967_296n * 24n),
+    );
+    expect(format.payoutCheck({ ...payout, fee_blocks: 0, fees_sats: '0' })).toBe(
+      (5n * 2_400_000_000_000_000n * 3n) / (100n * 4_294_967_296n),
+    );
+  });
+});
