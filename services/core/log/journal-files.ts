@@ -67,6 +67,17 @@ export function listSegments(topicDir: string): SegmentName[] {
   return names.sort((a, b) => a.ordinal - b.ordinal || (a.run < b.run ? -1 : 1));
 }
 
+/** Ends the name of a container until its head is written: a segment appears whole. */
+export const NEW_SUFFIX = '.new';
+
+/** Paths of what a crash in the middle of making a segment left: containers without their name, sidecars without a container. */
+export function listStrays(topicDir: string): string[] {
+  const files = new Set(list(topicDir));
+  return [...files]
+    .filter((file) => file.endsWith(NEW_SUFFIX) || (file.endsWith('.idx') && !files.has(file.replace(/idx$/, 'avro'))))
+    .map((file) => join(topicDir, file));
+}
+
 /** The instances that have a topic, in order of name. */
 export function listInstances(dir: string, topic: Topic): string[] {
   return list(dir)

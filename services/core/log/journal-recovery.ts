@@ -47,7 +47,7 @@ function recover(name: SegmentName, fd: number, indexFd: number, log: (line: str
   const indexHead = parseIndexHead(index);
   const headBytes = readRange(fd, 0, 1024 * 1024);
   const parsed = parseHead(headBytes);
-  if (parsed === 'short' && indexHead === null) {
+  if (parsed === 'short' && (indexHead === null || headBytes.length < indexHead.headBytes)) {
     log(`journal: ${name.path}: the head was torn, with nothing behind it; removed`);
     return true;
   }

@@ -21,7 +21,8 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
-  unlinkSync,
+  renameSync,
+  rmSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -31,7 +32,16 @@ import { PoolError } from '../errors.ts';
 import { acquireLock } from '../lock.ts';
 import { encodeHead, SYNC_BYTES, writeLong } from './container.ts';
 import type { JournalWriter, LogEntry } from './event-log.ts';
-import { checkInstance, HEAD_KEYS, listSegments, listTopics, type SegmentName, segmentName } from './journal-files.ts';
+import {
+  checkInstance,
+  HEAD_KEYS,
+  listSegments,
+  listStrays,
+  listTopics,
+  NEW_SUFFIX,
+  type SegmentName,
+  segmentName,
+} from './journal-files.ts';
 import { recoverSegment, writeAll } from './journal-recovery.ts';
 import {
   encodeIndexHead,
@@ -133,19 +143,22 @@ class Segment {
     try {
       const indexFd = make(name.indexPath);
       writeAll(indexFd, encodeIndexHead(indexHead), 0);
-      const fd = make(name.path);
+      // Under another name until the head is there: readers look at the directory at any moment.
+      const fd = make(`${name.path}${NEW_SUFFIX}`);
       writeAll(fd, head, 0);
       if (synced) {
         fsyncSync(indexFd);
         fsyncSync(fd);
-        syncDirectory(topicDir);
       }
+      renameSync(`${name.path}${NEW_SUFFIX}`, name.path);
+      if (synced) syncDirectory(topicDir);
       return new Segment(name, sync, fd, indexFd, head.length, synced);
     } catch (error) {
       for (const { path, fd } of made) {
         closeSync(fd);
-        unlinkSync(path);
+        rmSync(path, { force: true });
       }
+      rmSync(name.path, { force: true });
       throw error;
     }
   }
@@ -362,6 +375,10 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
   });
   try {
     for (const topic of listTopics(instanceDir)) {
+      for (const stray of listStrays(join(instanceDir, topic))) {
+        log(`journal: ${stray}: left by a crash while the segment was made; removed`);
+        rmSync(stray, { force: true });
+      }
       const last = listSegments(join(instanceDir, topic)).at(-1);
       if (last !== undefined) recoverSegment(last, log);
     }

@@ -74,6 +74,7 @@ interface Head {
 
 function headOf(fd: number, index: IndexHead | null): Head | 'short' | 'bad' {
   const { bytes, parsed } = readContainerHead(fd);
+  if (index !== null && bytes.length < index.headBytes) return 'short';
   const intact = index === null || crc32(bytes.subarray(0, index.headBytes)) === index.headCrc;
   if (typeof parsed === 'object' && intact) {
     const schemaText = parsed.metadata.get(HEAD_KEYS.schema);

@@ -1,4 +1,4 @@
-import { appendFileSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import avro from 'avsc';
 import fc from 'fast-check';
@@ -244,6 +244,18 @@ describe('after a crash', () => {
     const { records, damage } = await everything();
     expect(records.map(numberOf)).toEqual([0, 2]);
     expect(damage).toEqual([]);
+  });
+
+  test('what a crash left while a segment was made is no segment, and is removed at the next opening', async () => {
+    writeRun(0, [2]);
+    const name = segments()[0]!;
+    const left = [`${name.path.replace('00000000', '00000001')}.new`, name.indexPath.replace('00000000', '00000001')];
+    for (const path of left) writeFileSync(path, readFileSync(name.path).subarray(0, 50));
+    const { records, damage } = await everything();
+    expect([records.length, damage.length]).toEqual([2, 0]);
+    expect(reopen()).toHaveLength(2);
+    expect(left.filter((path) => existsSync(path))).toEqual([]);
+    expect(segments()).toHaveLength(1);
   });
 
   test('a torn block in a segment that a later one follows is damage, with its bytes', async () => {
