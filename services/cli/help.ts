@@ -20,7 +20,7 @@ ${lines.join('\n')}
 Flags of every verb (also as variables LODESTREAM_DATA_DIR, LODESTREAM_HTTP, …):
 ${flagsHelp(COMMON)}
 
-\`lodestream help config\` lists every option of the configuration file.
+\`lodestream help config\` lists every option of the configuration file; \`help example\` prints one with the defaults.
 `;
 }
 
@@ -39,7 +39,7 @@ ${lines.join('\n\n')}
 
 /**
  * `deploy/ckpool.conf.example`: every option with its default (null: absent), and after the closing brace, where nothing is read any more,
- * what each means. A test holds that the file is this text.
+ * what each means. The file is `lodestream help example`; a test holds that.
  */
 export function exampleConfigText(): string {
   const root: Record<string, unknown> = {};

@@ -8,7 +8,7 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
 import { COMMON, configFrom, type Flag, flagsHelp, type Parsed, PLAYGROUND_FLAGS, parseFlags } from './flags.ts';
-import { configHelpText, helpText, type Verb } from './help.ts';
+import { configHelpText, exampleConfigText, helpText, type Verb } from './help.ts';
 import { PROGRAMS, type Program, startProgram } from './programs.ts';
 
 const STRATUM_FLAGS: Readonly<Record<string, Flag>> = {
@@ -178,7 +178,8 @@ async function main(): Promise<void> {
   const linked = links[calledAs];
   const name = linked ?? argv.shift();
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
-    process.stdout.write(argv[0] === 'config' ? configHelpText() : helpText(VERBS));
+    const texts: Readonly<Record<string, () => string>> = { config: configHelpText, example: exampleConfigText };
+    process.stdout.write((texts[argv[0] ?? ''] ?? (() => helpText(VERBS)))());
     process.exit(name === undefined ? 64 : 0);
   }
   const verb = VERBS[name] ?? INNER[name];

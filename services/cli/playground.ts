@@ -189,6 +189,7 @@ export async function runToyChain(parsed: Parsed, life: Lifecycle): Promise<void
     user: RPC_USER,
     pass: RPC_PASS,
     log: life.log,
+    onStop: () => life.stop(),
   });
   life.onStop('toy chain', () => chain.close());
 }
