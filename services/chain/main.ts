@@ -20,9 +20,16 @@ import { openJournalLog, openJournalWriter } from '../core/log/journal.ts';
 import { checkGenesis, genesisOf, resolveChain } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, hexAnswer, type NodeRpc } from '../core/node/rpc.ts';
 import { type BlockNotices, subscribeBlocks } from '../core/node/zmq.ts';
+import { OPTIONS } from '../core/options.ts';
 import { publishStatus } from '../core/status.ts';
 import { ChainFollower, type Progress } from './follower.ts';
 
+/** CKPool's, where `btcd` is left out. */
+const DEFAULT_NODE = {
+  url: OPTIONS['btcd[].url'].default,
+  auth: OPTIONS['btcd[].auth'].default,
+  pass: OPTIONS['btcd[].pass'].default,
+};
 /** With block notices polling is only the safety net for those that are lost. */
 const SAFETY_POLL_MS = 5_000;
 /** While no node can be followed, none is asked more often than this. */
@@ -50,13 +57,15 @@ interface FollowedNode {
  *
  * A wrong chain, profile or address ends the program through `life.stop` as soon as it is known: nodes may not be up yet.
  *
- * @throws PoolError config where no node is configured; held where another process follows into this data directory
+ * @throws PoolError held where another process follows into this data directory
  */
 export async function startChain(config: Config, life: Lifecycle, options: ChainOptions = {}): Promise<void> {
   const nowUs = options.nowUs ?? (() => Date.now() * 1000);
-  if (config.nodes.length === 0) {
-    throw new PoolError('config', '"btcd" names no node, expected a list such as [{"url": "localhost:8332", …}]');
+  if (config.nodes.length === 0 && config.mode === 'proxy') {
+    life.log('no node is configured ("btcd"): a proxy does without, and no chain is followed');
+    return;
   }
+  const addresses = config.nodes.length > 0 ? config.nodes : [DEFAULT_NODE];
   const paths = openDataDir(config.dataDir);
   const writer = openJournalWriter({
     dir: paths.journal,
@@ -67,7 +76,7 @@ export async function startChain(config: Config, life: Lifecycle, options: Chain
   });
   life.onStop('chain journal', () => writer.close());
 
-  const nodes: FollowedNode[] = config.nodes.map((node) => ({
+  const nodes: FollowedNode[] = addresses.map((node) => ({
     rpc: createNodeRpc({ url: node.url, user: node.auth, pass: node.pass, timeoutMs: RPC_TIMEOUT_MS }),
     genesisChecked: false,
   }));

@@ -235,10 +235,12 @@ describe('the chain program on the toy chain', () => {
     expect(await life.stopped()).toMatchObject({ code, message: expect.stringMatching(message) });
   });
 
-  test('no node in the configuration, and a data directory that another follower holds, are refused at once', async () => {
+  test('a data directory that another follower holds is refused at once; a proxy without a node does without', async () => {
     const node = await toy();
     const dir = dataDir();
-    await expect(startChain(configOf(dir, []), testLife(closers))).rejects.toMatchObject({ code: 'config' });
+    const proxy = testLife(closers);
+    await startChain(configOf(dir, [], { mode: 'proxy' }), proxy);
+    expect(proxy.lines).toEqual([expect.stringMatching(/no chain is followed/)]);
     await startChain(configOf(dir, [node.rpcUrl]), testLife(closers));
     await expect(startChain(configOf(dir, [node.rpcUrl]), testLife(closers))).rejects.toMatchObject({ code: 'held' });
   });

@@ -1,0 +1,86 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import {
+  coinText,
+  contractsCommand,
+  hashrateText,
+  openContract,
+  termsFromFlags,
+  textTable,
+} from '../../../services/cli/contracts.ts';
+import { payoutsCommand } from '../../../services/cli/payouts.ts';
+import { loadConfig } from '../../../services/core/config.ts';
+import { freePort, tempDir } from '../../helpers/leash.ts';
+
+const closers: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closers.splice(0)) close();
+});
+
+describe('what is printed', () => {
+  test.each([
+    [0n, '0 H/s'],
+    [999n, '999 H/s'],
+    [20_000n, '20 kH/s'],
+    [150_000_000_000_000n, '150 TH/s'],
+    [1_500n, '1.5 kH/s'],
+    [1_234_567n, '1234.567 kH/s'],
+    [9_007_199_254_740_993n, '9007199254740.993 kH/s'],
+    [10n ** 24n, '1000 ZH/s'],
+  ])('%d hashes per second are %s, exact', (hps, text) => {
+    expect(hashrateText(hps)).toBe(text);
+  });
+
+  test.each([
+    [0n, '0.00000000 BTC'],
+    [1n, '0.00000001 BTC'],
+    [123_456_789_012n, '1234.56789012 BTC'],
+    [-5n, '-0.00000005 BTC'],
+  ])('%d smallest units are %s', (sats, text) => {
+    expect(coinText(sats, { name: 'satoshi', coin: 'BTC', decimals: 8 })).toBe(text);
+  });
+
+  test('columns are as wide as their widest cell, numbers to the right', () => {
+    expect(
+      textTable(
+        ['contract', 'amount'],
+        [
+          ['a', '1'],
+          ['longer name', '1000'],
+        ],
+      ),
+    ).toBe('contract     amount\na                 1\nlonger name    1000\n');
+  });
+});
+
+describe('the command line', () => {
+  test('flags become terms, a list is split, what is absent is left out', () => {
+    expect(
+      termsFromFlags({ id: 'a', 'payout-address': 'x', 'own-addresses': 'x, y', 'from-height': '7', json: true }),
+    ).toEqual({ id: 'a', payout_address: 'x', own_addresses: ['x', 'y'], from_height: '7' });
+  });
+
+  test.each([
+    ['contracts', contractsCommand, 'expected open or list'],
+    ['payouts', payoutsCommand, 'expected list'],
+  ] as const)('%s without a verb, and with an unknown one, is a usage error', async (_, command, message) => {
+    for (const positionals of [[], ['lst'], ['list', 'more']]) {
+      const dir = tempDir('cli');
+      closers.push(dir.remove);
+      await expect(command({ values: { 'data-dir': dir.path }, positionals })).rejects.toMatchObject({
+        code: 'usage',
+        ...(positionals.length === 1 ? { message: expect.stringContaining(message) } : {}),
+      });
+    }
+  });
+
+  test('without API, follower and node a contract is refused with the reason, and nothing is written', async () => {
+    const dir = tempDir('cli');
+    closers.push(dir.remove);
+    const port = await freePort();
+    const config = loadConfig({ options: { 'lodestream.data_dir': dir.path, 'lodestream.chain': 'bitcoin' } }, {});
+    await expect(openContract({ ...config, http: { host: '127.0.0.1', port } }, { id: 'a' })).rejects.toMatchObject({
+      code: 'contract',
+      message: expect.stringMatching(/the tip of the chain is not known/),
+    });
+  });
+});
