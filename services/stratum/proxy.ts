@@ -22,6 +22,8 @@ const RETRY_LIMIT_MS = 60_000;
 /** Another connection is opened where fewer places than this are left, but never more than the limit. */
 const ROOM_KEPT = 2;
 const LINKS_LIMIT = 64;
+/** How long a better upstream may take to answer before a worse one is asked. */
+const GRACE_MS = 2_000;
 
 interface Counters {
   forwarded: number;
@@ -195,6 +197,8 @@ export class ProxyUpstreams {
   readonly #upstreams: readonly Upstream[];
   #timer: NodeJS.Timeout | undefined;
   #current = -1;
+  /** Since when no upstream is in use. */
+  #searchingMs = 0;
   #closed = false;
 
   constructor(daemon: Daemon, addresses: readonly UpstreamAddress[]) {
@@ -205,6 +209,7 @@ export class ProxyUpstreams {
   }
 
   start(): void {
+    this.#searchingMs = this.#daemon.nowMs();
     this.#timer = setInterval(() => this.#tend(), TEND_MS);
     this.#tend();
   }
@@ -226,8 +231,8 @@ export class ProxyUpstreams {
       if (this.#current >= 0 && index > this.#current) break;
       if (upstream.links.size === 0) {
         if (now >= upstream.nextTryMs) this.#open(upstream);
-        continue;
       }
+      if (this.#current < 0 && upstream.problem === null && now - this.#searchingMs < GRACE_MS) break;
       if (index !== this.#current) continue;
       const opening = [...upstream.links].some((link) => !link.ready);
       let room = 0;
@@ -274,7 +279,10 @@ export class ProxyUpstreams {
     this.#daemon.dropSource(link, 'the upstream is gone');
     if (index === this.#current && !upstream.alive) {
       this.#current = this.#upstreams.findIndex((other) => other.alive);
-      if (this.#current < 0) this.#daemon.ready = false;
+      if (this.#current < 0) {
+        this.#searchingMs = this.#daemon.nowMs();
+        this.#daemon.ready = false;
+      }
       this.#tend();
     }
   }

@@ -5,7 +5,8 @@
  */
 import { createHash } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
-import type { Inputs, Topic } from '../../../schemas/events.ts';
+import { join } from 'node:path';
+import type { Events, Inputs, Topic } from '../../../schemas/events.ts';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import { prevHashFromStratum } from '../../../services/core/bitcoin/header.ts';
 import { powHash } from '../../../services/core/bitcoin/pow.ts';
@@ -19,7 +20,9 @@ import {
 import { type ChainProfile, loadChain } from '../../../services/core/chains/profile.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import { PoolError } from '../../../services/core/errors.ts';
+import type { Lifecycle } from '../../../services/core/lifecycle.ts';
 import type { JournalWriter, LogEntry } from '../../../services/core/log/event-log.ts';
+import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { checkTemplate, type Template } from '../../../services/core/node/template.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
 import { BlockDesk } from '../../../services/stratum/blocks.ts';
@@ -387,4 +390,37 @@ export interface Found {
 /** A made-up block hash. */
 export function someHash(seed: string): string {
   return createHash('sha256').update(seed).digest('hex');
+}
+
+/** A lifecycle for programs started in a test, and its end. */
+export function testLife(): { life: Lifecycle; lines: string[]; stopped: unknown[]; end(): Promise<void> } {
+  const lines: string[] = [];
+  const stopped: unknown[] = [];
+  const closers: (() => Promise<void> | void)[] = [];
+  const controller = new AbortController();
+  return {
+    lines,
+    stopped,
+    life: {
+      log: (line) => void lines.push(line),
+      signal: controller.signal,
+      onStop: (_what, close) => void closers.push(close),
+      stop: (error) => void stopped.push(error),
+    },
+    end: async () => {
+      controller.abort();
+      for (const close of closers.reverse()) await close();
+    },
+  };
+}
+
+/** All events of a topic in the journal of a data directory. */
+export async function journaled<T extends Topic>(dataDir: string, instance: string, topic: T): Promise<Events[T][]> {
+  const log = openJournalLog({ dir: join(dataDir, 'journal') });
+  try {
+    const { records } = await log.read(topic, instance, null, { maxRecords: 1_000_000, waitMs: 0 });
+    return await Promise.all(records.map(async (each) => (await log.decoder(topic, each.fingerprint))(each.body)));
+  } finally {
+    await log.close();
+  }
 }
