@@ -67,7 +67,7 @@ export function currentSchemaText(topic: Topic): string {
 /**
  * Encodes one event by the topic's current schema; fields with a default may be left out.
  * @returns the body without any head
- * @throws Error naming the field where a value does not fit the schema
+ * @throws Error with the value that does not fit the schema
  */
 export function encodeEvent<T extends Topic>(topic: T, event: Inputs[T]): Buffer {
   return current[topic].type.toBuffer(event);

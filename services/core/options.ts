@@ -272,7 +272,7 @@ export const OPTIONS = {
     min: 1,
     max: 1024,
     example: 4,
-    doc: 'Partitions of the topics share, job, session and block where they are created',
+    doc: 'Partitions of the topics share, job and session where they are created; block and contract have one, because their order matters',
   },
   'lodestream.kafka.replication': {
     type: 'integer',

@@ -52,8 +52,8 @@ test('encode then decode is identity, and fields left out have their defaults', 
   });
 });
 
-test('a value of the wrong type is refused with the name of its field', () => {
-  expect(() => encodeEvent('share', { ...share, diff: 'much' as unknown as number })).toThrow(/diff|much/);
+test('a value of the wrong type is refused, and named', () => {
+  expect(() => encodeEvent('share', { ...share, diff: 'much' as unknown as number })).toThrow('much');
 });
 
 test("CRC-64-AVRO agrees with the Avro specification's own examples", () => {
