@@ -73,9 +73,12 @@ export const QUERIES = {
     FROM shares_1m AS m LEFT JOIN (SELECT origin, toFloat64(hashes_per_difficulty) AS w FROM origins) AS o ON o.origin = m.origin
     WHERE m.minute >= toStartOfMinute(now('UTC')) - 86400 GROUP BY origin ORDER BY origin`,
 
-  /** Accepted difficulty of the running epoch, for the pool's luck in it. */
-  effort: `SELECT e.epoch AS epoch, e.difficulty AS difficulty, e.own_blocks AS own_blocks,
-      (SELECT sum(toFloat64(diff)) FROM shares_1m WHERE origin = {origin:String} AND minute >= toStartOfMinute(toDateTime((SELECT max(first_time) FROM epochs WHERE chain = {chain:String}), 'UTC'))) AS diff
+  /** Accepted difficulty since the running epoch's first block, for the pool's luck in it: whole minutes, and the first one share by share. */
+  effort: `WITH (SELECT max(first_time) FROM epochs WHERE chain = {chain:String}) AS since
+    SELECT e.epoch AS epoch, e.difficulty AS difficulty, e.own_blocks AS own_blocks,
+      ifNull((SELECT sum(toFloat64(diff)) FROM shares_1m WHERE origin = {origin:String} AND minute > toStartOfMinute(since)), 0)
+      + ifNull((SELECT sum(toFloat64(diff)) FROM shares WHERE origin = {origin:String} AND accepted AND time >= since AND time < toStartOfMinute(since) + 60
+          AND bucket >= toStartOfHour(since) - 7200 AND bucket <= toStartOfHour(since) + 7200), 0) AS diff
     FROM epochs AS e WHERE e.chain = {chain:String} ORDER BY e.epoch DESC LIMIT 1`,
 
   workers: `SELECT m.user AS user, m.worker AS worker, sumIf(toFloat64(m.diff), m.minute >= ${WINDOW}) AS window_diff,

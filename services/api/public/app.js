@@ -338,7 +338,7 @@ async function epochs() {
         cell(tag(row.status)),
         cell(count(row.blocks), 'n'),
         cell(difficulty(row.difficulty), 'n'),
-        cell(hashrate(row.hashrate_hps), 'n'),
+        cell(Number(row.hashrate_hps) > 0 ? hashrate(row.hashrate_hps) : '–', 'n'),
         cell(
           row.next_nbits_alarm
             ? el(
