@@ -141,7 +141,7 @@ const INNER: Readonly<Record<string, Runnable>> = {
 const LOCK_WAIT_MS = 5_000;
 
 async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
-  const { programChildren, welcome } = await import('./playground.ts');
+  const { programChildren, shortWelcome, welcome } = await import('./playground.ts');
   const { livePanel } = await import('./panel.ts');
   const { supervise } = await import('./supervisor.ts');
   const config = configFrom(parsed, parsed.values.proxy === true ? 'proxy' : 'pool');
@@ -163,7 +163,7 @@ async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
         ? [`--${name}`]
         : [`--${name}`, value as string],
   );
-  const panel = livePanel(paths.status, life);
+  const panel = livePanel(paths.status, life, [shortWelcome(config)]);
   const supervisor = supervise(programChildren(config, flags, only), life, panel.line, paths.status);
   supervisor.up.then(() => {
     panel.line(welcome(config, null, null, config.dataDir));

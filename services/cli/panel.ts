@@ -1,5 +1,6 @@
 /**
- * Live counters while the tree runs: on a terminal one line that is renewed in place below the log, elsewhere a plain line each half minute.
+ * Live counters while the tree runs: on a terminal a few lines that stay below the log and are renewed in place, elsewhere a plain line each
+ * half minute.
  * It reads the status files that every program writes, so it costs nothing and says what the programs themselves say.
  */
 import type { Lifecycle } from '../core/lifecycle.ts';
@@ -15,12 +16,21 @@ export interface Panel {
 const TERMINAL_EVERY_MS = 1_000;
 const PLAIN_EVERY_MS = 30_000;
 
-export function livePanel(statusDir: string, life: Lifecycle, out: NodeJS.WriteStream = process.stdout): Panel {
+/**
+ * @param pinned - lines that stay above the counters on a terminal: what is where
+ */
+export function livePanel(
+  statusDir: string,
+  life: Lifecycle,
+  pinned: readonly string[],
+  out: NodeJS.WriteStream = process.stdout,
+): Panel {
   const terminal = out.isTTY === true;
-  let shown = false;
+  /** Lines of the panel on the screen now; the cursor stands at the end of the last. */
+  let shown = 0;
   const clear = (): void => {
-    if (shown) out.write('\r\u001b[2K');
-    shown = false;
+    if (shown > 0) out.write(`\r\u001b[2K${'\u001b[1A\u001b[2K'.repeat(shown - 1)}`);
+    shown = 0;
   };
   const line = (text: string): void => {
     clear();
@@ -33,8 +43,10 @@ export function livePanel(statusDir: string, life: Lifecycle, out: NodeJS.WriteS
       return;
     }
     clear();
-    out.write(text.slice(0, Math.max(20, (out.columns ?? 80) - 1)));
-    shown = true;
+    const width = Math.max(20, (out.columns ?? 80) - 1);
+    const lines = ['─'.repeat(width), ...pinned, text].map((each) => each.slice(0, width));
+    out.write(lines.join('\n'));
+    shown = lines.length;
   };
   return {
     line,

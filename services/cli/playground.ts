@@ -93,7 +93,7 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
         ]
       : []),
   ];
-  const panel = livePanel(paths.status, life);
+  const panel = livePanel(paths.status, life, [shortWelcome(config)]);
   const supervisor = supervise(children, life, panel.line, paths.status);
   supervisor.up.then(async () => {
     panel.line(welcome(config, rpc, zmq, dataDir));
@@ -118,10 +118,23 @@ export function programChildren(
   return children;
 }
 
+/** The two addresses that a person wants to have in sight. */
+export function shortWelcome(config: Config): string {
+  const sql = config.clickhouse?.url ?? `http://${hostPortText(config.clickhouseHttp)}`;
+  return `dashboard http://${hostPortText(config.http)}/ · SQL ${sql}/ · stratum ${config.listen.map(hostPortText).join(', ')} · Ctrl-C stops`;
+}
+
 /** What is where, in the words of the first minute. */
 export function welcome(config: Config, rpc: string | null, zmq: string | null, dataDir: string): string {
   const http = hostPortText(config.http);
   const sql = config.clickhouse?.url ?? `http://${hostPortText(config.clickhouseHttp)}`;
+  const where = [
+    ...(dataDir === './data' ? [] : [` --data-dir ${dataDir}`]),
+    ...(http === '127.0.0.1:8080' ? [] : [` --http ${http}`]),
+    ...(hostPortText(config.clickhouseHttp) === '127.0.0.1:8123'
+      ? []
+      : [` --clickhouse-http ${hostPortText(config.clickhouseHttp)}`]),
+  ].join('');
   const stratum = hostPortText(config.listen[0] ?? parseHostPort('127.0.0.1:3333', null));
   const rows = [
     ['dashboard', `http://${http}/`],
@@ -136,7 +149,7 @@ export function welcome(config: Config, rpc: string | null, zmq: string | null, 
             `curl --user ${RPC_USER}:${RPC_PASS} -d '{"method":"getblockchaininfo"}' http://${rpc}/   ZMQ tcp://${zmq}`,
           ],
         ]),
-    ['contracts', './lodestream contracts list   ./lodestream payouts list'],
+    ['contracts', `./lodestream contracts list${where}   ./lodestream payouts list${where}`],
     ['files', dataDir],
   ];
   return [

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import type { Events, Inputs, Topic } from '../../../schemas/events.ts';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import { prevHashFromStratum } from '../../../services/core/bitcoin/header.ts';
-import { powHash } from '../../../services/core/bitcoin/pow.ts';
+import { type PowAlgorithm, powHash } from '../../../services/core/bitcoin/pow.ts';
 import {
   bitsHex,
   hashValue,
@@ -324,9 +324,11 @@ export class Client {
       mask?: number;
       from?: number;
       solves?: bigint;
+      /** Default sha256d. */
+      pow?: PowAlgorithm;
     } = {},
   ): Found {
-    const { atLeast = 0, below = Infinity } = of;
+    const { atLeast = 0, below = Infinity, pow = 'sha256d' } = of;
     const [, prev, part1, part2, branch, version, bits] = work.params as [
       string,
       string,
@@ -345,7 +347,7 @@ export class Client {
     const header = shareHeader(
       { nonce2: bytesFromHex(nonce2), ntime, nonce: 0, versionBits: of.versionBits ?? null },
       {
-        pow: 'sha256d',
+        pow,
         coinbase1: bytesFromHex(part1),
         coinbase2: bytesFromHex(part2),
         branch: branch.map((step) => bytesFromHex(step)),
@@ -362,7 +364,7 @@ export class Client {
     const headerView = new DataView(header.buffer);
     for (let nonce = of.from ?? 0; nonce <= 0xffffffff; nonce++) {
       headerView.setUint32(76, nonce, true);
-      const hash = powHash('sha256d', header);
+      const hash = powHash(pow, header);
       const reached = shareDifficulty(hash);
       const solves = of.solves === undefined || hashValue(hash) <= of.solves;
       if (reached >= atLeast && reached < below && solves) {
