@@ -93,6 +93,7 @@ export class Daemon {
   readonly #resumable = new Map<string, Resumable>();
   readonly #sweeper: NodeJS.Timeout;
   #ready = false;
+  #saidSmall = false;
   #diffPerSecond = 0;
   #diffAdded = 0;
   #diffUpdatedMs: number;
@@ -108,12 +109,8 @@ export class Daemon {
     this.#shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
     this.facts = new Facts(options.writer, this.#shareLog, options.log, (ok) => this.#answer(ok));
     this.#diffUpdatedMs = this.nowMs();
-    this.facts.session({
-      kind: 'started',
-      origin: this.config.origin,
-      instance: this.instance,
-      time_us: this.facts.timeUs(),
-    });
+    this.facts.onClockStep = (ms) => this.#daemonEvent('clock_step', `${ms} ms`);
+    this.#daemonEvent('started', '');
     this.#sweeper = setInterval(() => this.sweep(), SWEEP_MS);
     this.#sweeper.unref();
   }
@@ -202,6 +199,10 @@ export class Daemon {
       jobEvent(job, { origin, instance: this.instance, chain: this.profile.name, timeUs: this.facts.timeUs() }),
     );
     if (job.clean) this.#openHeight(job.height);
+    if (job.cap < this.limits.min && !this.#saidSmall) {
+      this.#saidSmall = true;
+      this.log(`mindiff ${this.limits.min} is above the difficulty of the work, ${job.cap}: miners get the latter`);
+    }
     return job;
   }
 
@@ -221,6 +222,11 @@ export class Daemon {
   }
 
   // --- facts -----------------------------------------------------------------------------------------------------------------
+
+  #daemonEvent(kind: string, reason: string): void {
+    const { origin } = this.config;
+    this.facts.session({ kind, origin, instance: this.instance, time_us: this.facts.timeUs(), reason });
+  }
 
   sessionEvent(session: Session, kind: string, reason = ''): void {
     const worker = session.workers.values().next().value;
@@ -317,12 +323,7 @@ export class Daemon {
   close(): void {
     clearInterval(this.#sweeper);
     for (const session of [...this.sessions]) this.forget(session, 'the daemon stopped');
-    this.facts.session({
-      kind: 'stopped',
-      origin: this.config.origin,
-      instance: this.instance,
-      time_us: this.facts.timeUs(),
-    });
+    this.#daemonEvent('stopped', '');
     this.facts.flush();
   }
 }

@@ -13,6 +13,9 @@ import type { ShareLog } from './sharelog.ts';
 
 /** Most entries that wait for a disk to take them again. */
 const KEPT_ENTRIES = 10_000;
+/** The monotonic clock is brought back to the wall clock when they differ by more than this; a difference above the second is an event. */
+const CLOCK_SLACK_MS = 5;
+const CLOCK_STEP_MS = 1_000;
 
 export class Facts {
   readonly #writer: JournalWriter;
@@ -23,6 +26,10 @@ export class Facts {
   #shares: LogEntry[] = [];
   #scheduled = false;
   #lastTimeUs = 0;
+  /** Wall clock at zero of the monotonic one, microseconds; follows the wall clock when that is set. */
+  #originUs = performance.timeOrigin * 1000;
+  /** Told when the wall clock was set, milliseconds forward. */
+  onClockStep: ((ms: number) => void) | null = null;
   #problem: string | null = null;
   #logProblem: string | null = null;
 
@@ -43,8 +50,11 @@ export class Facts {
 
   /** Now, in microseconds, strictly above every value given before: two receipts never share an instant. */
   timeUs(): number {
-    const now = Math.floor((performance.timeOrigin + performance.now()) * 1000);
-    this.#lastTimeUs = Math.max(now, this.#lastTimeUs + 1);
+    const now = this.#originUs + performance.now() * 1000;
+    const offMs = Date.now() - now / 1000;
+    if (Math.abs(offMs) > CLOCK_SLACK_MS) this.#originUs += offMs * 1000;
+    this.#lastTimeUs = Math.max(Math.floor(this.#originUs + performance.now() * 1000), this.#lastTimeUs + 1);
+    if (Math.abs(offMs) > CLOCK_STEP_MS) this.onClockStep?.(Math.round(offMs));
     return this.#lastTimeUs;
   }
 
