@@ -235,7 +235,7 @@ export type JobInput = Defaulted<
 
 /** What happened to a connection or to the daemon itself. Identity: origin, instance, run of the journal and sequence. */
 export interface SessionEvent {
-  /** started, stopped, clock_step (the daemon); connected, subscribed, authorized, difficulty, disconnected (a connection) */
+  /** started, stopped, clock_step (the daemon); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), disconnected (a connection) */
   readonly kind: string;
   /** Accounting point */
   readonly origin: string;
