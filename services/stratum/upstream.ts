@@ -26,6 +26,15 @@ const NONCE2_LIMIT_BYTES = 16;
 const BRANCH_LIMIT = 32;
 const COINBASE_LIMIT_BYTES = 50_000;
 const JOB_ID_LIMIT = 128;
+/** An upstream that does not read what we send is left here; a share is about 200 bytes. */
+const UNREAD_LIMIT_BYTES = 1 << 20;
+/**
+ * Each job is journaled and kept for ten minutes: an upstream may send so much at once, and so much a second on average. A job counts with
+ * its line, and at least as 8 KiB, so that eight a second are always well.
+ */
+const WORK_BURST_BYTES = 4 << 20;
+const WORK_BYTES_PER_S = 64 << 10;
+const WORK_LEAST_BYTES = 8 << 10;
 /** Submissions without an answer that are remembered. */
 const PENDING_LIMIT = 50_000;
 const DEFAULT_PORT = 3333;
@@ -169,6 +178,7 @@ export class UpstreamConnection {
   readonly #events: UpstreamEvents;
   readonly #socket: Socket;
   readonly #handshake: NodeJS.Timeout;
+  readonly #silence: NodeJS.Timeout;
   readonly #pending = new Map<number, (verdict: UpstreamVerdict) => void>();
   #rest = '';
   #mask = 0;
@@ -181,10 +191,14 @@ export class UpstreamConnection {
   #diff = 1;
   #work: Notify | null = null;
   #nextId = 1;
+  /** What of WORK_BURST_BYTES is left, and since when. */
+  #workLeftBytes = WORK_BURST_BYTES;
+  #workMs = performance.now();
 
+  /** @param options.silenceMs - for tests */
   constructor(
     address: UpstreamAddress,
-    options: { readonly powLimit: bigint; readonly versionMask: number },
+    options: { readonly powLimit: bigint; readonly versionMask: number; readonly silenceMs?: number },
     events: UpstreamEvents,
   ) {
     const { host, port } = parseHostPort(address.url, DEFAULT_PORT);
@@ -196,12 +210,17 @@ export class UpstreamConnection {
     this.#socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 45_000 });
     this.#handshake = setTimeout(() => this.close('no work within 20 s'), HANDSHAKE_LIMIT_MS);
     this.#socket.setTimeout(CONNECT_LIMIT_MS, () => this.close('silent'));
+    // The socket's own timer would take the shares that we send for signs of life.
+    this.#silence = setTimeout(() => this.close('silent'), options.silenceMs ?? SILENCE_MS);
     this.#socket.on('connect', () => {
-      this.#socket.setTimeout(SILENCE_MS);
+      this.#socket.setTimeout(0);
       this.#begin();
     });
     this.#socket.setEncoding('utf8');
-    this.#socket.on('data', (chunk: string) => this.#take(chunk));
+    this.#socket.on('data', (chunk: string) => {
+      this.#silence.refresh();
+      this.#take(chunk);
+    });
     this.#socket.on('error', (error) => this.close(errorLine(error)));
     this.#socket.on('close', () => this.close('it closed the line'));
   }
@@ -215,6 +234,7 @@ export class UpstreamConnection {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#handshake);
+    clearTimeout(this.#silence);
     this.#socket.destroy();
     this.#pending.clear();
     this.#events.closed(reason);
@@ -245,7 +265,12 @@ export class UpstreamConnection {
   }
 
   #send(id: number | string, method: string, params: unknown): void {
-    this.#socket.write(`${JSON.stringify({ id, method, params })}\n`);
+    this.#write(JSON.stringify({ id, method, params }));
+  }
+
+  #write(line: string): void {
+    this.#socket.write(`${line}\n`);
+    if (this.#socket.writableLength > UNREAD_LIMIT_BYTES) this.close('it does not read what we send');
   }
 
   #begin(): void {
@@ -278,7 +303,13 @@ export class UpstreamConnection {
         return;
       }
       const text = line.trim();
-      if (text !== '') this.#line(text);
+      if (text === '') continue;
+      try {
+        this.#line(text);
+      } catch (error) {
+        // Whatever it said, it ends this connection and not the proxy.
+        this.close(`a line of it could not be handled: ${errorLine(error)}`);
+      }
     }
     if (this.#rest.length > LINE_LIMIT_BYTES) this.close('a line is too long');
   }
@@ -290,17 +321,16 @@ export class UpstreamConnection {
       return;
     }
     if (message.kind === 'request') {
-      this.#request(message.method, message.params, message.id);
+      this.#request(message.method, message.params, message.id, text.length);
       return;
     }
     if (message.kind !== 'response') return;
-    const { id, result, error } = message;
+    const { id, result, error, rejectReason } = message;
     if (typeof id === 'number') {
       const answered = this.#pending.get(id);
       this.#pending.delete(id);
       const accepted = result === true;
-      const { 'reject-reason': reason } = JSON.parse(text) as Record<string, unknown>;
-      answered?.({ accepted, reason: accepted ? '' : errorWords(error, reason) });
+      answered?.({ accepted, reason: accepted ? '' : errorWords(error, rejectReason) });
       return;
     }
     if (id === ID_CONFIGURE) this.#configured(result);
@@ -358,9 +388,22 @@ export class UpstreamConnection {
     this.#events.notify(this.#work, this.#diff);
   }
 
-  #request(method: string, params: unknown, id: unknown): void {
+  /** Takes a job's size off what it may send. */
+  #affords(bytes: number): boolean {
+    const now = performance.now();
+    const earned = ((now - this.#workMs) / 1000) * WORK_BYTES_PER_S;
+    this.#workMs = now;
+    this.#workLeftBytes = Math.min(this.#workLeftBytes + earned, WORK_BURST_BYTES) - Math.max(bytes, WORK_LEAST_BYTES);
+    return this.#workLeftBytes > 0;
+  }
+
+  #request(method: string, params: unknown, id: unknown, lineBytes: number): void {
     switch (method) {
       case 'mining.notify': {
+        if (!this.#affords(lineBytes)) {
+          this.close('it floods us with jobs');
+          return;
+        }
         const work = checkNotify(params, this.#powLimit);
         if (typeof work === 'string') {
           this.#events.say(`a job of upstream ${this.name} cannot be used: ${work}`);
@@ -392,10 +435,10 @@ export class UpstreamConnection {
         this.#events.say(`Pool message: ${excerpt(Array.isArray(params) ? params[0] : params)}`);
         return;
       case 'client.get_version':
-        this.#socket.write(`${JSON.stringify({ id: id ?? null, result: AGENT, error: null })}\n`);
+        this.#write(JSON.stringify({ id: id ?? null, result: AGENT, error: null }));
         return;
       case 'mining.ping':
-        this.#socket.write(`${JSON.stringify({ id: id ?? null, result: 'pong', error: null })}\n`);
+        this.#write(JSON.stringify({ id: id ?? null, result: 'pong', error: null }));
         return;
       default:
     }

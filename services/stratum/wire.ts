@@ -24,6 +24,8 @@ export interface Response {
   readonly id: WireId | undefined;
   readonly result: unknown;
   readonly error: unknown;
+  /** CKPool's form of a refusal, as sent. */
+  readonly rejectReason: unknown;
 }
 
 export type Incoming =
@@ -59,9 +61,11 @@ export function parseLine(text: string): Incoming {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return { kind: 'dropped' };
   const message = value as Record<string, unknown>;
   const id = idOf(message);
-  const { method, params, result, error } = message;
+  const { method, params, result, error, 'reject-reason': rejectReason } = message;
   if (method === undefined || method === null) {
-    if (result !== undefined || error !== undefined) return { kind: 'response', id, result, error };
+    if (result !== undefined || error !== undefined) {
+      return { kind: 'response', id, result, error, rejectReason };
+    }
     return { kind: 'wrong', id, words: '-3:method not found' };
   }
   if (typeof method !== 'string') return { kind: 'wrong', id, words: '-1:method is not string' };
