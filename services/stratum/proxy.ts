@@ -274,8 +274,11 @@ export class ProxyUpstreams {
     const line = `upstream ${link.connection.name}: ${reason}`;
     if (upstream.problem !== line) this.#daemon.log(`${line}; trying again`);
     upstream.problem = line;
-    upstream.nextTryMs = this.#daemon.nowMs() + upstream.retryMs;
-    upstream.retryMs = Math.min(upstream.retryMs * 2, RETRY_LIMIT_MS);
+    // Many connections that end together are one failure.
+    if (upstream.links.size === 0) {
+      upstream.nextTryMs = this.#daemon.nowMs() + upstream.retryMs;
+      upstream.retryMs = Math.min(upstream.retryMs * 2, RETRY_LIMIT_MS);
+    }
     this.#daemon.dropSource(link, 'the upstream is gone');
     if (index === this.#current && !upstream.alive) {
       this.#current = this.#upstreams.findIndex((other) => other.alive);

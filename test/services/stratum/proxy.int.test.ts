@@ -146,6 +146,21 @@ describe('fail-over', () => {
     expect(preferred.daemon.sessions.size).toBe(1);
   });
 
+  test('an upstream that closes many connections at once is asked again after the first pause, not the longest', async () => {
+    // An extranonce2 of 4 is not split: each miner has an upstream connection of its own.
+    const top = await pool({ nonce2Bytes: 4 });
+    const between = await proxy('between', [top.port]);
+    await until('eight connections', async () => {
+      await (await client(between.port)).subscribe();
+      return top.daemon.sessions.size >= 8;
+    });
+    for (const session of top.daemon.sessions) session.end('all lines end');
+    await until('the upstream is lost', () => !between.daemon.ready);
+    const since = performance.now();
+    await until('the upstream serves again', () => between.daemon.ready);
+    expect(performance.now() - since).toBeLessThan(4_000);
+  });
+
   test('without any upstream lines wait and are served as soon as there is one', async () => {
     const spare = await startRig();
     const { port } = spare;
