@@ -54,8 +54,8 @@ export const sharePipeline: RowPipeline<'share'> = {
       wrongHash('hash', share.hash, !hasProof(share)),
       wrongHash('block_hash', share.block_hash, true),
       hasProof(share) ? wrongHex8('ntime', share.ntime) : null,
-      // The bucket is a DateTime: 32 bits.
-      hasProof(share) ? null : wrongCount('seconds of time_us', Math.floor(share.time_us / 1e6), 0xffff_ffff),
+      // Its minute, and the bucket where there is no proof, are DateTime: 32 bits.
+      wrongCount('seconds of time_us', Math.floor(share.time_us / 1e6), 0xffff_ffff),
     );
   },
 

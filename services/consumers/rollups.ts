@@ -8,12 +8,13 @@ import type { ConsumerState, Minute } from './state.ts';
 
 const MINUTES_AT_ONCE = 500;
 
-/** The statement that makes some minutes anew. */
+/** The statement that makes some minutes anew; those of a back-fill may lie in more months than an insert may touch by default. */
 export function rollupStatement(minutes: readonly Minute[], version: bigint): string {
   const keys = minutes.map(({ origin, minuteS }) => `(${literal(origin)}, toDateTime(${minuteS}, 'UTC'))`).join(', ');
   const origins = [...new Set(minutes.map(({ origin }) => literal(origin)))].join(', ');
   return `INSERT INTO shares_1m_raw
 (origin, minute, user, worker, accepted, refused, stale, diff, diff_squares, refused_diff, best_sdiff, ingest_version, ingest_deleted)
+SETTINGS max_partitions_per_insert_block = 0
 SELECT
     origin, minute, user, worker, sum(a) AS accepted, sum(r) AS refused, sum(s) AS stale,
     sum(d) AS diff, sum(q) AS diff_squares, sum(rd) AS refused_diff, max(b) AS best_sdiff,

@@ -36,6 +36,9 @@ test('a refused share is in the hour of its receipt, whatever ntime it sent', ()
     bucket: '2025-10-09 12:00:00',
   });
   expect(sharePipeline.wrong(share({ accepted: false, errn: -1, ntime: 'what is this', hash: '' }))).toBeNull();
+  // Minutes of the roll-up are 32-bit DateTime: a receipt after February 2106 has none.
+  expect(sharePipeline.wrong(share({ time_us: 2 ** 32 * 1e6 - 1 }))).toBeNull();
+  expect(sharePipeline.wrong(share({ time_us: 2 ** 32 * 1e6 }))).toMatch(/seconds of time_us/);
 });
 
 test('live wins over back-fill, then the earlier, then one of two by content alone', () => {
