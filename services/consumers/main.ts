@@ -24,7 +24,8 @@ import type { EventLog, Position } from '../core/log/event-log.ts';
 import { publishStatus } from '../core/status.ts';
 import { openStore, storeAddress } from '../core/store.ts';
 import { Derived } from './derived.ts';
-import { migrate } from './migrations.ts';
+import { recognise } from './filled-from.ts';
+import { migrate, readMigrations } from './migrations.ts';
 import { type Counters, decodeRecord, PartitionConsumer } from './partition.ts';
 import { Problems, pause, untilDone } from './problems.ts';
 import { Rollups } from './rollups.ts';
@@ -37,6 +38,14 @@ const DERIVE_MS = 200;
 /** How long an insert under way is waited for at the end. */
 const CLOSE_MS = 5_000;
 const REFOLD_RECORDS = 10_000;
+/** Tables whose rows come from records as they are read. */
+const FILLED: ReadonlySet<string> = new Set([
+  ...[sharePipeline, jobPipeline, sessionPipeline, blockEventPipeline].map(({ table }) => table),
+  'contract_events_raw',
+  'share_minutes',
+  'shares_1m_raw',
+  'dead_letters',
+]);
 
 export interface Consumers {
   /** Resolves when the tables are there and every partition that was found first has its loop. */
@@ -214,7 +223,17 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   async function begin(): Promise<void> {
     const applied = await untilDone('schema', problems, signal, lineOf, async () => {
       try {
-        return await migrate(client);
+        const applied = await migrate(client, readMigrations(), (lost) => {
+          life.log(`schema: ${lost.join(', ')} of this ClickHouse are gone, and made again`);
+          // Derived tables are compared with what they should hold in any case.
+          if (!lost.some((name) => FILLED.has(name))) return;
+          state.forget();
+          life.log('the log is read again from its beginning');
+        });
+        if (await recognise(client, state)) {
+          life.log('this ClickHouse is not the one that was filled: the log is read again from its beginning');
+        }
+        return applied;
       } catch (error) {
         // Waiting does not mend these.
         if (error instanceof PoolError && !error.retry) {

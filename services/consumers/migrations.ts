@@ -2,7 +2,7 @@
  * Brings ClickHouse to the schema of `schemas/clickhouse/NNNN_*.sql`: numbered, appended, never edited. What was applied stands in
  * `schema_version` with its digest; a file that is no longer what was applied is an error, because nobody could tell what the tables are then.
  *
- * Statements are `IF NOT EXISTS`, so a file that was interrupted is run again from its start.
+ * Statements are `IF NOT EXISTS`, so a file that was interrupted is run again from its start, and so is one whose table somebody dropped.
  */
 import { hash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -57,32 +57,52 @@ ENGINE = ReplacingMergeTree
 ORDER BY number
 COMMENT 'One row is one file of schemas/clickhouse that was applied; ordered by number (read with FINAL)'`;
 
+/** The tables and views that a file makes. */
+function namesIn({ statements }: Migration): string[] {
+  return statements.flatMap((statement) => /^CREATE (?:TABLE|VIEW) IF NOT EXISTS (\w+)/m.exec(statement)?.[1] ?? []);
+}
+
 /**
  * Applies what is missing.
  *
+ * @param onLost - called before tables or views that were there once are made again, with their names
  * @returns names of the files applied now
  * @throws PoolError schema_edited where a file differs from what was applied
  * @throws what the client throws where ClickHouse is absent or refuses
  */
-export async function migrate(client: ClickHouseClient, migrations = readMigrations()): Promise<string[]> {
+export async function migrate(
+  client: ClickHouseClient,
+  migrations = readMigrations(),
+  onLost: (names: readonly string[]) => void = () => {},
+): Promise<string[]> {
   await client.command({ query: VERSION_TABLE });
   const answer = await client.query({
     query: 'SELECT number, name, digest FROM schema_version FINAL ORDER BY number',
     format: 'JSONEachRow',
   });
   const applied = new Map((await answer.json<{ number: number; digest: string }>()).map((row) => [row.number, row]));
+  const tables = await client.query({
+    query: 'SELECT name FROM system.tables WHERE database = currentDatabase()',
+    format: 'JSONEachRow',
+  });
+  const present = new Set((await tables.json<{ name: string }>()).map(({ name }) => name));
   const done: string[] = [];
-  for (const { number, name, digest, statements } of migrations) {
+  for (const migration of migrations) {
+    const { number, name, digest, statements } = migration;
     const before = applied.get(number);
     if (before !== undefined) {
-      if (before.digest === digest) continue;
-      throw new PoolError(
-        'schema_edited',
-        `schemas/clickhouse/${name} is not the file that was applied to this ClickHouse`,
-        {
-          facts: { applied: before.digest, found: digest },
-        },
-      );
+      if (before.digest !== digest) {
+        throw new PoolError(
+          'schema_edited',
+          `schemas/clickhouse/${name} is not the file that was applied to this ClickHouse`,
+          {
+            facts: { applied: before.digest, found: digest },
+          },
+        );
+      }
+      const lost = namesIn(migration).filter((made) => !present.has(made));
+      if (lost.length === 0) continue;
+      onLost(lost);
     }
     for (const query of statements) await client.command({ query });
     await client.insert({

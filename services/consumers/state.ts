@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { DatabaseSync } from 'node:sqlite';
 import type { Topic } from '../../schemas/events.ts';
+import { PoolError } from '../core/errors.ts';
 import type { Position } from '../core/log/event-log.ts';
 
 /** A minute of an origin, seconds since 1970. */
@@ -38,23 +39,59 @@ const TABLES = `
   CREATE TABLE IF NOT EXISTS cuts (topic TEXT, partition TEXT, cut TEXT NOT NULL, PRIMARY KEY (topic, partition)) STRICT;
   CREATE TABLE IF NOT EXISTS marks (mark INTEGER PRIMARY KEY AUTOINCREMENT, origin TEXT NOT NULL, minute_s INTEGER NOT NULL,
     UNIQUE (origin, minute_s)) STRICT;
+  CREATE INDEX IF NOT EXISTS marks_by_minute ON marks (minute_s);
 `;
+
+function newGeneration(): string {
+  return randomBytes(8).toString('hex');
+}
 
 export class ConsumerState {
   readonly #db: DatabaseSync;
-  /** Random name of this file: a fresh one makes fresh tokens, so that a replay is never taken for a repetition. */
-  readonly generation: string;
+  #generation: string;
 
-  /** @param path - the SQLite file, or `:memory:` */
+  /**
+   * @param path - the SQLite file, or `:memory:`
+   * @throws PoolError data_dir where it cannot be opened or is no database
+   */
   constructor(path: string) {
-    this.#db = new DatabaseSync(path);
-    // A power cut may take the last commits; what they covered is then read again.
-    this.#db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
-    this.#db.exec(TABLES);
-    this.#db
-      .prepare('INSERT OR IGNORE INTO about (name, value) VALUES (?, ?)')
-      .run('generation', randomBytes(8).toString('hex'));
-    this.generation = this.#db.prepare('SELECT value FROM about WHERE name = ?').get('generation')!.value as string;
+    let db: DatabaseSync | undefined;
+    try {
+      db = new DatabaseSync(path);
+      // A power cut may take the last commits; what they covered is then read again.
+      db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
+      db.exec(TABLES);
+      db.prepare('INSERT OR IGNORE INTO about (name, value) VALUES (?, ?)').run('generation', newGeneration());
+      this.#generation = db.prepare('SELECT value FROM about WHERE name = ?').get('generation')!.value as string;
+    } catch (cause) {
+      db?.close();
+      throw new PoolError(
+        'data_dir',
+        `cannot open the state of the consumers in ${path}: ${(cause as Error).message}; it may be removed, then all is read again`,
+        { cause },
+      );
+    }
+    this.#db = db;
+  }
+
+  /** Random name of what is remembered: a fresh one makes fresh tokens, so that a replay is never taken for a repetition. */
+  get generation(): string {
+    return this.#generation;
+  }
+
+  /** True where no partition has been read yet. */
+  isNew(): boolean {
+    return this.#db.prepare('SELECT count(*) AS n FROM positions').get()!.n === 0;
+  }
+
+  /** Forgets what was read, under a new generation; the minutes that wait for their roll-up stay marked. */
+  forget(): void {
+    const generation = newGeneration();
+    this.#transaction(() => {
+      this.#db.exec('DELETE FROM positions; DELETE FROM cuts');
+      this.#db.prepare('UPDATE about SET value = ? WHERE name = ?').run(generation, 'generation');
+    });
+    this.#generation = generation;
   }
 
   position(topic: Topic, partition: string): Position | null {
@@ -89,10 +126,10 @@ export class ConsumerState {
     });
   }
 
-  /** The oldest marks. */
+  /** Marks, the newest minutes first: a back-fill of years must not keep the present minute waiting, which is marked again and again. */
   marks(limit: number): Mark[] {
     return this.#db
-      .prepare('SELECT mark, origin, minute_s FROM marks ORDER BY mark LIMIT ?')
+      .prepare('SELECT mark, origin, minute_s FROM marks ORDER BY minute_s DESC, mark LIMIT ?')
       .all(limit)
       .map((row) => ({ mark: row.mark as number, origin: row.origin as string, minuteS: row.minute_s as number }));
   }

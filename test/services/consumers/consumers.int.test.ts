@@ -167,6 +167,58 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     });
   });
 
+  test('shares of more than a hundred months in one batch are rolled up', async () => {
+    await fresh();
+    const random = randomFrom(newSeed());
+    const shares = Array.from({ length: 150 }, (_, n) => {
+      const share = { ...shareOf(random, n), accepted: n % 2 === 0, errn: 0 };
+      return { ...share, time_us: 1_262_304_000_000_000 + n * 31 * 86_400e6, ntime: (1_262_304_000 + n).toString(16) };
+    });
+    const consumers = await start();
+    await consumers.ready;
+    appendShares(writer('ingest'), shares);
+    await settled(shares);
+    expect(consumers.problems()).toEqual([]);
+  });
+
+  test('a ClickHouse that was lost, or is another one, is filled from the log again', async () => {
+    await fresh();
+    const random = randomFrom(newSeed());
+    const shares = Array.from({ length: 300 }, (_, n) => shareOf(random, n));
+    await (await start()).ready;
+    appendShares(writer('ckpool'), shares);
+    await settled(shares);
+    const before = await everyShare();
+    await life.end();
+    const tables = await ch.writer.query({ query: 'SHOW TABLES', format: 'JSONEachRow' });
+    for (const { name } of await tables.json<{ name: string }>())
+      await ch.writer.command({ query: `DROP TABLE ${name}` });
+
+    life = testLife();
+    await (await start()).ready;
+    await settled(shares);
+    expect(await everyShare()).toEqual(before);
+    expect(life.lines.join('\n')).toContain('from its beginning');
+    // The same ClickHouse is not filled again at the next start.
+    await life.end();
+    life = testLife();
+    const again = await start();
+    await again.ready;
+    const more = shareOf(random, 301);
+    appendShares(writers[0]!, [more]);
+    await settled([...shares, more]);
+    expect(again.counters.records).toBe(1);
+
+    // One table of raw rows is as good as all; a derived one mends itself.
+    await life.end();
+    await ch.writer.command({ query: 'DROP TABLE shares_raw' });
+    await ch.writer.command({ query: 'DROP TABLE payouts_raw' });
+    life = testLife();
+    await (await start()).ready;
+    await settled([...shares, more]);
+    expect(await select('SELECT * FROM payouts')).toEqual([]);
+  });
+
   test('a kill between insert and checkpoint, many times, changes nothing', async () => {
     await fresh();
     const random = randomFrom(newSeed());

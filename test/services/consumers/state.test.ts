@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -15,6 +15,27 @@ const CUT: Cut = {
   token: 't',
   minutes: [{ origin: 'ckpool', minuteS: 60 }],
 };
+
+test('a file that is no database is said to be one line, and may be removed', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'consumer-state-'));
+  try {
+    const path = join(dir, 'state.sqlite');
+    writeFileSync(path, 'x'.repeat(8192));
+    expect(() => new ConsumerState(path)).toThrow(/state of the consumers in .*state\.sqlite: .*may be removed/);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+test('the newest minutes are rolled up first: a back-fill of years does not keep the present one waiting', () => {
+  const state = new ConsumerState(':memory:');
+  const minutes = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, i) => ({ origin: 'ckpool', minuteS: (from + i) * 60 }));
+  state.finish({ ...CUT, minutes: minutes(0, 5_000) });
+  state.finish({ ...CUT, minutes: [{ origin: 'ckpool', minuteS: 9_000 * 60 }] });
+  expect(state.marks(2).map(({ minuteS }) => minuteS / 60)).toEqual([9_000, 4_999]);
+  state.close();
+});
 
 test('a stored cut outlives the process; finishing it moves the position and marks its minutes at once', () => {
   const dir = mkdtempSync(join(tmpdir(), 'consumer-state-'));
