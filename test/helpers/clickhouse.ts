@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { leaveOut } from './require.ts';
 
 /** Why there is no embedded ClickHouse on this machine, or undefined where there is one. For `describe.skipIf(…)`. */
 export const noClickHouse: string | undefined = (() => {
@@ -22,8 +23,8 @@ export const noClickHouse: string | undefined = (() => {
     createRequire(require.resolve('chdb')).resolve(`@chdb/lib-${platform}`);
     return undefined;
   } catch {
-    const reason = `left out: tests on the embedded ClickHouse, because chdb's library for ${platform} is not installed`;
-    console.log(reason);
+    const reason = `chdb's library for ${platform} is not installed`;
+    leaveOut('chdb', reason);
     return reason;
   }
 })();

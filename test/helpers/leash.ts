@@ -116,7 +116,7 @@ function send(pid: number, signal: NodeJS.Signals): void {
 export async function until<T>(
   what: string | (() => string),
   probe: () => T | Promise<T>,
-  { withinMs = 15_000, everyMs = 25 }: { withinMs?: number; everyMs?: number } = {},
+  { withinMs = 45_000, everyMs = 25 }: { withinMs?: number; everyMs?: number } = {},
 ): Promise<NonNullable<T>> {
   const deadline = performance.now() + withinMs;
   let last: unknown;

@@ -25,6 +25,7 @@ export const PARTS = {
   chromium: 'no page was opened in a browser',
   docker: 'the compose file was checked as text only',
   logrotate: 'the rotation was not run',
+  mount: 'the journal met no full disk and no read-only one',
 } as const;
 
 export type Part = keyof typeof PARTS;

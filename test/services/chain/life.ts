@@ -27,7 +27,7 @@ export function testLife(closers: (() => Promise<unknown> | unknown)[]): TestLif
     signal: controller.signal,
     onStop: (_what, close) => void registered.push(close),
     stop: (error) => asked.resolve(error),
-    stopped: (withinMs = 15_000) => Promise.race([asked.promise, delay(withinMs, undefined, { ref: false })]),
+    stopped: (withinMs = 45_000) => Promise.race([asked.promise, delay(withinMs, undefined, { ref: false })]),
     end,
   };
 }

@@ -57,7 +57,7 @@ test('a holder that dies while we wait hands over', async () => {
   const exited = once(child, 'exit');
   // The wait stands in this thread, so the death must come from outside it.
   spawn('sh', ['-c', `sleep 0.3; kill -9 ${child.pid}`]);
-  acquireLock(path, { waitMs: 5000, what: 'D' }).release();
+  acquireLock(path, { waitMs: 30_000, what: 'D' }).release();
   await exited;
 });
 
@@ -65,10 +65,10 @@ test('a second lock in the same process is refused at once, and taken after rele
   const path = join(dir, 'lock.sqlite');
   const lock = acquireLock(path, { waitMs: 0, what: 'D' });
   const start = performance.now();
-  expect(refusal(() => acquireLock(path, { waitMs: 5000, what: 'D' })).message).toBe(
+  expect(refusal(() => acquireLock(path, { waitMs: 30_000, what: 'D' })).message).toBe(
     'D is already open in this process',
   );
-  expect(performance.now() - start).toBeLessThan(1000);
+  expect(performance.now() - start).toBeLessThan(15_000); // it did not wait
   lock.release();
   lock.release();
   acquireLock(path, { waitMs: 0, what: 'D' }).release();

@@ -88,12 +88,15 @@ describe('toy chain, pool and miner', () => {
     dir.remove();
   });
 
-  it('shares are accepted, none refused, and blocks found that the toy chain took', async () => {
+  it('shares are accepted, none refused but those that crossed a block, and blocks found that the toy chain took', async () => {
     await until('three blocks', () => toy.chain.tip.height >= 3, { withinMs: 60_000 });
     await until('accepted shares', () => miner.counters().accepted >= 5, { withinMs: 30_000 });
     const counters = miner.counters();
-    expect(counters.reasons).toEqual({});
-    expect(counters).toMatchObject({ connected: true, authorized: true, rejected: 0, connections: 1 });
+    // What was sent while the news of a block was on its way is stale, rightly; the miner gives up old work as soon as it hears.
+    const { Stale = 0, ...others } = counters.reasons;
+    expect(others).toEqual({});
+    expect(Stale).toBeLessThan(counters.accepted);
+    expect(counters).toMatchObject({ connected: true, authorized: true, rejected: Stale, connections: 1 });
     expect(counters.hashrateHps).toBeGreaterThan(1_000);
     const coinbase = parseBlock(toy.chain.bytes(toy.chain.tip)).txs[0]!;
     expect(coinbase.outputs[0]!.script).toEqual(scriptFromAddress(toy.fundingAddress, toy.chain.profile.address));

@@ -8,6 +8,7 @@ import { decoderFor } from '../../../../schemas/codec.ts';
 import type { Damage, EventLog, Position, RecordBatch, StoredRecord } from '../../../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../../../services/core/log/journal.ts';
 import { listSegments } from '../../../../services/core/log/journal-files.ts';
+import { havePart } from '../../../helpers/require.ts';
 import { tempJournal } from './journal-files.ts';
 
 const WRITER = join(import.meta.dirname, 'writer-child.ts');
@@ -163,19 +164,21 @@ test('a file that may not grow refuses the turn as disk, and what was acknowledg
 });
 
 /** A small file system of one's own needs mounting, as root or in a user's name space. */
-const MOUNT = ['sh -c', 'unshare -rm sh -c'].find(
-  (run) =>
-    spawnSync('sh', [
-      '-c',
-      `d=$(mktemp -d) && ${run} "mount -t tmpfs -o size=64k none $d && umount $d"; s=$?; rmdir $d; exit $s`,
-    ]).status === 0,
-);
-const unless = MOUNT === undefined ? ' (left out: no file system can be mounted here)' : '';
+const mount = await havePart('mount', () => {
+  const run = ['sh -c', 'unshare -rm sh -c'].find(
+    (shellCommand) =>
+      spawnSync('sh', [
+        '-c',
+        `d=$(mktemp -d) && ${shellCommand} "mount -t tmpfs -o size=64k none $d && umount $d"; s=$?; rmdir $d; exit $s`,
+      ]).status === 0,
+  );
+  return run === undefined ? { missing: 'no file system can be mounted here' } : { run };
+});
 
-describe.skipIf(MOUNT === undefined)(`on a file system of its own${unless}`, () => {
+describe.skipIf(!mount)('on a file system of its own', () => {
   function mounted(options: string, line: string): string[] {
     return shell(
-      `${MOUNT} "mount -t tmpfs -o ${options} none ${dir} && ( ${line} ); s=\\$?; umount ${dir}; exit \\$s"`,
+      `${mount!.run} "mount -t tmpfs -o ${options} none ${dir} && ( ${line} ); s=\\$?; umount ${dir}; exit \\$s"`,
     );
   }
   const write = (first: number, turns: number): string =>
