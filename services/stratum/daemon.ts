@@ -46,12 +46,15 @@ export function limitsOf(config: Config): Limits {
   };
 }
 
-interface Resumable {
+/** What a session leaves behind, and the next line with its extranonce1 takes up. */
+export interface Resumable {
   readonly source: WorkSource;
   readonly enonce1: Uint8Array;
   readonly user: string;
   readonly address: string;
   readonly sinceMs: number;
+  /** `Job.order` of the last job sent with this extranonce1; -1: none. */
+  readonly lastOrder: number;
 }
 
 export interface Counters {
@@ -91,6 +94,8 @@ export class Daemon {
   readonly #shareLog: ShareLog | null;
   readonly #touched = new Set<Session>();
   readonly #resumable = new Map<string, Resumable>();
+  /** Last jobs of sources whose lines all have the same extranonce1, one after the other. */
+  readonly #aloneOrders = new WeakMap<WorkSource, number>();
   readonly #sweeper: NodeJS.Timeout;
   #ready = false;
   #saidSmall = false;
@@ -143,8 +148,11 @@ export class Daemon {
     session.tellRefusals();
     this.sessionEvent(session, 'disconnected', reason);
     const now = this.nowMs();
-    source.enonces.release(session.enonce1, now);
     const first = session.workers.values().next().value;
+    if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.lastOrder);
+    // Nobody's share was ever taken on what a mere probe was given.
+    if (first === undefined && session.resumedUser === null) source.enonces.free(session.enonce1);
+    else source.enonces.release(session.enonce1, now);
     if (first === undefined) return;
     this.#resumable.set(session.sessionId, {
       source,
@@ -152,6 +160,7 @@ export class Daemon {
       user: first.user,
       address: session.connection.address,
       sinceMs: now,
+      lastOrder: session.lastOrder,
     });
     for (const [id, { sinceMs }] of this.#resumable) {
       if (this.#resumable.size <= RESUMABLE_SESSIONS && now - sinceMs < RESUME_MS) break;
@@ -171,12 +180,17 @@ export class Daemon {
    * The extranonce1 of an ended session and its source, once, for the same address; null where it cannot be resumed.
    * `user` must be the one that authorizes.
    */
-  resume(sessionId: string, address: string): { source: WorkSource; enonce1: Uint8Array; user: string } | null {
+  resume(sessionId: string, address: string): Resumable | null {
     const found = this.#resumable.get(sessionId.toLowerCase());
     if (found === undefined || found.address !== address || this.nowMs() - found.sinceMs >= RESUME_MS) return null;
     if (!found.source.enonces.takeBack(found.enonce1)) return null;
     this.#resumable.delete(sessionId.toLowerCase());
     return found;
+  }
+
+  /** The last job that an earlier line with the only extranonce1 of a source was sent; -1 where each line has its own. */
+  lastOrderAlone(source: WorkSource): number {
+    return this.#aloneOrders.get(source) ?? -1;
   }
 
   /** Sessions of a source that has ended cannot be resumed, and their lines are closed. */

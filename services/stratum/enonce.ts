@@ -64,6 +64,11 @@ export class EnonceAllocator {
     if (this.#live.delete(key) && this.#sizeBytes > 0) this.#held.set(key, nowMs);
   }
 
+  /** Lets go of a value that nobody worked with: anybody may have it. */
+  free(enonce1: Uint8Array): void {
+    this.#live.delete(this.#keyOf(enonce1));
+  }
+
   #keyOf(enonce1: Uint8Array): string {
     return Buffer.from(enonce1.subarray(this.#prefix.length)).toString('hex');
   }

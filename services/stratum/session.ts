@@ -40,6 +40,8 @@ const REFUSALS_CLOSE_MS = 120_000;
 const UNAUTHORIZED_MS = 60_000;
 /** A wish may lower the difficulty at most this often, once shares have come. */
 const WISH_PAUSE_MS = 60_000;
+/** Each wish may cost a job and an event: so many in WISH_PAUSE_MS are heard. */
+const WISHES_LIMIT = 10;
 /** Refused shares of one connection that become events of their own, per second. */
 const REFUSALS_PER_SECOND = 10;
 
@@ -66,6 +68,8 @@ export class Session implements LineHandler {
   #wanted: number;
   #wish: number | null;
   #wishMs = 0;
+  #wishes = 0;
+  #wishesSinceMs = 0;
   #steps: DifficultyStep[] = [];
   #lowShares = 0;
   #vardiff: VardiffState;
@@ -173,11 +177,22 @@ export class Session implements LineHandler {
     this.enonce1Hex = hexFromBytes(enonce1);
   }
 
-  /** The first difficulty, and the current job where there is one. */
-  begin(): void {
+  /**
+   * The first difficulty, and the current job where there is one: another of the same template where this extranonce1 has been sent that
+   * already, for a miner that counts extranonce2 from 0 again would find the same shares.
+   *
+   * @param lastOrder - `Job.order` of the last job that an earlier line was sent with this extranonce1; -1: none
+   */
+  begin(lastOrder: number): void {
     const job = this.source!.jobs.current;
     this.#tell(tellable(this.#wanted, job?.cap ?? Infinity), 0, 'subscribed');
-    if (job !== null) this.sendJob(job);
+    this.#lastOrder = lastOrder;
+    if (job !== null) this.sendFreshJob();
+  }
+
+  /** `Job.order` of the last job sent; -1: none. */
+  get lastOrder(): number {
+    return this.#lastOrder;
   }
 
   /** True where the newest job was not sent yet. */
@@ -219,6 +234,12 @@ export class Session implements LineHandler {
     const { min, max } = this.daemon.limits;
     const wish = Math.min(Math.max(wished, min), max);
     const now = this.daemon.nowMs();
+    if (now - this.#wishesSinceMs >= WISH_PAUSE_MS) {
+      this.#wishesSinceMs = now;
+      this.#wishes = 0;
+    }
+    this.#wishes += 1;
+    if (this.#wishes > WISHES_LIMIT) return false;
     if (wish < this.#wanted && this.#vardiff.firstShareMs !== null && now - this.#wishMs < WISH_PAUSE_MS) return false;
     this.#wishMs = now;
     this.#wish = wish;

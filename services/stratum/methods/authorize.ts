@@ -9,6 +9,8 @@ import { errorJson } from './errors.ts';
 /** CKPool. */
 const USER_LIMIT = 127;
 const WORKER_LIMIT = 255;
+/** A longer password asks for nothing: the search takes the square of its length. */
+const PASSWORD_LIMIT = 255;
 
 /**
  * What is wrong with a worker name, or null.
@@ -32,7 +34,7 @@ export function userOf(worker: string): string {
 
 /** Difficulty that a password asks for, or null. */
 export function passwordDifficulty(password: unknown): number | null {
-  if (typeof password !== 'string') return null;
+  if (typeof password !== 'string' || password.length > PASSWORD_LIMIT) return null;
   const text = /(?:^|[\s,;])(?:d|diff)=([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)(?=$|[\s,;])/i.exec(password)?.[1];
   const value = text === undefined ? NaN : Number(text);
   return Number.isFinite(value) && value > 0 ? value : null;

@@ -2,8 +2,8 @@
  * mining.subscribe [agent, session id]: extranonce1 and the size of extranonce2, then at once the difficulty and the current job.
  * A session id of a line that has ended gives its extranonce1 back.
  */
+import type { Resumable } from '../daemon.ts';
 import type { Session } from '../session.ts';
-import type { WorkSource } from '../source.ts';
 import type { Request } from '../wire.ts';
 import { errorJson } from './errors.ts';
 
@@ -36,14 +36,15 @@ export function subscribe(session: Session, request: Request): void {
   session.resumedUser = resumed?.user ?? null;
   session.sessionId = daemon.newSessionId();
   answer(session, request);
-  session.begin();
+  session.begin(given.lastOrder);
   daemon.sessionEvent(session, 'subscribed', resumed === null ? '' : 'resumed');
 }
 
-function fresh(session: Session): { source: WorkSource; enonce1: Uint8Array } | null {
+function fresh(session: Session): Pick<Resumable, 'source' | 'enonce1' | 'lastOrder'> | null {
   const source = session.daemon.pickSource();
   const enonce1 = source?.enonces.take(session.daemon.nowMs()) ?? null;
-  return source === null || enonce1 === null ? null : { source, enonce1 };
+  if (source === null || enonce1 === null) return null;
+  return { source, enonce1, lastOrder: session.daemon.lastOrderAlone(source) };
 }
 
 function answer(session: Session, request: Request): void {
