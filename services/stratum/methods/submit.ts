@@ -33,9 +33,16 @@ function isHex(value: unknown, even: boolean): value is string {
  *
  * @param nonce2Bytes - extranonce2 is cut or filled with zeros to this size, as CKPool does
  * @param versionMask - bits that may be set
+ * @param strict - as CKPool: a nonce of fewer than 8 digits is none, nor are version bits of an odd number; else they are numbers without
+ *   their leading zeros, as some small miners print them
  * @returns what is wrong, in CKPool's words, or the fields
  */
-export function readFields(params: unknown, nonce2Bytes: number, versionMask: number): string | Fields {
+export function readFields(
+  params: unknown,
+  nonce2Bytes: number,
+  versionMask: number,
+  strict: boolean,
+): string | Fields {
   if (!Array.isArray(params)) return 'Params not array';
   if (params.length < 5) return 'Invalid array size';
   const [worker, jobId, nonce2, ntime, nonce, bits] = params as unknown[];
@@ -43,10 +50,10 @@ export function readFields(params: unknown, nonce2Bytes: number, versionMask: nu
   if (typeof jobId !== 'string' || jobId === '') return 'No job_id';
   if (!isHex(nonce2, true)) return 'No nonce2';
   if (!isHex(ntime, false) || ntime.length > 8) return 'No ntime';
-  if (!isHex(nonce, false) || nonce.length < 8) return 'No nonce';
+  if (!isHex(nonce, false) || (strict && nonce.length < 8)) return 'No nonce';
   // Null, empty or no hex: no version bits.
   let versionBits = '';
-  if (isHex(bits, true)) {
+  if (isHex(bits, strict)) {
     if (bits.length > 8 || (Number.parseInt(bits, 16) & ~versionMask) !== 0) return 'Invalid version mask';
     versionBits = bits.toLowerCase().padStart(8, '0');
   }
@@ -55,7 +62,7 @@ export function readFields(params: unknown, nonce2Bytes: number, versionMask: nu
     jobId,
     nonce2: nonce2.slice(0, nonce2Bytes * 2).padEnd(nonce2Bytes * 2, '0'),
     ntime,
-    nonce: nonce.slice(0, 8),
+    nonce: nonce.slice(0, 8).padStart(8, '0'),
     versionBits,
   };
 }
@@ -85,7 +92,7 @@ export function submit(session: Session, request: Request): void {
     return;
   }
   const versionMask = session.versionMask & source.versionMask;
-  const fields = readFields(request.params, source.nonce2Bytes, versionMask);
+  const fields = readFields(request.params, source.nonce2Bytes, versionMask, compat === 'ckpool');
   const worker = typeof fields === 'string' ? null : workerFor(session, fields.worker);
   if (typeof fields === 'string' || worker === null) {
     daemon.counters.malformed += 1;

@@ -18,6 +18,8 @@ interface Case {
 const OURS: Readonly<Record<string, string | null>> = {
   'order/submit before subscribe': 'Not subscribed',
   'order2/submit before authorize': 'Unauthorized worker',
+  // Taken as a number without its leading zeros.
+  'main/nonce short': 'Above target',
   'main/extranonce subscribe': null,
   'main/suggest_difficulty': null,
   'main/unknown method': 'Not supported.',

@@ -435,3 +435,99 @@ describe('lines', () => {
     expect(client.job.clean).toBe(true);
   });
 });
+
+describe('a client that wants to cost us something', () => {
+  test('asking for a difficulty over and over makes no jobs and no events without end', async () => {
+    rig = await startRig();
+    const client = await rig.client();
+    await client.login('alice.w1');
+    const lines = Array.from(
+      { length: 2_000 },
+      (_, i) => `{"id":${10_000 + i},"method":"mining.suggest_difficulty","params":[${i % 2 === 0 ? 1e-4 : 1e-5}]}\n`,
+    );
+    client.write(lines.join(''));
+    expect((await client.reply(11_999)).error).toEqual([20, 'Ratelimit', null]);
+    expect(rig.journal.of('job').length).toBeLessThan(30);
+    expect(rig.journal.of('session').length).toBeLessThan(30);
+    // A rise on an old job brings new work too.
+    rig.tick(15_000);
+    client.write(
+      Array.from(
+        { length: 2_000 },
+        (_, i) => `{"id":${20_000 + i},"method":"mining.authorize","params":["alice.w1","d=${(i + 1) / 1e4}"]}\n`,
+      ).join(''),
+    );
+    await client.reply(21_999);
+    expect(rig.journal.of('job').length).toBeLessThan(30);
+    expect(rig.journal.of('session').length).toBeLessThan(40);
+    // Later it may ask again.
+    rig.tick(120_000);
+    expect((await client.call('mining.suggest_difficulty', [0.5])).result).toBe(true);
+    expect(client.difficulty).toBe(0.5);
+  });
+
+  test('a line that subscribed and never authorized leaves its extranonce1 to others', async () => {
+    rig = await startRig({ config: { nonce1Bytes: 2 } });
+    for (let i = 0; i < 20; i++) {
+      const probe = await rig.client();
+      await probe.subscribe();
+      probe.destroy();
+    }
+    await until('they are gone', () => rig.daemon.sessions.size === 0);
+    expect(rig.source.enonces.room(rig.daemon.nowMs())).toBe(65_536);
+  });
+});
+
+describe('honest miners in their own ways', () => {
+  test('a nonce without its leading zeros is that nonce, and version bits of odd length are those bits', async () => {
+    rig = await startRig();
+    const client = await rig.client();
+    await client.login('alice.w1');
+    let from = 0;
+    let short = client.mine(client.job, { atLeast: 1e-6 });
+    while (!short.nonce.startsWith('0')) {
+      from += 1;
+      short = client.mine(client.job, { atLeast: 1e-6, nonce2: from });
+    }
+    expect((await client.submit('alice.w1', { ...short, nonce: short.nonce.replace(/^0+/, '') })).result).toBe(true);
+    expect(shares()[0]!.nonce).toBe(short.nonce);
+    const rolled = client.mine(client.job, { atLeast: 1e-6, versionBits: 0x0200_0000 });
+    expect((await client.submit('alice.w1', rolled, '2000000')).result).toBe(true);
+    expect(shares()[1]!.version_bits).toBe('02000000');
+  });
+
+  test('who resumes a session and counts extranonce2 from 0 again is given work of its own, so that nothing is a duplicate', async () => {
+    rig = await startRig();
+    const client = await rig.client();
+    await client.login('alice.w1');
+    const { sessionId, enonce1 } = client;
+    expect((await client.submit('alice.w1', client.mine(client.job, { atLeast: 1e-6 }))).result).toBe(true);
+    client.destroy();
+    await until('the line is gone', () => rig.daemon.sessions.size === 0);
+    const back = await rig.client();
+    await back.subscribe('x', sessionId);
+    expect(back.enonce1).toBe(enonce1);
+    await back.call('mining.authorize', ['alice.w1', 'x']);
+    await until('a job', () => back.jobs.length > 0);
+    expect((await back.submit('alice.w1', back.mine(back.job, { atLeast: 1e-6 }))).result).toBe(true);
+  });
+
+  test('an id that is a fraction, a text, negative, true or null comes back as it was sent', async () => {
+    rig = await startRig();
+    const client = await rig.client();
+    for (const id of ['1.5', '-3', '4294967296', '"x"', 'null', 'true']) {
+      const before = client.lines.length;
+      client.write(`{"id":${id},"method":"mining.ping","params":[]}\n`);
+      await until('the answer', () => client.lines.length > before);
+      expect(client.lines.at(-1)).toBe(`{"result":"pong","error":null,"id":${id}}`);
+    }
+  });
+
+  test('who ends its half of the line after the last word reads the answers', async () => {
+    rig = await startRig();
+    const client = await rig.client();
+    client.socket.end('{"id":1,"method":"mining.ping","params":[]}\n');
+    expect((await client.reply(1)).result).toBe('pong');
+    await until('the line is closed', () => client.closed);
+  });
+});
