@@ -3,6 +3,7 @@
  * A file whose size, inode and time are as they were is not opened again.
  */
 import { DatabaseSync } from 'node:sqlite';
+import { PoolError } from '../core/errors.ts';
 
 export interface Checkpoint {
   readonly inode: number;
@@ -24,8 +25,27 @@ export interface Checkpoints {
   close(): void;
 }
 
+/** How long another ingest of the same origin may hold the file, milliseconds; it does for a write. */
+const BUSY_MS = 10_000;
+
+/** @throws PoolError data_dir where the file cannot be opened or is no database */
 export function openCheckpoints(file: string): Checkpoints {
-  const database = new DatabaseSync(file);
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(file, { timeout: BUSY_MS });
+    return checkpointsIn(database);
+  } catch (cause) {
+    database?.close();
+    const reason = (cause as Error).message;
+    throw new PoolError(
+      'data_dir',
+      `cannot open the checkpoints of ingest in ${file}: ${reason}; it may be removed, then all is read again`,
+      { cause },
+    );
+  }
+}
+
+function checkpointsIn(database: DatabaseSync): Checkpoints {
   database.exec(`PRAGMA journal_mode = WAL;
     CREATE TABLE IF NOT EXISTS share_log (
       path TEXT PRIMARY KEY, inode INTEGER NOT NULL, size_bytes INTEGER NOT NULL, mtime_ms REAL NOT NULL,

@@ -23,6 +23,10 @@ const HEX = /^(?:[0-9a-fA-F]{2})*$/;
 /** How far `sdiff` may lie from the difficulty of its hash: both are doubles of the same 256-bit quotient. */
 const SDIFF_TOLERANCE = 1e-9;
 const TEXT_LIMIT = 1024;
+/** Whole part of Decimal(38, 18), in which difficulties are summed. */
+const DIFF_LIMIT = 1e20;
+/** Seconds since 1970 are 32 bits from the block header to ClickHouse. */
+const LAST_SECOND = 0xffff_ffff;
 
 /** Why a share was refused, from either generation of the format. */
 function reasonOf(line: Record<string, unknown>): string {
@@ -33,10 +37,10 @@ function reasonOf(line: Record<string, unknown>): string {
   return '';
 }
 
-/** `"seconds,nanoseconds"`, nanoseconds unpadded. */
+/** `"seconds,nanoseconds"`, nanoseconds unpadded; null where it is none, or lies after February 2106. */
 function receipt(text: string): { timeUs: number; timeNs: number } | null {
   const match = /^(\d{1,11}),(\d{1,9})$/.exec(text);
-  if (match === null) return null;
+  if (match === null || Number(match[1]) > LAST_SECOND) return null;
   const nanoseconds = Number(match[2]);
   return { timeUs: Number(match[1]) * 1_000_000 + Math.floor(nanoseconds / 1000), timeNs: nanoseconds % 1000 };
 }
@@ -66,7 +70,8 @@ export function shareFromLine(text: string, context: LineContext): LineOutcome {
     if (line[key].length > TEXT_LIMIT) return { bad: `${key} is longer than ${TEXT_LIMIT} characters` };
   }
   const { diff, sdiff, errn, clientid, result, hash } = line as Record<string, never> & { hash: string };
-  if (typeof diff !== 'number' || !Number.isFinite(diff) || diff <= 0) return { bad: 'diff is not a number above 0' };
+  if (typeof diff !== 'number' || !Number.isFinite(diff) || diff <= 0 || diff >= DIFF_LIMIT)
+    return { bad: 'diff is not a number above 0 and below 1e20' };
   if (typeof sdiff !== 'number' || !Number.isFinite(sdiff)) return { bad: 'sdiff is not a number' };
   if (typeof result !== 'boolean') return { bad: 'result is neither true nor false' };
   if (typeof errn !== 'number' || !Number.isInteger(errn) || Math.abs(errn) > 1000)
@@ -74,9 +79,10 @@ export function shareFromLine(text: string, context: LineContext): LineOutcome {
   if (typeof clientid !== 'number' || !Number.isSafeInteger(clientid) || clientid < 0)
     return { bad: 'clientid is not a whole number' };
   const received = receipt(line.createdate as string);
-  if (received === null) return { bad: 'createdate is not "seconds,nanoseconds"' };
+  if (received === null) return { bad: 'createdate is not "seconds,nanoseconds" of 1970 to 2106' };
   if (hash !== '' && hash.length !== 64) return { bad: 'hash is not 64 hex digits' };
   if (result && hash === '') return { bad: 'accepted without a hash' };
+  if (result && (line.ntime as string).length !== 8) return { bad: 'accepted, and ntime is not 8 hex digits' };
   if (hash !== '') {
     const reached = shareDifficulty(bytesFromHashHex(hash));
     if (!(Math.abs(reached - sdiff) <= SDIFF_TOLERANCE * reached))

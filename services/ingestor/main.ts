@@ -31,7 +31,7 @@ export interface Summary {
   files: number;
   /** Files not opened, because they are as they were. */
   files_unchanged: number;
-  /** Files that are shorter than what was read of them, or begin otherwise: left alone. */
+  /** Files that cannot be read, are shorter than what was read of them, or begin otherwise: left alone. */
   files_quarantined: number;
   /** Lines read in this run. */
   lines: number;
@@ -116,10 +116,11 @@ export async function ingest(options: IngestOptions): Promise<Summary> {
     waitMs: LOCK_WAIT_MS,
     what: `ingest of ${options.logDir}`,
   });
-  const checkpoints = openCheckpoints(join(options.data.state, `ingest-${options.origin}.sqlite`));
+  let checkpoints: Checkpoints | null = null;
   let journal: JournalWriter | null = null;
   const seen = { folder: '', hashes: new Set<string>() };
   try {
+    checkpoints = openCheckpoints(join(options.data.state, `ingest-${options.origin}.sqlite`));
     for (const file of shareLogs(options.paths.length > 0 ? options.paths : [options.logDir])) {
       if (options.signal?.aborted === true) break;
       if (seen.folder !== String(file.height)) Object.assign(seen, { folder: String(file.height), hashes: new Set() });
@@ -130,7 +131,7 @@ export async function ingest(options: IngestOptions): Promise<Summary> {
     }
   } finally {
     (journal as JournalWriter | null)?.close();
-    checkpoints.close();
+    checkpoints?.close();
     lock.release();
   }
   summary.seconds = (performance.now() - began) / 1000;
@@ -145,13 +146,22 @@ async function ingestFile(
   seen: Set<string>,
   journal: () => JournalWriter,
 ): Promise<void> {
+  const quarantine = (reason: string): void => {
+    summary.files_quarantined += 1;
+    options.onBad({ path: file.path, line: 0, reason, text: '' });
+  };
+  // One path that cannot be read must not keep all others waiting.
+  if (file.unreadable !== undefined) return quarantine(file.unreadable);
   let stat: Stats;
   try {
     stat = statSync(file.path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw error;
+    return quarantine(`cannot be read: ${(error as Error).message}`);
   }
+  // Opening a pipe waits for who writes to it; one that was named on purpose may be read.
+  if (!stat.isFile() && (stat.isDirectory() || !options.paths.includes(file.path)))
+    return quarantine('is not a regular file');
   const before = checkpoints.get(file.logicalPath);
   if (before !== null) summary.known += before.lines;
   const same =
@@ -160,10 +170,6 @@ async function ingestFile(
     summary.files_unchanged += 1;
     return;
   }
-  const quarantine = (reason: string): void => {
-    summary.files_quarantined += 1;
-    options.onBad({ path: file.path, line: 0, reason, text: '' });
-  };
 
   const context = { origin: options.origin, instance: options.instance, height: file.height };
   let entries: LogEntry[] = [];
@@ -254,12 +260,12 @@ async function ingestFile(
       }
     }
   } catch (error) {
-    if (!(error instanceof PoolError) && file.packing !== 'none') {
-      // What came before the damage counts; the checkpoint stays, so that a mended file is read again.
-      flush();
-      return quarantine(`cannot be unpacked: ${(error as Error).message}`);
-    }
-    throw error;
+    // Streams fail with a code; anything else is not the file's fault.
+    if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
+    // What came before the damage counts; the checkpoint stays, so that a mended file is read again.
+    flush();
+    const verb = file.packing === 'none' ? 'read' : 'unpacked';
+    return quarantine(`cannot be ${verb}: ${(error as Error).message}`);
   }
   if (!checked) return quarantine(`${position} bytes long, but ${before?.offset} were read before: it shrank`);
   flush();

@@ -13,6 +13,8 @@ export interface ShareLogFile {
   readonly packing: 'none' | 'gzip' | 'zstd';
   /** 0 where the folder's name is no height. */
   readonly height: number;
+  /** Why nothing can be read there: a folder that may not be listed. */
+  readonly unreadable?: string;
 }
 
 const SHARE_LOG = /\.sharelog(?:\.(gz|zst))?$/;
@@ -62,8 +64,11 @@ function* logsIn(folder: string): Generator<ShareLogFile> {
   try {
     entries = readdirSync(folder);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return;
-    throw error;
+    const { code, message } = error as NodeJS.ErrnoException;
+    // A file with the name of a height folder, or one that was removed since.
+    if (code === 'ENOTDIR' || code === 'ENOENT') return;
+    yield { ...fileOf(folder), unreadable: `cannot be listed: ${message}` };
+    return;
   }
   const names = entries.filter((name) => SHARE_LOG.test(name)).sort();
   // A pack beside its plain file is on its way: the plain one is read.

@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   appendFileSync,
   cpSync,
@@ -6,16 +8,19 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { shareIdentity } from '../../../schemas/identity.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
+import { openCheckpoints } from '../../../services/ingestor/checkpoints.ts';
 import { type ShareInput, shareFromLine } from '../../../services/ingestor/line.ts';
 import { type BadLine, ingest, originOf, type Summary } from '../../../services/ingestor/main.ts';
 import { tempDir } from '../../helpers/leash.ts';
@@ -155,6 +160,51 @@ test('a broken pack is left alone, the other files are read', async () => {
   expect(await run(logs)).toMatchObject({ lines: 1, files_quarantined: 1 });
 });
 
+test('a folder, a loop of links and a pipe with the name of a log are left alone, the other files are read', async () => {
+  const logs = tree();
+  mkdirSync(join(logs, '000002bc', '1000000000000000.sharelog'));
+  symlinkSync('2000000000000000.sharelog', join(logs, '000002bc', '2000000000000000.sharelog'));
+  execFileSync('mkfifo', [join(logs, '000002bc', '3000000000000000.sharelog')]);
+  writeFileSync(file(logs), `${good[0]}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 1, accepted: 1, files_quarantined: 3 });
+  expect(bad.map((each) => each.reason)).toEqual([
+    'is not a regular file',
+    expect.stringContaining('ELOOP'),
+    'is not a regular file',
+  ]);
+});
+
+test('checkpoints that are no database are said to be one line, and may be removed', async () => {
+  const logs = tree();
+  writeFileSync(join(openDataDir(join(dir.path, 'data')).state, 'ingest-ckpool.sqlite'), 'x'.repeat(8192));
+  await expect(run(logs)).rejects.toThrow(/ingest-ckpool\.sqlite: .*may be removed/);
+  rmSync(join(dir.path, 'data/state/ingest-ckpool.sqlite'));
+  expect(await run(logs)).toMatchObject({ lines: 0 });
+});
+
+// The write below blocks this thread, so the holder alone can say when it lets go: after 300 ms.
+test('two runs of one origin in different directories wait for each other at the checkpoints', async () => {
+  const path = join(openDataDir(join(dir.path, 'data')).state, 'ingest-ckpool.sqlite');
+  const checkpoints = openCheckpoints(path);
+  const holder = new Worker(
+    `const { DatabaseSync } = require('node:sqlite');
+     const { parentPort, workerData } = require('node:worker_threads');
+     const database = new DatabaseSync(workerData);
+     database.exec('BEGIN IMMEDIATE');
+     parentPort.postMessage('held');
+     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+     database.exec('COMMIT');
+     database.close();`,
+    { eval: true, workerData: path },
+  );
+  await once(holder, 'message');
+  const at = { inode: 1, sizeBytes: 2, mtimeMs: 3, offset: 2, lines: 1, head: '' };
+  checkpoints.put('/a', at);
+  expect(checkpoints.get('/a')).toMatchObject(at);
+  checkpoints.close();
+  await holder.terminate();
+});
+
 test('a dry run writes nothing, not even how far it read', async () => {
   const logs = tree();
   writeFileSync(file(logs), `${good[0]}\n`);
@@ -231,6 +281,10 @@ describe('a line', () => {
     ['an accepted share without a hash', /"hash": "[0-9a-f]+"/, '"hash": ""', 'accepted without'],
     ['a result in words', '"result": true', '"result": "yes"', 'result'],
     ['a time in words', /"createdate": "[^"]+"/, '"createdate": "today"', 'createdate'],
+    ['a time after 2106', /"createdate": "[^"]+"/, '"createdate": "4294967296,0"', 'createdate'],
+    ['a time beyond all clocks', /"createdate": "[^"]+"/, '"createdate": "99999999999,0"', 'createdate'],
+    ['a difficulty beyond what is summed', '"diff": 0.001', '"diff": 1e20', 'diff'],
+    ['an accepted share of no block time', /"ntime": "[^"]+"/, '"ntime": "6000000060000000"', 'ntime'],
     ['a missing worker', /"workername": "[^"]+"/, '"workername": null', 'workername'],
     ['half a line', /"nonce2".*/, '', 'not JSON'],
   ])('with %s is bad, and says so', (_, from, to, reason) => {
