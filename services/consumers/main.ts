@@ -109,7 +109,13 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const profileOf = parts.profileOf ?? profilesOf(config);
   const paths = openDataDir(config.dataDir);
   const lock = acquireLock(join(paths.state, 'consumers.lock'), { waitMs: 5_000, what: 'the state of the consumers' });
-  const state = new ConsumerState(join(paths.state, 'consumers.sqlite'));
+  let state: ConsumerState;
+  try {
+    state = new ConsumerState(join(paths.state, 'consumers.sqlite'));
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
   const client: ClickHouseClient = openStore(config);
   const problems = new Problems(life.log);
   const lineOf = lineWith(storeAddress(config).url);
