@@ -30,7 +30,8 @@ import {
   wtxid,
 } from '../core/bitcoin/transaction.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
-import { isRetargetHeight, retarget, retargetSpan, subsidySats } from '../core/chains/retarget.ts';
+import { isRetargetHeight, retarget, retargetSpan } from '../core/chains/retarget.ts';
+import { subsidySats } from '../core/chains/subsidy.ts';
 import { PoolError } from '../core/errors.ts';
 
 /** An unspent output. */

@@ -10,7 +10,7 @@ import { bytesFromHashHex, headerBytes } from '../core/bitcoin/header.ts';
 import { merkleRoot } from '../core/bitcoin/merkle.ts';
 import { meetsTarget, powHash } from '../core/bitcoin/pow.ts';
 import { targetFromBits } from '../core/bitcoin/target.ts';
-import { subsidySats } from '../core/chains/retarget.ts';
+import { subsidySats } from '../core/chains/subsidy.ts';
 import type { ChainBlock, ToyChain } from './chain.ts';
 import type { MempoolEntry } from './mempool.ts';
 

@@ -11,7 +11,7 @@ import { bytesFromHex, hexFromBytes } from '../core/bitcoin/bytes.ts';
 import { HEADER_SIZE_BYTES } from '../core/bitcoin/header.ts';
 import { bitsHex, difficultyFromBits, targetHex } from '../core/bitcoin/target.ts';
 import { parseTransaction, type Tx } from '../core/bitcoin/transaction.ts';
-import { subsidySats } from '../core/chains/retarget.ts';
+import { subsidySats } from '../core/chains/subsidy.ts';
 import { BlockDecodeError, type ChainBlock, MAX_BLOCK_WEIGHT, type ToyChain, weightOf } from './chain.ts';
 import {
   blockView,

@@ -13,8 +13,6 @@
 import { bitsFromTarget, targetFromBits } from '../bitcoin/target.ts';
 import type { ChainProfile } from './profile.ts';
 
-export { countedSats, feesSats, subsidySats } from './subsidy.ts';
-
 /** The part of a profile that retargeting needs. */
 export type RetargetProfile = Pick<ChainProfile, 'retarget' | 'payout_blocks' | 'target_spacing_s' | 'pow_limit'>;
 

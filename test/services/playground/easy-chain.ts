@@ -28,7 +28,7 @@ import {
   wtxid,
 } from '../../../services/core/bitcoin/transaction.ts';
 import { type ChainProfile, loadChain } from '../../../services/core/chains/profile.ts';
-import { subsidySats } from '../../../services/core/chains/retarget.ts';
+import { subsidySats } from '../../../services/core/chains/subsidy.ts';
 import { type ChainBlock, OP_TRUE_WITNESS_SCRIPT, type ToyChain } from '../../../services/playground/chain.ts';
 
 export const GENESIS_TIME_S = 1_700_000_000;
