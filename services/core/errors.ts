@@ -1,8 +1,8 @@
 /**
  * What went wrong with us. What a miner did wrong is a value (`ShareVerdict`), never one of these.
  *
- * Every code stands in this one table: what it means, whether to try again, the exit status where it ends a program,
- * and what an operator does about it. `deploy/runbook.md` has one paragraph for each; a test compares the two.
+ * Every code stands in this one table: what an operator does about it, whether to try again, the exit status where it ends a program.
+ * `deploy/runbook.md` says in one paragraph each what it means; a test compares the two.
  */
 
 export interface ErrorKind {
@@ -10,7 +10,7 @@ export interface ErrorKind {
   readonly mend: string;
   /** True where the same call may succeed later without anybody doing something. */
   readonly retry: boolean;
-  /** Exit status of a program that ends on it (sysexits.h: 64 usage, 69 unavailable, 73 cannot create, 75 try later, 78 configuration). */
+  /** Exit status of a program that ends on it (sysexits.h: 64 usage, 65 data, 69 unavailable, 70 internal, 73 cannot create, 74 input/output, 75 try later, 77 permission, 78 configuration). */
   readonly exit: number;
 }
 
@@ -53,7 +53,6 @@ export const ERRORS = {
   schema_unknown: { mend: 'upgrade this program: the log was written by a newer one', retry: true, exit: 75 },
   kafka: { mend: 'check the brokers under "lodestream": {"kafka": …} and their log', retry: true, exit: 69 },
   clickhouse: { mend: 'check the ClickHouse under "lodestream": {"clickhouse": …} and its log', retry: true, exit: 69 },
-  clickhouse_query: { mend: "read ClickHouse's message", retry: false, exit: 70 },
   schema_edited: {
     mend: 'restore schemas/clickhouse as it was released; changes go into a new numbered file',
     retry: false,
