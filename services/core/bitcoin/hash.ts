@@ -2,7 +2,7 @@
  * The hash functions of Bitcoin, on Node's native ones (SHA-NI where the processor has it). Used by headers,
  * transactions, merkle trees and addresses.
  *
- * @see FIPS 180-4 (SHA-256); Bitcoin Core `hash.h` (Hash, Hash160)
+ * @see FIPS 180-4 (SHA-256); Bitcoin Core `hash.h` (Hash)
  */
 import { hash } from 'node:crypto';
 
@@ -18,9 +18,4 @@ export function sha256(bytes: Uint8Array): Uint8Array {
 /** SHA-256 of SHA-256, the hash of blocks, transactions and merkle nodes: 32 bytes in internal order. */
 export function sha256d(bytes: Uint8Array): Uint8Array {
   return plain(hash('sha256', hash('sha256', bytes, 'buffer'), 'buffer'));
-}
-
-/** RIPEMD-160 of SHA-256, the hash inside P2PKH, P2SH and P2WPKH addresses: 20 bytes. */
-export function hash160(bytes: Uint8Array): Uint8Array {
-  return plain(hash('ripemd160', hash('sha256', bytes, 'buffer'), 'buffer'));
 }

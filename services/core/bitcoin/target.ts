@@ -9,7 +9,7 @@
  *
  * @see Bitcoin Core `arith_uint256.cpp` (SetCompact, GetCompact), `chain.cpp` (GetBlockProof), `rpc/blockchain.cpp` (GetDifficulty)
  */
-import { bytesFromHex } from './bytes.ts';
+import { bytesFromHex, readUint32Be } from './bytes.ts';
 
 /** The target of difficulty 1, bits 1d00ffff (Bitcoin Core `rpc/blockchain.cpp`, GetDifficulty). */
 export const DIFFICULTY_1_TARGET = 0xffffn << 208n;
@@ -82,8 +82,7 @@ export function bitsHex(bits: number): string {
 
 /** nBits from 8 hex digits. @throws RangeError when it is anything else */
 export function bitsFromHex(hex: string): number {
-  const bytes = bytesFromHex(hex, 'bits', 4);
-  return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, false);
+  return readUint32Be(bytesFromHex(hex, 'bits', 4), 0);
 }
 
 /** A target as 64 hex digits, highest first, as `getblocktemplate` prints it. */

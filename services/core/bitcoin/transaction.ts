@@ -1,6 +1,6 @@
 /**
- * Transactions: reading, writing and their ids. Used for coinbases of connected blocks, for the toy chain's rules and for
- * settlement's view of its own payments.
+ * Transactions: reading, writing and their ids. Used for coinbases, of our own blocks and of connected ones, and for the toy
+ * chain's rules.
  *
  * | field        | length            | note                                                   |
  * |--------------|-------------------|--------------------------------------------------------|
