@@ -11,6 +11,9 @@ import type { Inputs, Topic } from '../../../schemas/events.ts';
 /** An event to append. */
 export type LogEntry = { [T in Topic]: { readonly topic: T; readonly event: Inputs[T] } }[Topic];
 
+/** Order of the topics within one append: what a share refers to is there when the share is. */
+export const APPEND_ORDER = ['job', 'session', 'block', 'share', 'contract'] as const satisfies readonly Topic[];
+
 /**
  * Where reading goes on, as text that only the log itself understands: the journal's is `run:sequence` of the next record, Kafka's
  * the next offset. null is the beginning.

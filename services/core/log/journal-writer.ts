@@ -31,7 +31,7 @@ import type { Topic } from '../../../schemas/events.ts';
 import { PoolError } from '../errors.ts';
 import { acquireLock } from '../lock.ts';
 import { encodeHead, SYNC_BYTES, writeLong } from './container.ts';
-import type { JournalWriter, LogEntry } from './event-log.ts';
+import { APPEND_ORDER, type JournalWriter, type LogEntry } from './event-log.ts';
 import {
   checkInstance,
   HEAD_KEYS,
@@ -67,10 +67,7 @@ export interface JournalWriterOptions {
   readonly waitMs?: number;
 }
 
-/** Job before session before block before share: what a share refers to is there when the share is (DESIGN, section 4). */
-const ORDER = ['job', 'session', 'block', 'share', 'contract'] as const satisfies readonly Topic[];
-
-/** Synced at every append, whatever the configuration says (DESIGN, promise 1). */
+/** Synced at every append, whatever the configuration says: unlike a share, nobody sends a contract again. */
 const ALWAYS_SYNCED: ReadonlySet<Topic> = new Set(['contract']);
 
 /** A turn's events of a topic are cut into blocks of about this size, so that a reader never has to hold more. */
@@ -414,7 +411,7 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
       const touched: TopicWriter[] = [];
       const prepared: Prepared[] = [];
       try {
-        for (const topic of ORDER) {
+        for (const topic of APPEND_ORDER) {
           const ofTopic = bodies.get(topic);
           if (ofTopic === undefined) continue;
           const writer = topicWriter(topic);

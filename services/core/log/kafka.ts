@@ -33,7 +33,7 @@ import { TOPICS, type Topic } from '../../../schemas/events.ts';
 import { eventKey } from '../../../schemas/identity.ts';
 import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
-import type { Damage, EventLog, RecordBatch, StoredRecord } from './event-log.ts';
+import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
 import {
   type FetchedMessage,
   isStale,
@@ -90,7 +90,6 @@ export interface KafkaLog extends EventLog {
 
 const SCHEMA_TOPIC = 'schema';
 const ONE_PARTITION: ReadonlySet<Topic> = new Set(['block', 'contract']);
-const ORDER = ['job', 'session', 'block', 'share', 'contract'] as const satisfies readonly Topic[];
 const DEFAULT_PARTITIONS = 4;
 /** One request: as many records and bytes, below the brokers' default of 1 MiB for one record batch (message.max.bytes). */
 const SEND_RECORDS = 1000;
@@ -267,7 +266,7 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
         else ofTopic.push(message);
       }
       const work = appending.then(async () => {
-        for (const topic of ORDER) {
+        for (const topic of APPEND_ORDER) {
           const messages = byTopic.get(topic);
           if (messages === undefined) continue;
           await announce(topic, currentSchemaText(topic));
