@@ -17,7 +17,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ChainProfile } from '../chains/profile.ts';
 import { type ErrorCode, errorLine, PoolError } from '../errors.ts';
 import type { Log } from '../lifecycle.ts';
-import { checkGenesis } from './resolve-chain.ts';
+import { checkGenesis, genesisOf } from './resolve-chain.ts';
 import { hexAnswer, type NodeRpc, objectAnswer } from './rpc.ts';
 import { checkTemplate, type Template, templateRequest } from './template.ts';
 import { type BlockNotices, subscribeBlocks } from './zmq.ts';
@@ -172,7 +172,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
   async function probe(i: number): Promise<Template> {
     const { rpc } = nodes[i]!;
     const call = { signal: stopped, timeoutMs: PROBE_TIMEOUT_MS };
-    checkGenesis(profile, hexAnswer('getblockhash 0', await rpc.call('getblockhash', [0], call), 32), rpc.name);
+    checkGenesis(profile, await genesisOf(rpc, stopped), rpc.name);
     await refuseSyncing(rpc, call);
     return templateOf(i, call);
   }
