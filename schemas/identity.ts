@@ -1,5 +1,5 @@
 /**
- * What makes two events one (DESIGN, "Identity"). Delivery is at least once everywhere; these keys make it count once.
+ * What makes two events one. Delivery is at least once everywhere; these keys make it count once.
  * The same value is the key of the Kafka record, so that copies meet in one partition.
  */
 import { hash } from 'node:crypto';

@@ -1,5 +1,5 @@
 /**
- * Epochs of a chain, from its blocks (DESIGN, "Chains as data"): row by row of `epochs`.
+ * Epochs of a chain, from its blocks: row by row of `epochs`.
  *
  *   epoch n   heights n·B … n·B+B-1; closed when block (n+1)·B is connected, final when the tip is at (n+1)·B + confirmations
  *   hashrate  Σ work(b) over the epoch's blocks / (time(last) - time(n·B-1))

@@ -1,5 +1,5 @@
 /**
- * What a contract is owed for one epoch, in exact integers (DESIGN, "Contracts and payouts"):
+ * What a contract is owed for one epoch, in exact integers:
  *
  *   payout = floor( T · Σ_b H_b · (S_b·N + ΣF) / (D · W · N) )      over the epoch's heights b
  *          = floor( T · (Σ H_b·S_b · N + Σ H_b · ΣF) · t / (T1 · W · N) )

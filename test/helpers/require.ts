@@ -24,7 +24,6 @@ export const PARTS = {
   chdb: 'nothing was tried on the embedded ClickHouse',
   chromium: 'no page was opened in a browser',
   docker: 'the compose file was checked as text only',
-  logrotate: 'the rotation was not run',
   mount: 'the journal met no full disk and no read-only one',
 } as const;
 
