@@ -7,14 +7,18 @@
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { BlockInput, NodeAnswer } from '../../schemas/events.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
-import type { SubmitAnswer, TemplateFollower } from '../core/node/templates.ts';
+import { isVerdict, type SubmitAnswer, type TemplateFollower } from '../core/node/templates.ts';
 import type { Facts } from './facts.ts';
 
-/** Pause before a block that no node has judged is sent again. */
+/** Pause before a block is sent again that no node has taken and not all have judged; doubled each time, up to twelve times that. */
 const AGAIN_MS = 5_000;
+const AGAIN_FACTOR_LIMIT = 12;
+/** The end of the program waits so long for blocks that are on their way. */
+const CLOSE_MS = 8_000;
 
 export interface SolvedBlock {
   readonly event: BlockInput;
@@ -28,17 +32,19 @@ export interface BlockDeskOptions {
   readonly facts: Pick<Facts, 'block' | 'timeUs'>;
   readonly log: Log;
   readonly againMs?: number;
+  readonly closeMs?: number;
 }
 
 /** A verdict that asking again would not change. */
 function isFinal({ error }: SubmitAnswer): boolean {
-  return error === undefined || (error instanceof PoolError && error.code === 'node_refused');
+  return error === undefined || isVerdict(error);
 }
 
 export class BlockDesk {
   readonly #options: BlockDeskOptions;
   readonly #known = new Set<string>();
   readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #underWay = new Set<Promise<void>>();
   #closed = false;
 
   constructor(options: BlockDeskOptions) {
@@ -89,49 +95,64 @@ export class BlockDesk {
     return true;
   }
 
-  #send({ event, hex }: SolvedBlock): void {
+  /**
+   * @param said - what the nodes have answered so far
+   * @param factor - of the pause before the next try
+   */
+  #send({ event, hex }: SolvedBlock, said: readonly NodeAnswer[] = [], factor = 1): void {
     const { templates, facts, log } = this.#options;
     const { hash, height } = event;
-    const answers: NodeAnswer[] = [];
-    let final = false;
+    const answers = [...said];
     let accepted = false;
     const onAnswer = (answer: SubmitAnswer): void => {
-      answers.push({ node: answer.node, answer: answer.answer, time_us: facts.timeUs() });
-      final ||= isFinal(answer);
+      const { node, answer: words } = answer;
+      const before = answers.findIndex((each) => each.node === node && each.answer === words);
+      if (before >= 0) answers.splice(before, 1);
+      answers.push({ node, answer: words, time_us: facts.timeUs() });
       if (answer.accepted && !accepted) {
         accepted = true;
-        log(`BLOCK ACCEPTED! height ${height} ${hash} by ${answer.node}`);
+        log(`BLOCK ACCEPTED! height ${height} ${hash} by ${node}`);
         void templates.preferBlock(hash);
-      } else if (!answer.accepted)
-        log(`SUBMIT BLOCK RETURNED: ${answer.answer} (height ${height} ${hash}, ${answer.node})`);
+      } else if (!answer.accepted && before < 0)
+        log(`SUBMIT BLOCK RETURNED: ${words} (height ${height} ${hash}, ${node})`);
     };
-    templates.submitBlock(hex, onAnswer).then(
-      () => {
-        if (this.#closed) return;
-        // Whatever was answered, it is recorded; without a verdict it goes out again.
-        facts.block({ ...event, answers });
-        if (final) {
+    const sending: Promise<void> = templates
+      .submitBlock(hex, onAnswer)
+      .then((all) => {
+        // Each answer that says something new is recorded: the copy with more answers counts.
+        if (answers.length > said.length) facts.block({ ...event, answers });
+        // A node that has it passes it on; without one, those that were not reached must judge it too.
+        if (accepted || all.every(isFinal)) {
           rmSync(this.#pathOf(hash), { force: true });
           return;
         }
+        if (this.#closed) return;
+        const pause = (this.#options.againMs ?? AGAIN_MS) * factor;
         const timer = setTimeout(() => {
           this.#timers.delete(timer);
-          this.#send({ event, hex });
-        }, this.#options.againMs ?? AGAIN_MS);
+          this.#send({ event, hex }, answers, Math.min(factor * 2, AGAIN_FACTOR_LIMIT));
+        }, pause);
         timer.unref();
         this.#timers.add(timer);
-      },
-      (error: unknown) => log(`block ${hash}: ${errorLine(error)}`),
-    );
+      })
+      .catch((error: unknown) => log(`block ${hash}: ${errorLine(error)}`))
+      .finally(() => this.#underWay.delete(sending));
+    this.#underWay.add(sending);
   }
 
   #pathOf(hash: string): string {
     return join(this.#options.dir, `${hash}.json`);
   }
 
-  close(): void {
+  /** Waits for the blocks that are on their way, for a while; what no node has judged by then keeps its file and goes out at the next start. */
+  async close(): Promise<void> {
     this.#closed = true;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
+    if (this.#underWay.size === 0) return;
+    const limit = new AbortController();
+    const waited = delay(this.#options.closeMs ?? CLOSE_MS, undefined, { signal: limit.signal }).catch(() => {});
+    await Promise.race([Promise.all(this.#underWay), waited]);
+    limit.abort();
   }
 }

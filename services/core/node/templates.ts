@@ -101,6 +101,14 @@ export interface TemplateFollower {
   close(): Promise<void>;
 }
 
+/**
+ * True where a node has said no to what it was asked, and would again. A refusal without an RPC code is the HTTP server's: Core's 503
+ * "Work queue depth exceeded", a gateway's 502.
+ */
+export function isVerdict(error: unknown): boolean {
+  return error instanceof PoolError && error.code === 'node_refused' && typeof error.facts.rpcCode === 'number';
+}
+
 const DEFAULT_RETRY_MS = 5_000;
 /** A node that is asked whether it can be used; not the one that is in use. */
 const PROBE_TIMEOUT_MS = 15_000;
@@ -404,8 +412,9 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
         const answer = typeof result === 'string' ? result : JSON.stringify(result);
         return { node, answer, accepted: answer === 'duplicate' };
       } catch (error) {
+        const busy = error instanceof PoolError && error.code === 'node_refused' && !isVerdict(error);
         const passing =
-          error instanceof PoolError && (error.code === 'node_unreachable' || error.code === 'node_syncing');
+          busy || (error instanceof PoolError && (error.code === 'node_unreachable' || error.code === 'node_syncing'));
         const wait = passing ? SUBMIT_PAUSES_MS[attempt] : undefined;
         if (wait === undefined) return { node, answer: errorLine(error), accepted: false, error };
         await delay(wait);

@@ -40,7 +40,7 @@ function desk(dir: string, answers: () => SubmitAnswer[]) {
     log: (line) => void lines.push(line),
     againMs: 10,
   });
-  ends.push(() => made.close());
+  ends.push(() => void made.close());
   return { made, sent, events, lines };
 }
 
@@ -77,4 +77,80 @@ test('a refusal in the node’s words is for good, an absent node is not', async
   second.made.take({ event, hex: '00' });
   await until('it is sent again', () => second.sent.length >= 3);
   expect(readdirSync(absent)).toEqual([`${event.hash}.json`]);
+});
+
+test('an overloaded node has judged nothing: HTTP 503 without an RPC error is no verdict', async () => {
+  const dir = folder();
+  const busy = new PoolError('node_refused', 'node n: submitblock: HTTP 503 with a body that is not JSON', {
+    facts: { node: 'n', method: 'submitblock', status: 503 },
+  });
+  const { made, sent } = desk(dir, () => [{ node: 'n', answer: busy.message, accepted: false, error: busy }]);
+  made.take({ event, hex: '00' });
+  await until('it is sent again', () => sent.length >= 2);
+  expect(readdirSync(dir)).toEqual([`${event.hash}.json`]);
+});
+
+test('while one node has refused it and another is down it is sent again, until the other has judged it too', async () => {
+  const dir = folder();
+  const down = new PoolError('node_unreachable', 'down');
+  let up = false;
+  const { made, sent, events } = desk(dir, () => [
+    { node: 'a', answer: 'inconclusive', accepted: false },
+    up
+      ? { node: 'b', answer: 'accepted', accepted: true }
+      : { node: 'b', answer: 'down', accepted: false, error: down },
+  ]);
+  made.take({ event, hex: '00' });
+  await until('it is sent again', () => sent.length >= 2);
+  up = true;
+  await until('its file is gone', () => readdirSync(dir).length === 0);
+  // The copy with the last word has more answers than any before, and no words of a node twice.
+  const counts = events.map(({ answers }) => (answers ?? []).length);
+  expect(counts.at(-1)).toBe(3);
+  expect(Math.max(...counts.slice(0, -1))).toBeLessThan(3);
+});
+
+test('the end waits for a block that is on its way, but not for a node that hangs', async () => {
+  const dir = folder();
+  let answer = (): void => {};
+  const events: BlockInput[] = [];
+  const options = {
+    dir,
+    facts: { block: (each: BlockInput) => void events.push(each), timeUs: () => 5 },
+    log: () => {},
+  };
+  const accepted: SubmitAnswer = { node: 'n', answer: 'accepted', accepted: true };
+  const slow = new BlockDesk({
+    ...options,
+    templates: {
+      submitBlock: (_hex, onAnswer) =>
+        new Promise((resolve) => {
+          answer = () => {
+            onAnswer?.(accepted);
+            resolve([accepted]);
+          };
+        }),
+      async preferBlock() {},
+    },
+  });
+  slow.take({ event, hex: '00' });
+  let closed = false;
+  const closing = slow.close().then(() => {
+    closed = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(closed).toBe(false);
+  answer();
+  await closing;
+  expect(readdirSync(dir)).toEqual([]);
+  expect(events.at(-1)!.answers).toHaveLength(1);
+
+  const hanging = new BlockDesk({
+    ...options,
+    closeMs: 50,
+    templates: { submitBlock: () => new Promise(() => {}), async preferBlock() {} },
+  });
+  hanging.take({ event, hex: '00' });
+  await hanging.close();
+  expect(readdirSync(dir)).toEqual([`${event.hash}.json`]);
 });

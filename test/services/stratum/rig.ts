@@ -185,7 +185,7 @@ export async function startRig(
     close: async () => {
       for (const client of clients) client.destroy();
       await server.close();
-      blocks.close();
+      await blocks.close();
       daemon.close();
       dir.remove();
     },
