@@ -214,10 +214,24 @@ function nearest(name: string, names: readonly string[]): string | null {
     return row[b.length]!;
   };
   const best = names.map((candidate) => [distance(name, candidate), candidate] as const).sort((a, b) => a[0] - b[0])[0];
-  return best !== undefined && best[0] <= 3 ? best[1] : null;
+  return best !== undefined && best[0] <= Math.min(3, name.length / 2) ? best[1] : null;
 }
 
 export { nearest as nearestName };
+
+/** A parser's code for a person: `CommaExpected` is "a comma is missing". */
+function jsonErrorWords(code: string): string {
+  const missing: Readonly<Record<string, string>> = {
+    CommaExpected: 'a comma',
+    ColonExpected: 'a colon',
+    CloseBraceExpected: 'a closing }',
+    CloseBracketExpected: 'a closing ]',
+    ValueExpected: 'a value',
+    PropertyNameExpected: 'a name in double quotes',
+  };
+  const what = missing[code];
+  return what === undefined ? `JSON error ${code}` : `JSON error: ${what} is missing`;
+}
 
 /**
  * Parses the text of a configuration file.
@@ -237,10 +251,15 @@ export function parseConfigText(text: string, file: string): Source {
   if (tree === undefined || tree.type !== 'object' || inside) {
     const offset = error?.offset ?? 0;
     const column = offset - text.lastIndexOf('\n', offset - 1);
-    const what = error === undefined ? 'expected one JSON object' : `JSON error ${printParseErrorCode(error.error)}`;
+    const what =
+      text.trim() === ''
+        ? 'the file is empty, expected one JSON object'
+        : error === undefined
+          ? 'expected one JSON object'
+          : jsonErrorWords(printParseErrorCode(error.error));
     throw new PoolError(
       'config',
-      `${file}:${lineOf(offset)}:${column}: ${what} near ${JSON.stringify(text.slice(offset, offset + 20))}`,
+      `${file}:${lineOf(offset)}:${column}: ${what}${offset < text.length ? ` near ${JSON.stringify(text.slice(offset, offset + 20))}` : ''}`,
     );
   }
   const values: Raw = {};

@@ -360,7 +360,7 @@ export async function readContracts(journalDir: string): Promise<ContractEvent[]
 /**
  * The tip that a contract is accepted at: from the running chain follower, else from the preferred node.
  *
- * @throws PoolError contract where neither can say it
+ * @throws PoolError contract where no node is configured, else the node's own code where it cannot say it
  */
 export async function currentTip(config: Config, nowUs: number): Promise<Tip> {
   const status = readStatuses(openDataDir(config.dataDir).status).find((each) => each.program === 'chain');
@@ -392,9 +392,10 @@ export async function currentTip(config: Config, nowUs: number): Promise<Tip> {
       medianTimeUs: integerAnswer('getblockchaininfo.mediantime', info.mediantime, 0, 2 ** 32) * 1_000_000,
     };
   } catch (cause) {
+    // The node's own code, for its mend: the terms are not to blame.
     throw new PoolError(
-      'contract',
-      `the tip of the chain is not known: no chain follower runs, and ${errorLine(cause)}`,
+      cause instanceof PoolError ? cause.code : 'internal',
+      `the tip of the chain is not known: no chain follower runs, and ${cause instanceof PoolError ? cause.message : errorLine(cause)}`,
       { cause },
     );
   } finally {

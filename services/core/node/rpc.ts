@@ -59,6 +59,9 @@ const SYNCING_CODES = new Set([-10, -28]);
 const REPEATABLE =
   /^(get(?!newaddress|rawchangeaddress)|validateaddress$|decode|submitblock$|preciousblock$|help$|uptime$|estimate)/;
 
+/** Calls about a block of our own; they have connections of their own. */
+const BLOCK_CALLS = new Set(['submitblock', 'preciousblock']);
+
 /**
  * Reads the forms of `btcd[].url`: `[scheme://]host[:port][/anything]`, IPv6 in brackets, port 80 where none is given (443 for https).
  *
@@ -92,6 +95,8 @@ export function createNodeRpc(options: NodeRpcOptions): NodeRpc {
   const name = address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
   const transport = address.secure ? https : http;
   const agent = new transport.Agent({ keepAlive: true, maxSockets: 16, maxFreeSockets: 4 });
+  // On a chain that is too easy blocks come by the hundred: a new template must not queue behind them, nor a block behind questions.
+  const blockAgent = new transport.Agent({ keepAlive: true, maxSockets: 8, maxFreeSockets: 2 });
   const authorization = `Basic ${Buffer.from(`${options.user}:${options.pass}`, 'utf8').toString('base64')}`;
   const maxAnswerBytes = options.maxAnswerBytes ?? DEFAULT_MAX_ANSWER_BYTES;
   const closed = new AbortController();
@@ -105,7 +110,7 @@ export function createNodeRpc(options: NodeRpcOptions): NodeRpc {
     if (signals.aborted) return Promise.reject(signals.reason);
 
     const request = transport.request({
-      agent,
+      agent: BLOCK_CALLS.has(method) ? blockAgent : agent,
       host: address.host,
       port: address.port,
       method: 'POST',
@@ -183,6 +188,7 @@ export function createNodeRpc(options: NodeRpcOptions): NodeRpc {
     close(): void {
       closed.abort(new PoolError('node_unreachable', `node ${name}: the client was closed`));
       agent.destroy();
+      blockAgent.destroy();
     },
   };
 }

@@ -42,10 +42,11 @@ describe('one clear line for what is wrong: key, value, expected form, line', ()
       '{"lodestream": {\n"kafka": {\n"broker": ["x"]}}}',
       [':3: ', '"lodestream.kafka.broker" is not an option', 'did you mean "lodestream.kafka.brokers"'],
     ],
-    ['a missing colon', '{\n\n  "mindiff" 1}', [':3:', 'ColonExpected']],
-    ['an empty file', '', ['ValueExpected']],
+    ['a missing comma', '{\n"btcaddress": "x"\n"mindiff": 1}', [':3:', 'a comma is missing near "\\"mindiff']],
+    ['a missing colon', '{\n\n  "mindiff" 1}', [':3:', 'a colon is missing']],
+    ['an empty file', '', ['the file is empty']],
     ['a list instead of an object', '[1]', ['expected one JSON object']],
-    ['a cut-off file', '{"mindiff": 1', ['CloseBraceExpected']],
+    ['a cut-off file', '{"mindiff": 1', ['a closing } is missing']],
     ['a number in an inner field', '{"btcd": [\n{"url": "x",\n"auth": 1}]}', [':3: ', '"btcd[0].auth" is 1', 'a text']],
     ['a port beyond 65535', '{"serverurl": ["a:99999"]}', ['"serverurl"', 'a list of host:port']],
     ['a negative difficulty', '{"startdiff": -1}', ['"startdiff" is -1']],
@@ -99,4 +100,5 @@ test('host and port in all their forms', () => {
 test('the nearest name is offered only when it is near', () => {
   expect(nearestName('plool', ['pool', 'proxy'])).toBe('pool');
   expect(nearestName('quite-else', ['pool', 'proxy'])).toBeNull();
+  expect(nearestName('foo', ['pool', 'proxy'])).toBeNull();
 });

@@ -140,6 +140,26 @@ describe('a call', () => {
   });
 });
 
+describe('connections', () => {
+  it('a template does not wait for a hundred blocks that are being judged, nor a block for a hundred templates', async () => {
+    for (const [slow, quick] of [
+      ['submitblock', 'getblocktemplate'],
+      ['getblocktemplate', 'submitblock'],
+    ] as const) {
+      const held: http.ServerResponse[] = [];
+      const rpc = await nodeThat((body, _request, response) => {
+        if (JSON.parse(body).method === slow) held.push(response);
+        else response.end('{"result":"at once","error":null}');
+      });
+      const waiting = Array.from({ length: 100 }, () => rpc.call(slow, ['00']));
+      expect(await rpc.call(quick)).toBe('at once');
+      expect(held.length).toBeLessThan(100);
+      rpc.close();
+      await Promise.allSettled(waiting);
+    }
+  });
+});
+
 describe('what goes wrong has a code', () => {
   it.each([
     [401, '', 'node_auth'],
