@@ -22,6 +22,9 @@ import { configFrom, type Flag, type Parsed } from './flags.ts';
 
 const flagOf = (term: string): string => term.replaceAll('_', '-');
 
+/** Terms that every contract has. */
+const NEEDED: readonly TermName[] = ['id', 'customer', 'payout_address', 'hashrate'];
+
 /** One flag for each term, in the table's order. */
 export const CONTRACT_FLAGS: Readonly<Record<string, Flag>> = Object.fromEntries(
   Object.entries(TERMS).map(([term, doc]) => [
@@ -37,6 +40,13 @@ export async function contractsCommand(parsed: Parsed): Promise<void> {
   const json = parsed.values.json === true;
   switch (verb) {
     case 'open': {
+      const missing = NEEDED.filter((term) => parsed.values[flagOf(term)] === undefined);
+      if (missing.length > 0) {
+        throw new PoolError(
+          'usage',
+          `contracts open: ${missing.map((term) => `--${flagOf(term)}`).join(', ')} missing; for example: contracts open --id c1 --customer Ann --payout-address ADDRESS --hashrate 150TH/s --duration 30d`,
+        );
+      }
       const opening = await enterContract(config, termsFromFlags(parsed.values));
       if (json) process.stdout.write(`${JSON.stringify(opening)}\n`);
       else process.stdout.write(`${openedText(opening.outcome, opening.event)}\n`);
@@ -48,7 +58,7 @@ export async function contractsCommand(parsed: Parsed): Promise<void> {
       return;
     }
     default:
-      throw new PoolError('usage', `contracts ${verb ?? ''}: expected open or list`.replace('  ', ' '));
+      throw new PoolError('usage', `contracts${verb === undefined ? '' : ` ${verb}`}: expected open or list`);
   }
 }
 

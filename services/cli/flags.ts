@@ -66,6 +66,12 @@ export function parseFlags(
       const hint = near === null ? '' : `; did you mean --${near}?`;
       throw new PoolError('usage', `unknown flag ${unknown[1]}${unknown[2]}${hint}`, { cause });
     }
+    const bare = /^Option '(?:-\w, )?--([\w-]+) <value>' argument (?:missing|is ambiguous)/.exec(
+      (cause as Error).message,
+    );
+    if (bare !== null) {
+      throw new PoolError('usage', `flag --${bare[1]} wants ${flags[bare[1]!]?.value ?? 'a value'}`, { cause });
+    }
     throw new PoolError('usage', (cause as Error).message.split('\n')[0]!.replace(/\. To specify.*$/, ''), { cause });
   }
 }

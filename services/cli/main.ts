@@ -171,6 +171,12 @@ async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
   });
 }
 
+const flagsOf = async ({ flags }: Runnable): Promise<Flags> => (typeof flags === 'function' ? flags() : flags);
+
+async function verbHelp(verb: Runnable): Promise<string> {
+  return `usage: lodestream ${verb.usage} [flags]\n${verb.doc}\n\n${flagsHelp(await flagsOf(verb))}\n`;
+}
+
 async function main(): Promise<void> {
   const calledAs = basename(process.env.LODESTREAM_ARGV0 ?? 'lodestream');
   const argv = process.argv.slice(2);
@@ -179,7 +185,18 @@ async function main(): Promise<void> {
   const name = linked ?? argv.shift();
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
     const texts: Readonly<Record<string, () => string>> = { config: configHelpText, example: exampleConfigText };
-    process.stdout.write((texts[argv[0] ?? ''] ?? (() => helpText(VERBS)))());
+    const about = argv[0];
+    const text =
+      about === undefined
+        ? helpText(VERBS)
+        : Object.hasOwn(VERBS, about)
+          ? await verbHelp(VERBS[about]!)
+          : texts[about]?.();
+    if (text === undefined) {
+      const near = nearestName(about!, [...Object.keys(VERBS), ...Object.keys(texts)]);
+      throw new PoolError('usage', `help: no verb ${about}${near === null ? '' : `; did you mean ${near}?`}`);
+    }
+    process.stdout.write(text);
     process.exit(name === undefined ? 64 : 0);
   }
   const verb = VERBS[name] ?? INNER[name];
@@ -187,10 +204,9 @@ async function main(): Promise<void> {
     const near = nearestName(name, Object.keys(VERBS));
     throw new PoolError('usage', `unknown verb ${name}${near === null ? '' : `; did you mean ${near}?`}`);
   }
-  const flags = typeof verb.flags === 'function' ? await verb.flags() : verb.flags;
-  const parsed = parseFlags(argv, flags, verb.positionals === true);
+  const parsed = parseFlags(argv, await flagsOf(verb), verb.positionals === true);
   if (parsed.values.help === true) {
-    process.stdout.write(`usage: lodestream ${verb.usage} [flags]\n${verb.doc}\n\n${flagsHelp(flags)}\n`);
+    process.stdout.write(await verbHelp(verb));
     return;
   }
   await verb.run(parsed);

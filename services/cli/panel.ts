@@ -15,6 +15,8 @@ export interface Panel {
 
 const TERMINAL_EVERY_MS = 1_000;
 const PLAIN_EVERY_MS = 30_000;
+/** What is wrong has a line each, so that the counters stay in sight. */
+const PROBLEMS_SHOWN = 3;
 
 /**
  * @param pinned - lines that stay above the counters on a terminal: what is where
@@ -37,14 +39,25 @@ export function livePanel(
     out.write(`${text}\n`);
   };
   const draw = (): void => {
-    const text = countersLine(readStatuses(statusDir), Date.now() * 1000);
+    const statuses = readStatuses(statusDir);
+    const nowUs = Date.now() * 1000;
+    const text = countersLine(statuses, nowUs);
+    const problems = problemLines(statuses, nowUs);
     if (!terminal) {
-      out.write(`${logStamp(new Date())} ${text}\n`);
+      out.write(`${logStamp(new Date())} ${[text, ...problems].join(' · ')}\n`);
       return;
     }
     clear();
-    const width = Math.max(20, (out.columns ?? 80) - 1);
-    const lines = ['─'.repeat(width), ...pinned, text].map((each) => each.slice(0, width));
+    // What a person types (`^C`) is echoed behind the last line and must not make it two.
+    const width = Math.max(20, (out.columns ?? 80) - 5);
+    const more = problems.length - PROBLEMS_SHOWN;
+    const lines = [
+      '─'.repeat(width),
+      ...pinned,
+      ...problems.slice(0, PROBLEMS_SHOWN),
+      ...(more > 0 ? [`! and ${more} more`] : []),
+      text,
+    ].map((each) => each.slice(0, width));
     out.write(lines.join('\n'));
     shown = lines.length;
   };
@@ -61,10 +74,19 @@ export function livePanel(
   };
 }
 
-/** The counters of all fresh programs in one line; what is wrong comes first. */
+const freshOf = (statuses: readonly Status[], nowUs: number): Status[] =>
+  statuses.filter((status) => nowUs - status.time_us < STATUS_FRESH_US);
+
+/** What the fresh programs say is wrong, a line each. */
+export function problemLines(statuses: readonly Status[], nowUs: number): string[] {
+  return freshOf(statuses, nowUs).flatMap(({ program, problems }) =>
+    problems.map((problem) => `! ${program}: ${problem}`),
+  );
+}
+
+/** The counters of all fresh programs in one line. */
 export function countersLine(statuses: readonly Status[], nowUs: number): string {
-  const fresh = statuses.filter((status) => nowUs - status.time_us < STATUS_FRESH_US);
-  const problems = fresh.flatMap((status) => status.problems.map((problem) => `! ${status.program}: ${problem}`));
+  const fresh = freshOf(statuses, nowUs);
   const find = (name: string): number | string | undefined => {
     for (const status of fresh) if (status.values[name] !== undefined) return status.values[name];
     return undefined;
@@ -72,7 +94,6 @@ export function countersLine(statuses: readonly Status[], nowUs: number): string
   const sum = (name: string): number => fresh.reduce((total, status) => total + (Number(status.values[name]) || 0), 0);
   const count = (n: number): string => n.toLocaleString('en-US');
   const parts = [
-    ...problems,
     `height ${find('height') ?? '?'}`,
     `connections ${count(sum('connections'))}`,
     `shares ${count(sum('shares_accepted_count'))} accepted, ${count(sum('shares_refused_count'))} refused`,

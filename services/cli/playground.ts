@@ -2,8 +2,9 @@
  * `npm start`: a toy chain, CPU miners, the pool, the consumers, the SQL endpoint and the dashboard in one process tree, from nothing.
  * Everything lies under the data directory; started again, it continues.
  */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { applyEdits, modify } from 'jsonc-parser';
 import { type Config, hostPortText, loadConfig, parseHostPort } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine } from '../core/errors.ts';
@@ -14,6 +15,8 @@ import { livePanel } from './panel.ts';
 import { type ChildSpec, supervise } from './supervisor.ts';
 
 const LOCK_WAIT_MS = 5_000;
+const DEFAULT_RPC = '127.0.0.1:19443';
+const DEFAULT_ZMQ = '127.0.0.1:19444';
 const RPC_USER = 'playground';
 const RPC_PASS = 'playground';
 /** Names of the built-in miners; each is a connection of its own, as two rigs would be. */
@@ -42,6 +45,15 @@ function writeConfig(path: string, payTo: string, rpc: string, zmq: string): voi
   writeFileSync(path, text, { mode: 0o640 });
 }
 
+/** Puts the node's addresses that the command line gives into a configuration that is there; the rest of the text stays as it is. */
+function moveNode(path: string, rpc: string | null, zmq: string | null): void {
+  const before = readFileSync(path, 'utf8');
+  let text = before;
+  if (rpc !== null) text = applyEdits(text, modify(text, ['btcd', 0, 'url'], rpc, {}));
+  if (zmq !== null) text = applyEdits(text, modify(text, ['zmqblock'], `tcp://${zmq}`, {}));
+  if (text !== before) writeFileSync(path, text, { mode: 0o640 });
+}
+
 /** The address that the toy chain's blocks pay: its coins become the chain's own transactions, so that blocks carry fees. */
 async function playgroundAddress(): Promise<string> {
   const [{ loadChain }, playground] = await Promise.all([
@@ -53,12 +65,11 @@ async function playgroundAddress(): Promise<string> {
 
 /** Runs the playground until it is stopped. */
 export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<void> {
-  const text = (name: string, fallback: string): string => {
+  const given = (name: string): string | null => {
     const value = parsed.values[name];
-    return typeof value === 'string' ? value : fallback;
+    return typeof value === 'string' ? value : null;
   };
-  const rpc = text('node-rpc', '127.0.0.1:19443');
-  const zmq = text('node-zmq', '127.0.0.1:19444');
+  const text = (name: string, fallback: string): string => given(name) ?? fallback;
   const stratum = text('stratum', process.env.LODESTREAM_STRATUM ?? '127.0.0.1:3333');
   const minerShare = Number(text('miner-share', '30'));
 
@@ -69,9 +80,15 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   const lock = acquireLock(join(dataDir, 'lock'), { waitMs: LOCK_WAIT_MS, what: `the data directory ${dataDir}` });
   life.onStop('data directory', () => lock.release());
   mkdirSync(paths.playground, { recursive: true });
-  const file = typeof parsed.values.config === 'string' ? parsed.values.config : join(paths.playground, 'ckpool.conf');
-  if (!existsSync(file)) writeConfig(file, await playgroundAddress(), rpc, zmq);
+  const file = given('config') ?? join(paths.playground, 'ckpool.conf');
+  if (!existsSync(file)) {
+    const [rpc, zmq] = [text('node-rpc', DEFAULT_RPC), text('node-zmq', DEFAULT_ZMQ)];
+    writeConfig(file, await playgroundAddress(), rpc, zmq);
+  } else if (given('config') === null) moveNode(file, given('node-rpc'), given('node-zmq'));
   const config = configFrom({ ...parsed, values: { ...parsed.values, config: file, stratum } }, 'pool');
+  // The toy chain listens where the pool will ask.
+  const rpc = given('node-rpc') ?? config.nodes[0]?.url ?? DEFAULT_RPC;
+  const zmq = given('node-zmq') ?? config.zmqBlock?.replace(/^tcp:\/\//, '') ?? DEFAULT_ZMQ;
 
   const flags = [
     ['--config', file],
@@ -83,12 +100,15 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   ].flat();
   const children: ChildSpec[] = [
     { name: 'toy-chain', args: ['_toy-chain', '--data-dir', dataDir, '--node-rpc', rpc, '--node-zmq', zmq] },
-    ...programChildren(config, flags),
+    ...programChildren(config, flags).map((child) =>
+      child.name === 'clickhouse' ? child : { ...child, after: [...(child.after ?? []), 'toy-chain'] },
+    ),
     ...(minerShare > 0
       ? [
           {
             name: 'miner',
             args: ['_cpu-miner', '--stratum', hostPortText(config.listen[0]!), '--miner-share', String(minerShare)],
+            after: ['pool'],
           },
         ]
       : []),
@@ -113,7 +133,8 @@ export function programChildren(
   if (config.clickhouse === null && wanted('clickhouse'))
     children.push({ name: 'clickhouse', args: ['clickhouse', ...flags] });
   const group = ['chain', ...(config.kafka === null ? [] : ['relay']), 'consume', 'api'].filter(wanted);
-  if (group.length > 0) children.push({ name: 'pipeline', args: [`_group`, ...flags, group.join(',')] });
+  if (group.length > 0)
+    children.push({ name: 'pipeline', args: [`_group`, ...flags, group.join(',')], after: ['clickhouse'] });
   if (wanted(config.mode)) children.push({ name: config.mode, args: [config.mode, ...flags] });
   return children;
 }

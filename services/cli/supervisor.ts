@@ -14,6 +14,8 @@ export interface ChildSpec {
   /** Verb and flags for this program's command line. */
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** Children that come up before this one is started the first time: it would only complain that they are not there yet. */
+  readonly after?: readonly string[];
 }
 
 interface Running {
@@ -50,6 +52,7 @@ export function supervise(
   statusDir: string,
 ): Supervisor {
   const all: Running[] = children.map((spec) => ({ spec, process: null, ready: false, restarts: 0, timer: null }));
+  const waiting = new Set(all);
   let cameUp!: () => void;
   const up = new Promise<void>((resolve) => {
     cameUp = resolve;
@@ -75,6 +78,7 @@ export function supervise(
     started.on('message', (message) => {
       if (message !== 'ready') return;
       child.ready = true;
+      startWaiting();
       if (all.every((each) => each.ready)) cameUp();
     });
     started.once('exit', (code, signal) => {
@@ -118,7 +122,16 @@ export function supervise(
     ),
   }));
   life.onStop('status', () => status.close());
-  for (const child of all) spawn(child);
+  const isUp = (name: string): boolean => all.find(({ spec }) => spec.name === name)?.ready ?? true;
+  function startWaiting(): void {
+    if (life.signal.aborted) return;
+    for (const child of waiting) {
+      if (!(child.spec.after ?? []).every(isUp)) continue;
+      waiting.delete(child);
+      spawn(child);
+    }
+  }
+  startWaiting();
   return { up };
 }
 

@@ -73,6 +73,18 @@ describe('the command line', () => {
     }
   });
 
+  test('a contract without the terms that each has names their flags, and shows a whole command', async () => {
+    const dir = tempDir('cli');
+    closers.push(dir.remove);
+    const values = { 'data-dir': dir.path, customer: 'Ann', hashrate: '1TH/s' };
+    await expect(contractsCommand({ values, positionals: ['open'] })).rejects.toMatchObject({
+      code: 'usage',
+      message: expect.stringMatching(
+        /^contracts open: --id, --payout-address missing; for example: contracts open --id /,
+      ),
+    });
+  });
+
   test('without API, follower and node a contract is refused with the reason, and nothing is written', async () => {
     const dir = tempDir('cli');
     closers.push(dir.remove);
