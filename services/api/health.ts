@@ -103,8 +103,8 @@ export function healthOf(input: HealthInput): Health {
     } else if (!input.expected.includes(status.program) && nowUs - status.time_us < FORGET_AFTER_US) {
       problems.push({
         part: status.program,
-        what: `${status.program} ended without taking leave, ${Math.round((nowUs - status.time_us) / 1e6)} s ago`,
-        mend: 'start it again, or read its log',
+        what: `${status.program} has said nothing for ${Math.round((nowUs - status.time_us) / 1e6)} s: it was killed, or is too busy`,
+        mend: 'if it no longer runs, start it again; its log says why',
       });
     }
   }

@@ -58,7 +58,9 @@ export async function startApi(config: Config, life: Lifecycle, options: ApiOpti
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;
     if (code === 'EADDRINUSE') {
-      throw new PoolError('port_in_use', `http ${hostPortText(config.http)} is in use`, { cause });
+      throw new PoolError('port_in_use', `http ${hostPortText(config.http)} (--http) is in use`, {
+        cause,
+      });
     }
     throw new PoolError('config', `http ${hostPortText(config.http)}: ${errorLine(cause)}`, { cause });
   }
@@ -116,7 +118,8 @@ export function buildApi(config: Config, book: ContractBook, log: Log, options: 
   app.get('/healthz', async (_request, reply) => {
     const now = await health();
     reply.code(now.status === 'ok' ? 200 : 503).header('cache-control', 'no-store');
-    return now;
+    // A line of its own for who asks with curl.
+    return reply.type('application/json; charset=utf-8').send(`${JSON.stringify(now)}\n`);
   });
   app.get('/metrics', async (_request, reply) => {
     reply.header('cache-control', 'no-store').type('text/plain; version=0.0.4; charset=utf-8');

@@ -195,6 +195,11 @@ function epochPanel(s) {
 const charts = {};
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** Seconds since 1970 that a chart spans: a lone point has a minute on both sides, not years. */
+function timeRange(_u, min, max) {
+  return max > min ? [min, max] : [min - 60, max + 60];
+}
+
 function draw(id, emptyId, data, name, colour, format) {
   const box = $(id);
   const empty = data[0].length === 0;
@@ -219,7 +224,7 @@ function draw(id, emptyId, data, name, colour, format) {
       height: 230,
       cursor: { y: false },
       legend: { live: true },
-      scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
+      scales: { x: { range: timeRange }, y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [axis, { ...axis, size: 78, values: (_u, values) => values.map((v) => (v === 0 ? '0' : format(v))) }],
       series: [
         { value: (_u, v) => (v === null ? '–' : new Date(v * 1000).toLocaleString()) },

@@ -83,7 +83,7 @@ describe('healthz', () => {
       'a program that died',
       { statuses: [...well.statuses, status('other', {}, { time_us: nowUs - 60e6 })] },
       'other',
-      /ended without taking leave, 60 s ago/,
+      /other has said nothing for 60 s/,
     ],
     [
       'a problem that a program names',
