@@ -5,6 +5,7 @@
  * Source: DESIGN section 5; ClickHouse docs, interfaces/http.
  */
 
+import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -99,13 +100,10 @@ async function listen(server: Server, host: string, port: number): Promise<void>
   const deadline = Date.now() + PORT_WAIT_MS;
   for (;;) {
     try {
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen(port, host, () => {
-          server.off('error', reject);
-          resolve();
-        });
-      });
+      // Not as a callback of listen(): that one would stay behind with each attempt.
+      const settled = once(server, 'listening');
+      server.listen(port, host);
+      await settled;
       return;
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;
@@ -114,7 +112,7 @@ async function listen(server: Server, host: string, port: number): Promise<void>
           cause: error,
         });
       if (Date.now() >= deadline)
-        throw new PoolError('port_in_use', `${host}:${port}, wanted for ClickHouse, is in use`, {
+        throw new PoolError('port_in_use', `${host}:${port}, wanted for ClickHouse (--clickhouse-http), is in use`, {
           cause: error,
           facts: { host, port },
         });

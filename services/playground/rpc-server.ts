@@ -154,7 +154,11 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const where = `${options.host}:${options.port}`;
       if (cause.code === 'EADDRINUSE')
-        reject(new PoolError('port_in_use', `the toy chain's RPC port ${where} is in use`, { cause }));
+        reject(
+          new PoolError('port_in_use', `the toy chain's RPC port ${where} (--node-rpc) is in use`, {
+            cause,
+          }),
+        );
       else reject(new PoolError('config', `the toy chain's RPC port ${where}: ${cause.message}`, { cause }));
     });
     server.listen(options.port, options.host, resolve);

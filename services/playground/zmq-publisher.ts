@@ -26,7 +26,7 @@ export async function publishBlocks(
     const inUse = (cause as NodeJS.ErrnoException).code === 'EADDRINUSE';
     throw new PoolError(
       inUse ? 'port_in_use' : 'config',
-      `the toy chain's ZMQ port ${where}: ${inUse ? 'is in use' : (cause as Error).message}`,
+      `the toy chain's ZMQ port ${where}${inUse ? ' (--node-zmq) is in use' : `: ${(cause as Error).message}`}`,
       { cause },
     );
   }
