@@ -5,21 +5,18 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
-import { errorLine, PoolError } from '../core/errors.ts';
+import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
-import { type KafkaLog, kafkaOptions, openKafkaLog } from '../core/log/kafka.ts';
+import { openKafka } from '../core/log/open.ts';
 import { publishStatus } from '../core/status.ts';
 import { type Relay, startRelay } from './relay.ts';
 
-export { type PartitionLag, type Relay, type RelayOptions, startRelay } from './relay.ts';
-
-const COMPLAIN_MS = 60_000;
-const LONGEST_BACKOFF_MS = 5000;
 const LAG_MS = 2000;
 
 /**
  * Starts the relay of a data directory and returns; it works until `life` ends. A broker that is away or refuses is waited for.
- * @throws PoolError config where no brokers are configured; held where another relay works on the data directory
+ * Another relay on the data directory ends the program (held), through `life.stop`.
+ * @throws PoolError config where no brokers are configured
  */
 export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
   const { kafka } = config;
@@ -28,7 +25,7 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
   const stopping = new AbortController();
   const { signal } = stopping;
   let relay: Relay | null = null;
-  let problem: string | null = 'not connected to Kafka yet';
+  let problem = 'not connected to Kafka yet';
   let lagRecords = 0;
 
   const status = publishStatus(paths.status, 'relay', () => {
@@ -40,26 +37,11 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
     };
   });
 
-  async function connect(): Promise<KafkaLog | null> {
-    let complainedAt = Number.NEGATIVE_INFINITY;
-    for (let backoffMs = 250; !signal.aborted; backoffMs = Math.min(backoffMs * 2, LONGEST_BACKOFF_MS)) {
-      try {
-        return await openKafkaLog(kafkaOptions(kafka!, `${config.origin}-relay`, life.log));
-      } catch (error) {
-        problem = errorLine(error);
-        if (performance.now() - complainedAt >= COMPLAIN_MS) {
-          complainedAt = performance.now();
-          life.log(`${problem}; trying again`);
-        }
-        await sleep(backoffMs, undefined, { signal }).catch(() => {});
-      }
-    }
-    return null;
-  }
-
   const work = (async () => {
-    const log = await connect();
-    if (log === null) return;
+    const onProblem = (line: string): void => {
+      problem = line;
+    };
+    const log = await openKafka(kafka, `${config.origin}-relay`, { log: life.log, signal, onProblem });
     try {
       relay = await startRelay({
         journalDir: paths.journal,

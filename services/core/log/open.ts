@@ -11,27 +11,36 @@ import type { KafkaLog } from './kafka.ts';
 export interface Waiting {
   readonly log: (line: string) => void;
   readonly signal: AbortSignal;
+  /** Told at each try what was wrong with it. */
+  readonly onProblem?: (line: string) => void;
 }
 
-const RETRY_MS = 2_000;
+const FIRST_BACKOFF_MS = 250;
+const LONGEST_BACKOFF_MS = 5_000;
 const SAY_EVERY_MS = 60_000;
 
-/** The Kafka log of a configuration; brokers that are away are waited for. */
-async function openKafka(kafka: KafkaConfig, clientId: string, waiting: Waiting): Promise<KafkaLog> {
+/**
+ * The Kafka log of a configuration; brokers that are away are waited for.
+ * @param clientId - named at the brokers
+ * @throws the signal's reason once it is aborted; PoolError where the configuration can never work
+ */
+export async function openKafka(kafka: KafkaConfig, clientId: string, waiting: Waiting): Promise<KafkaLog> {
   const { kafkaOptions, openKafkaLog } = await import('./kafka.ts');
   let saidAt = Number.NEGATIVE_INFINITY;
-  for (;;) {
+  for (let backoffMs = FIRST_BACKOFF_MS; ; backoffMs = Math.min(backoffMs * 2, LONGEST_BACKOFF_MS)) {
     waiting.signal.throwIfAborted();
     try {
       return await openKafkaLog(kafkaOptions(kafka, clientId, waiting.log));
     } catch (error) {
       if (error instanceof PoolError && !error.retry) throw error;
+      const line = errorLine(error);
+      waiting.onProblem?.(line);
       if (performance.now() - saidAt > SAY_EVERY_MS) {
-        waiting.log(`waiting for Kafka: ${errorLine(error)}`);
+        waiting.log(`waiting for Kafka: ${line}`);
         saidAt = performance.now();
       }
     }
-    await delay(RETRY_MS, undefined, { signal: waiting.signal });
+    await delay(backoffMs, undefined, { signal: waiting.signal });
   }
 }
 

@@ -7,25 +7,17 @@ import { decoderFor } from '../../../schemas/codec.ts';
 import { PoolError } from '../../../services/core/errors.ts';
 import { openJournalWriter } from '../../../services/core/log/journal.ts';
 import { type KafkaLog, openKafkaLog } from '../../../services/core/log/kafka.ts';
-import { type Relay, startRelay } from '../../../services/relay/main.ts';
+import { type Relay, startRelay } from '../../../services/relay/relay.ts';
 import { readAll } from '../../contracts/event-log.ts';
 import { sampleContract, sampleJob, sampleSession, shareEntries } from '../../contracts/samples.ts';
 import { kafkaForTests } from '../../helpers/kafka-broker.ts';
+import { until } from '../../helpers/leash.ts';
 import { havePart } from '../../helpers/require.ts';
 
 const broker = await havePart('kafka', () => kafkaForTests({ own: true }));
 afterAll(() => broker?.stop());
 
 const decodeShare = decoderFor('share');
-
-/** Waits for a fact; fails where it does not come true in time. */
-async function until(what: string, fact: () => boolean | Promise<boolean>, limitMs = 30_000): Promise<void> {
-  const deadline = performance.now() + limitMs;
-  while (!(await fact())) {
-    if (performance.now() > deadline) throw new Error(`not in time: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
 
 describe.skipIf(!broker)('the relay', () => {
   let dir: string;
@@ -144,7 +136,7 @@ describe.skipIf(!broker)('the relay', () => {
     }
     await until('the trouble is noticed', () => relay.problem() !== null || relay.counts().sent === 1500);
     await killed;
-    await until('carried', () => drained(relay), 60_000);
+    await until('carried', () => drained(relay), { withinMs: 60_000 });
     expect(lines.filter((line) => line.includes('trying again')).length).toBeLessThanOrEqual(1);
     expect(relay.problem()).toBeNull();
     a.append(shareEntries(1500, 5));
