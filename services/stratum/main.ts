@@ -2,6 +2,7 @@
  * The stratum daemon: `pool` (upstream is a node) and `proxy` (upstream is another pool). Reads nothing itself; wires server, daemon and
  * source of work, says what it does in a status file, and closes in reverse.
  */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
 import type { Config, HostPort } from '../core/config.ts';
@@ -19,7 +20,7 @@ import { Daemon } from './daemon.ts';
 import { type JobIds, openJobIds } from './job.ts';
 import { PoolSource, poolIdentity } from './pool.ts';
 import { ProxyUpstreams } from './proxy.ts';
-import { type StratumServer, startServer } from './server.ts';
+import { clientLimit, type StratumServer, startServer } from './server.ts';
 
 const LINE_LIMIT_BYTES = 8_192;
 /** CKPool's. */
@@ -52,12 +53,24 @@ function openDaemon(config: Config, profile: ChainProfile, paths: DataPaths, lif
   return daemon;
 }
 
+function limitsText(): string {
+  try {
+    return readFileSync('/proc/self/limits', 'utf8');
+  } catch {
+    return '';
+  }
+}
+
 async function openServer(daemon: Daemon, life: Lifecycle): Promise<StratumServer> {
   const { config } = daemon;
+  const maxClients = clientLimit(config.maxClients, limitsText());
+  if (maxClients < config.maxClients) {
+    life.log(`maxclients ${config.maxClients} is more than the open-file limit allows: ${maxClients}`);
+  }
   const server = await startServer({
     listen: config.listen,
     lineLimitBytes: config.compat === 'ckpool' ? LINE_LIMIT_CKPOOL_BYTES : LINE_LIMIT_BYTES,
-    maxClients: config.maxClients > 0 ? config.maxClients : Infinity,
+    maxClients,
     log: life.log,
     signal: life.signal,
     onConnection: (connection) => daemon.connect(connection),

@@ -53,6 +53,23 @@ export interface ServerOptions {
   readonly bindTries?: number;
 }
 
+/** Descriptors that connections leave to the journal, share logs and nodes; or a tenth of all (CKPool), where that is more. */
+const FILES_KEPT = 100;
+
+/**
+ * How many connections there may be: without descriptors left no block could be sent and no share written.
+ *
+ * @param configured - `maxclients`; 0: as many as the limit allows
+ * @param limitsText - Linux' `/proc/self/limits`; empty where the system has none
+ * @returns Infinity where nothing limits them
+ */
+export function clientLimit(configured: number, limitsText: string): number {
+  const soft = Number(/^Max open files\s+(\d+)\s/m.exec(limitsText)?.[1] ?? Infinity);
+  const allowed =
+    soft === Infinity ? Infinity : Math.max(soft - Math.max(FILES_KEPT, Math.ceil(soft / 10)), Math.floor(soft / 4));
+  return configured > 0 ? Math.min(configured, allowed) : allowed;
+}
+
 export interface StratumServer {
   readonly addresses: readonly HostPort[];
   readonly connections: number;
