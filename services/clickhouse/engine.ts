@@ -10,9 +10,9 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorLine, PoolError } from '../core/errors.ts';
+import { acquireLock, type Lock } from '../core/lock.ts';
 import { ClickHouseException, exceptionFrom, refusal } from './exceptions.ts';
 import { identifier, literal, type Statement, statementFrom } from './sql.ts';
 
@@ -84,14 +84,14 @@ export class Engine {
   readonly #open: () => Session;
   readonly #control: Session;
   readonly #lanes: Record<Role, Lane>;
-  readonly #lock: DatabaseSync;
+  readonly #lock: Lock;
   #controlTail: Promise<unknown> = Promise.resolve();
 
   private constructor(parts: {
     chdb: Chdb;
     open: () => Session;
     control: Session;
-    lock: DatabaseSync;
+    lock: Lock;
     spool: string;
     version: string;
     timezone: string;
@@ -129,7 +129,8 @@ export class Engine {
       });
     }
     const home = realpathSync(dir);
-    const lock = await takeLock(home);
+    // chDB's own lock says who holds it on stderr only.
+    const lock = acquireLock(join(home, 'owner.lock'), { waitMs: HELD_WAIT_MS, what: `the ClickHouse store ${home}` });
     try {
       const store = join(home, 'store');
       const open = (): Session => new chdb.Session(store, { connectionArgs: [`--config-file=${writeConfig(home)}`] });
@@ -148,7 +149,7 @@ export class Engine {
         throw error;
       }
     } catch (error) {
-      lock.close();
+      lock.release();
       throw error;
     }
   }
@@ -189,7 +190,7 @@ export class Engine {
     this.#control.close();
     await this.#chdb.drainPending();
     rmSync(this.spool, { recursive: true, force: true });
-    this.#lock.close();
+    this.#lock.release();
   }
 
   async #openAs(role: Role, base: ReadonlyMap<string, string>): Promise<Slot> {
@@ -432,33 +433,6 @@ async function loadChdb(): Promise<Chdb> {
       `the embedded ClickHouse cannot be loaded on ${process.platform}-${process.arch}: ${errorLine(error).split('\n')[0]}; run \`npm install chdb\`, or set "lodestream": {"clickhouse": {"url": "http://…:8123"}}`,
       { cause: error },
     );
-  }
-}
-
-/** One owner per directory, told apart by a lock that ends with the process; chDB's own lock says why only on stderr. */
-async function takeLock(home: string): Promise<DatabaseSync> {
-  const deadline = Date.now() + HELD_WAIT_MS;
-  for (;;) {
-    let lock: DatabaseSync | undefined;
-    try {
-      lock = new DatabaseSync(join(home, 'owner.lock'));
-      lock.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE');
-      return lock;
-    } catch (error) {
-      lock?.close();
-      if (!/locked/.test(errorLine(error))) {
-        throw new PoolError('data_dir', `cannot lock the ClickHouse store ${home}: ${errorLine(error)}`, {
-          cause: error,
-        });
-      }
-      if (Date.now() >= deadline) {
-        throw new PoolError('held', `another process owns the ClickHouse store ${home}`, {
-          cause: error,
-          facts: { dir: home },
-        });
-      }
-      await sleep(100);
-    }
   }
 }
 
