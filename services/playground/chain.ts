@@ -207,7 +207,8 @@ function hasMerkleTwins(ids: readonly string[]): boolean {
   return false;
 }
 
-function sizeOf({ txs }: Block, witness: boolean): number {
+/** Bytes of a block, with or without its witnesses. */
+export function sizeOf({ txs }: Pick<Block, 'txs'>, witness: boolean): number {
   return (
     HEADER_SIZE_BYTES +
     compactSize(txs.length).length +

@@ -6,12 +6,12 @@
  */
 import { addressFromScript } from '../core/bitcoin/address.ts';
 import { parseBlock } from '../core/bitcoin/block.ts';
-import { compactSize, hexFromBytes } from '../core/bitcoin/bytes.ts';
-import { HEADER_SIZE_BYTES, hashHex } from '../core/bitcoin/header.ts';
+import { hexFromBytes } from '../core/bitcoin/bytes.ts';
+import { hashHex } from '../core/bitcoin/header.ts';
 import { bitsHex, difficultyFromBits } from '../core/bitcoin/target.ts';
 import { isCoinbase, serializeTransaction, type Tx, txid, wtxid } from '../core/bitcoin/transaction.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
-import { type ChainBlock, type Coin, coinKey, type ToyChain, weightOf } from './chain.ts';
+import { type ChainBlock, type Coin, coinKey, sizeOf, type ToyChain, weightOf } from './chain.ts';
 
 /** A number with the digits given, through JSON.stringify (ES2026 JSON.rawJSON, which TypeScript's library does not have yet). */
 function rawNumber(digits: string): unknown {
@@ -154,7 +154,7 @@ export function headerView(chain: ToyChain, block: ChainBlock): Record<string, u
 /** `getblock` with verbosity 1 (ids) or 2 (transactions). */
 export function blockView(chain: ToyChain, block: ChainBlock, verbosity: 1 | 2): Record<string, unknown> {
   const { txs } = parseBlock(chain.bytes(block));
-  const strippedSize = sizeWithout(txs);
+  const strippedSize = sizeOf({ txs }, false);
   const { hash, confirmations, height, version, versionHex, merkleroot, ...rest } = headerView(chain, block);
   const spent = chain.spentBy(block);
   return {
@@ -173,14 +173,6 @@ export function blockView(chain: ToyChain, block: ChainBlock, verbosity: 1 | 2):
         : txs.map((tx) => transactionView(tx, chain.profile, feeOf(tx, spent))),
     ...rest,
   };
-}
-
-function sizeWithout(txs: readonly Tx[]): number {
-  return (
-    HEADER_SIZE_BYTES +
-    compactSize(txs.length).length +
-    txs.reduce((sum, tx) => sum + serializeTransaction(tx, { witness: false }).length, 0)
-  );
 }
 
 /** Fee of a transaction of a connected block; undefined for coinbases and where the block is not connected. */

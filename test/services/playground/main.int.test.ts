@@ -37,7 +37,7 @@ describe('toy chain, pool and miner', () => {
   const dir = tempDir('playground');
   const lines: string[] = [];
   const life = testLife(lines);
-  // 65,536 hashes a block at first, where the playground has 524,288.
+  // 65,536 hashes a block at first, where the playground has 131,072.
   const profile = writeProfile(dir.path, 0x1f00ffff);
   let toy: RunningToyChain;
   let miner: CpuMiner;
