@@ -16,12 +16,17 @@ export const COMMON: Readonly<Record<string, Flag>> = {
   name: { short: 'n', value: 'NAME', doc: 'instance name; default ckpool, or ckproxy for a proxy' },
   ...Object.fromEntries(
     Object.entries(OPTIONS as Record<string, Option>).flatMap(([, option]) =>
-      option.flag === undefined ? [] : [[option.flag, { value: valueName(option), doc: option.doc }]],
+      option.flag === undefined ? [] : [[option.flag, { value: valueName(option), doc: docOf(option) }]],
     ),
   ),
   json: { doc: 'print JSON' },
   help: { short: 'h', doc: 'print this help' },
 };
+
+/** What the option is, with its default where the sentence does not say it. */
+function docOf({ doc, default: fallback }: Option): string {
+  return fallback === null || doc.includes('default') ? doc : `${doc}; default ${String(fallback)}`;
+}
 
 function valueName(option: Option): string {
   if (option.type === 'address' || option.type === 'addresses') return 'HOST:PORT';

@@ -2,7 +2,7 @@
 import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
-import { openStore } from '../core/store.ts';
+import { openStore, storeAddress } from '../core/store.ts';
 import { coinText, textTable } from './contracts.ts';
 import { configFrom, type Parsed } from './flags.ts';
 
@@ -48,7 +48,12 @@ export async function listPayouts(config: Config, contract: string | null): Prom
     });
     return await result.json<PayoutRow>();
   } catch (cause) {
-    throw new PoolError('clickhouse', `payouts cannot be read: ${(cause as Error).message.split('\n')[0]}`, { cause });
+    const words = (cause as Error).message.split('\n')[0]!.trim();
+    if (config.clickhouse === null && words.includes('Authentication failed')) {
+      const { url } = storeAddress(config);
+      throw new PoolError('held', `${url} serves another data directory than ${config.dataDir}`, { cause });
+    }
+    throw new PoolError('clickhouse', `payouts cannot be read: ${words}`, { cause });
   } finally {
     await store.close();
   }

@@ -173,7 +173,7 @@ function epochPanel(s) {
     [
       'Mean block time',
       !young && e.blocks > 0 && Number(e.span_s) > 0
-        ? `${duration(mean)} (target ${duration(s.chain.target_spacing_s)})`
+        ? `${mean < 10 ? `${mean.toFixed(1)} s` : duration(mean)} (target ${duration(s.chain.target_spacing_s)})`
         : '–',
     ],
     ['Next retarget', nextTime ? (nextTime > now() ? `in about ${duration(nextTime - now())}` : 'any moment') : '–'],
