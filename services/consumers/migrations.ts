@@ -2,7 +2,7 @@
  * Brings ClickHouse to the schema of `schemas/clickhouse/NNNN_*.sql`: numbered, appended, never edited. What was applied stands in
  * `schema_version` with its digest; a file that is no longer what was applied is an error, because nobody could tell what the tables are then.
  *
- * Statements are `IF NOT EXISTS`, so a file that was interrupted is run again from its start, and so is one whose table somebody dropped.
+ * Statements can be repeated (`IF NOT EXISTS`, `OR REPLACE`), so a file that was interrupted is run again from its start, and so is one whose table somebody dropped.
  */
 import { hash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -87,6 +87,8 @@ export async function migrate(
   });
   const present = new Set((await tables.json<{ name: string }>()).map(({ name }) => name));
   const done: string[] = [];
+  // Later files may alter what a lost one made: from it on all are applied again.
+  let again = false;
   for (const migration of migrations) {
     const { number, name, digest, statements } = migration;
     const before = applied.get(number);
@@ -101,8 +103,11 @@ export async function migrate(
         );
       }
       const lost = namesIn(migration).filter((made) => !present.has(made));
-      if (lost.length === 0) continue;
-      onLost(lost);
+      if (lost.length > 0) {
+        again = true;
+        onLost(lost);
+      }
+      if (!again) continue;
     }
     for (const query of statements) await client.command({ query });
     await client.insert({

@@ -37,6 +37,21 @@ describe.skipIf(noClickHouse !== undefined)('the tables', { timeout: 60_000 }, (
     expect(await migrate(ch.writer)).toEqual(names);
   });
 
+  test('a payout of the largest hashrate on the easiest chain is not wrapped, also after its table was lost', async () => {
+    await ch.writer.command({ query: 'DROP TABLE payouts_raw' });
+    const lost: string[] = [];
+    await migrate(ch.writer, undefined, (names) => lost.push(...names));
+    expect(lost).toEqual(['payouts_raw']);
+    // H = 10^27, D · W = 2, 600 s, 50 coins, 2016 blocks.
+    const amount = (10n ** 27n * 600n * 50_0000_0000n * 2016n) / 2n;
+    const key = { chain: 'regtest', contract_id: 'c', epoch: 1 };
+    await insertRows(ch.writer, 'payouts_raw', [{ ...key, amount_sats: String(amount), ingest_version: '1' }]);
+    expect(await rows('SELECT toString(amount_sats) AS amount_sats FROM payouts')).toEqual([
+      { amount_sats: String(amount) },
+    ]);
+    await ch.writer.command({ query: 'TRUNCATE TABLE payouts_raw' });
+  });
+
   test('a view has no column that its table lacks a comment for', async () => {
     expect(
       await rows("SELECT table, name FROM system.columns WHERE database = currentDatabase() AND comment = ''"),
