@@ -3,13 +3,11 @@
  * wider ones come as strings.
  */
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
-import { type Config, hostPortText } from '../core/config.ts';
+import { type Config, hostPortText, reachable } from '../core/config.ts';
 
 /** A client that reads: the embedded engine's user `default`, or the configured user of a server. */
 export function openReader(config: Config): ClickHouseClient {
-  const { host, port } = config.clickhouseHttp;
-  const reach = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
-  const embedded = { url: `http://${hostPortText({ host: reach, port })}`, user: 'default', password: '' };
+  const embedded = { url: `http://${hostPortText(reachable(config.clickhouseHttp))}`, user: 'default', password: '' };
   const { url, user, password } = config.clickhouse ?? embedded;
   return createClient({
     url,

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { ContractEvent } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import { loadChain } from '../core/chains/profile.ts';
-import { type Config, hostPortText } from '../core/config.ts';
+import { type Config, hostPortText, reachable } from '../core/config.ts';
 import {
   ContractBook,
   type ContractTerms,
@@ -99,9 +99,7 @@ async function enterContract(config: Config, terms: ContractTerms): Promise<Ente
 
 /** Asks the API. @returns null where nobody listens; @throws PoolError with the API's own code and sentence */
 async function postContract(config: Config, terms: ContractTerms): Promise<Entered | null> {
-  const { host, port } = config.http;
-  const reach = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
-  const url = `http://${hostPortText({ host: reach, port })}/api/contracts`;
+  const url = `http://${hostPortText(reachable(config.http))}/api/contracts`;
   const post = (): Promise<Response> =>
     fetch(url, {
       method: 'POST',

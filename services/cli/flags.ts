@@ -1,7 +1,8 @@
 /** The command line's flags: one table, for parsing and for help. */
 import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
-import { type Config, loadConfig, nearestName, type Overrides } from '../core/config.ts';
+import { type Config, loadConfig, type Overrides } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
+import { nearestName } from '../core/names.ts';
 import { OPTIONS, type Option, type OptionName } from '../core/options.ts';
 
 export interface Flag {

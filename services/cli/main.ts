@@ -2,11 +2,11 @@
  * `lodestream VERB`: picks the verb and starts it. Called through a link named ckpool, ckproxy or rpcauth it behaves as that program.
  */
 import { basename, join } from 'node:path';
-import { nearestName } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
+import { nearestName } from '../core/names.ts';
 import { COMMON, configFrom, type Flag, flagsHelp, type Parsed, PLAYGROUND_FLAGS, parseFlags } from './flags.ts';
 import { configHelpText, exampleConfigText, helpText, type Verb } from './help.ts';
 import { PROGRAMS, type Program, startProgram } from './programs.ts';

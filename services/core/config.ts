@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { getNodeValue, type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
 import { PoolError } from './errors.ts';
+import { NAME, nearestName } from './names.ts';
 import { OPTIONS, type Option, type OptionName } from './options.ts';
 
 export interface HostPort {
@@ -37,9 +38,7 @@ export interface KafkaConfig {
 
 /** The configuration as the programs use it. */
 export interface Config {
-  /** Path of the file read, or null. */
-  readonly file: string | null;
-  /** Instance name as CKPool has it: names the log file and, by default, the origin. */
+  /** Instance name as CKPool has it: names the journal's instance and, by default, the origin. */
   readonly name: string;
   readonly mode: 'pool' | 'proxy';
   readonly nodes: readonly NodeAddress[];
@@ -114,6 +113,11 @@ export function parseHostPort(text: string, defaultPort: number | null): HostPor
   return { host: match[1]!.replace(/^\[|\]$/g, ''), port };
 }
 
+/** Where a listener on an address is reached from its own machine: a wildcard is no address to connect to. */
+export function reachable({ host, port }: HostPort): HostPort {
+  return { host: host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host, port };
+}
+
 /** `host:port`, IPv6 in brackets. */
 export function hostPortText(address: HostPort): string {
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
@@ -136,7 +140,6 @@ function expected(option: Option): string {
     boolean: 'true or false',
     hex: '8 hex digits',
     address: 'host:port',
-    strings: 'a list of texts',
     addresses: 'a list of host:port',
     objects: 'a list of objects',
   }[option.type];
@@ -162,12 +165,11 @@ function fit(option: Option, value: unknown): unknown {
       return typeof value === 'boolean' ? value : undefined;
     case 'address':
       return typeof value === 'string' && isAddress(value) ? value : undefined;
-    case 'strings':
     case 'addresses': {
       const list = typeof value === 'string' ? [value] : value;
       if (!Array.isArray(list) || list.length === 0) return undefined;
       if (!list.every((item) => typeof item === 'string' && item !== '')) return undefined;
-      return option.type === 'strings' || list.every((item) => isAddress(item, 80)) ? list : undefined;
+      return list.every((item) => isAddress(item, 80)) ? list : undefined;
     }
     case 'objects':
       return Array.isArray(value) && value.every((item) => typeof item === 'object' && item !== null)
@@ -197,27 +199,9 @@ function fromText(option: Option, text: string): unknown {
   if (option.type === 'integer' || option.type === 'number') return text.trim() === '' ? text : Number(text);
   if (option.type === 'boolean')
     return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  if (option.type === 'strings' || option.type === 'addresses') return text.split(',').map((item) => item.trim());
+  if (option.type === 'addresses') return text.split(',').map((item) => item.trim());
   return text;
 }
-
-function nearest(name: string, names: readonly string[]): string | null {
-  const distance = (a: string, b: string): number => {
-    let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++) {
-        next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-      }
-      row = next;
-    }
-    return row[b.length]!;
-  };
-  const best = names.map((candidate) => [distance(name, candidate), candidate] as const).sort((a, b) => a[0] - b[0])[0];
-  return best !== undefined && best[0] <= Math.min(3, name.length / 2) ? best[1] : null;
-}
-
-export { nearest as nearestName };
 
 /** A parser's code for a person: `CommaExpected` is "a comma is missing". */
 function jsonErrorWords(code: string): string {
@@ -322,7 +306,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
 
   for (const name of Object.keys(source.values)) {
     if (!name.startsWith('lodestream.') || OURS.includes(name)) continue;
-    const near = nearest(name, OURS);
+    const near = nearestName(name, OURS);
     const hint = near === null ? '`./lodestream help config` lists them' : `did you mean "${near}"?`;
     throw new PoolError('config', `${source.where(name)}: "${name}" is not an option; ${hint}`);
   }
@@ -376,7 +360,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   const donationAddress = value<string | null>('donaddress');
   const followFrom = value<number>('lodestream.follow_from_height');
   const originName = value<string | null>('lodestream.origin') ?? name;
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(originName)) {
+  if (!NAME.test(originName)) {
     throw new PoolError(
       'config',
       `${origin.get('lodestream.origin') ?? '--name'}: origin "${originName}" must be 1 to 64 letters, digits, . _ or -`,
@@ -384,7 +368,6 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   }
 
   return {
-    file,
     name,
     mode,
     nodes: objects('btcd', ['url', 'auth', 'pass', 'notify']) as unknown as NodeAddress[],

@@ -4,16 +4,17 @@
  *   terms (API, cli) --eventFromTerms--> ContractEvent --ContractBook, fsynced--> journal of instance `api`, topic contract
  *
  * The book has one writer, whoever holds the lock of that journal instance: the API while it runs, else the cli itself. A contract
- * takes effect above the tip at acceptance, so that no period already paid for changes (DESIGN 7).
+ * takes effect above the tip at acceptance, so that no period already paid for changes.
  */
 import type { ContractEvent } from '../../schemas/events.ts';
 import { scriptFromAddress } from './bitcoin/address.ts';
 import type { ChainProfile } from './chains/profile.ts';
-import { type Config, nearestName } from './config.ts';
+import type { Config } from './config.ts';
 import { openDataDir } from './data-dir.ts';
 import { errorLine, PoolError } from './errors.ts';
 import type { JournalWriter, Position } from './log/event-log.ts';
 import { openJournalLog, openJournalWriter } from './log/journal.ts';
+import { NAME, nearestName } from './names.ts';
 import { genesisOf, profileFor } from './node/resolve-chain.ts';
 import { createNodeRpc, hexAnswer, integerAnswer, objectAnswer } from './node/rpc.ts';
 import { readStatuses, STATUS_FRESH_US } from './status.ts';
@@ -174,7 +175,7 @@ export function eventFromTerms(terms: ContractTerms, profile: ChainProfile, tip:
   };
 
   const { id } = terms;
-  if (typeof id !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(id)) throw wrong('id', id, TERMS.id);
+  if (typeof id !== 'string' || !NAME.test(id)) throw wrong('id', id, TERMS.id);
   const payoutAddress = addressOf('payout_address', terms.payout_address, profile);
   const hashrate = hashrateOf(terms.hashrate);
 

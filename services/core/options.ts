@@ -5,7 +5,7 @@
  */
 
 export interface Option {
-  readonly type: 'string' | 'integer' | 'number' | 'boolean' | 'hex' | 'address' | 'strings' | 'addresses' | 'objects';
+  readonly type: 'string' | 'integer' | 'number' | 'boolean' | 'hex' | 'address' | 'addresses' | 'objects';
   /** Default; null where there is none (the option may be absent). */
   readonly default: string | number | boolean | readonly string[] | null;
   readonly unit?: string;
@@ -34,7 +34,7 @@ export const OPTIONS = {
     type: 'boolean',
     default: false,
     example: false,
-    doc: 'True: this node announces blocks (ZMQ or notifier) and is not polled',
+    doc: 'True: this node announces blocks (zmqblock) and is not polled',
   },
   proxy: {
     type: 'objects',
@@ -178,7 +178,7 @@ export const OPTIONS = {
     type: 'string',
     default: 'logs',
     example: '/var/log/stratum',
-    doc: 'Folder of share logs, status files and the main log',
+    doc: 'Folder of share logs',
   },
 
   'lodestream.compat': {

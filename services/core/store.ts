@@ -4,16 +4,14 @@
  */
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import type { Config } from './config.ts';
-import { hostPortText } from './config.ts';
+import { hostPortText, reachable } from './config.ts';
 import { secretOf } from './data-dir.ts';
 
 /** Where ClickHouse is and as whom to write: the server of the configuration, else the embedded one. */
 export function storeAddress(config: Config): { url: string; user: string; password: string } {
   if (config.clickhouse !== null) return config.clickhouse;
-  const { host, port } = config.clickhouseHttp;
-  const reach = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
   return {
-    url: `http://${hostPortText({ host: reach, port })}`,
+    url: `http://${hostPortText(reachable(config.clickhouseHttp))}`,
     user: 'writer',
     password: secretOf(config.dataDir, 'clickhouse-writer'),
   };

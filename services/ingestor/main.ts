@@ -13,6 +13,7 @@ import type { DataPaths } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import { acquireLock } from '../core/lock.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
+import { NAME } from '../core/names.ts';
 import { type Checkpoint, type Checkpoints, HEAD_BYTES, openCheckpoints } from './checkpoints.ts';
 import { shareFromLine } from './line.ts';
 import { type ShareLogFile, shareLogs } from './walk.ts';
@@ -55,7 +56,6 @@ export interface IngestOptions {
   readonly data: DataPaths;
   readonly openJournal: () => JournalWriter;
   readonly dryRun: boolean;
-  readonly signal?: AbortSignal;
   onBad(bad: BadLine): void;
   onProgress(summary: Summary, file: string): void;
 }
@@ -87,7 +87,7 @@ export function originOf(logDir: string, given: string | null): string {
       `whose shares are these? ${path} does not exist: name the pool or proxy that wrote them with --origin (ckpool, ckproxy)`,
     );
   }
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(origin)) {
+  if (!NAME.test(origin)) {
     throw new PoolError('usage', `origin "${origin}" must be 1 to 64 letters, digits, . _ or -`);
   }
   return origin;
@@ -122,7 +122,6 @@ export async function ingest(options: IngestOptions): Promise<Summary> {
   try {
     checkpoints = openCheckpoints(join(options.data.state, `ingest-${options.origin}.sqlite`));
     for (const file of shareLogs(options.paths.length > 0 ? options.paths : [options.logDir])) {
-      if (options.signal?.aborted === true) break;
       if (seen.folder !== String(file.height)) Object.assign(seen, { folder: String(file.height), hashes: new Set() });
       summary.files += 1;
       await ingestFile(file, options, checkpoints, summary, seen.hashes, () => (journal ??= options.openJournal()));

@@ -11,6 +11,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { TOPICS, type Topic } from '../../../schemas/events.ts';
 import { PoolError } from '../errors.ts';
+import { NAME } from '../names.ts';
 
 /** A segment by its name. */
 export interface SegmentName {
@@ -24,14 +25,13 @@ export interface SegmentName {
 }
 
 const SEGMENT_FILE = /^(\d{8})-([0-9a-f]{16})\.avro$/;
-const INSTANCE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /**
  * Checks a name that becomes a directory and a part of positions.
  * @throws PoolError config where it does not fit
  */
 export function checkInstance(instance: string): string {
-  if (!INSTANCE.test(instance)) {
+  if (!NAME.test(instance)) {
     throw new PoolError(
       'config',
       `instance must be 1 to 64 letters, digits, dots, dashes or underscores, a letter or digit first; got ${JSON.stringify(instance)}`,
@@ -81,7 +81,7 @@ export function listStrays(topicDir: string): string[] {
 /** The instances that have a topic, in order of name. */
 export function listInstances(dir: string, topic: Topic): string[] {
   return list(dir)
-    .filter((name) => INSTANCE.test(name) && listSegments(join(dir, name, topic)).length > 0)
+    .filter((name) => NAME.test(name) && listSegments(join(dir, name, topic)).length > 0)
     .sort();
 }
 

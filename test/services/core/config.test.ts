@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { hostPortText, loadConfig, nearestName, parseHostPort } from '../../../services/core/config.ts';
+import { hostPortText, loadConfig, parseHostPort, reachable } from '../../../services/core/config.ts';
 import { errorLine, PoolError } from '../../../services/core/errors.ts';
 
 let dir: string;
@@ -97,8 +97,8 @@ test('host and port in all their forms', () => {
     expect(() => parseHostPort(bad, null), bad).toThrow(RangeError);
 });
 
-test('the nearest name is offered only when it is near', () => {
-  expect(nearestName('plool', ['pool', 'proxy'])).toBe('pool');
-  expect(nearestName('quite-else', ['pool', 'proxy'])).toBeNull();
-  expect(nearestName('foo', ['pool', 'proxy'])).toBeNull();
+test('a listener on all addresses is reached on loopback', () => {
+  expect(reachable({ host: '0.0.0.0', port: 1 })).toEqual({ host: '127.0.0.1', port: 1 });
+  expect(reachable({ host: '::', port: 1 })).toEqual({ host: '::1', port: 1 });
+  expect(reachable({ host: 'pool.example', port: 1 })).toEqual({ host: 'pool.example', port: 1 });
 });
