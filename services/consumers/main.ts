@@ -26,7 +26,7 @@ import { openStore, storeAddress } from '../core/store.ts';
 import { Derived } from './derived.ts';
 import { recognise } from './filled-from.ts';
 import { migrate, readMigrations } from './migrations.ts';
-import { type Counters, decodeRecord, PartitionConsumer } from './partition.ts';
+import { type Counters, decodeRecord, PartitionConsumer, type PartitionParts } from './partition.ts';
 import { Problems, pause, untilDone } from './problems.ts';
 import { Rollups } from './rollups.ts';
 import { ConsumerState } from './state.ts';
@@ -127,6 +127,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const derived = new Derived(client, profileOf);
   const contractPipeline = contractEventPipeline(profileOf);
   const rollups = new Rollups(client, state);
+  const overlaps: PartitionParts['overlaps'] = new Set();
   /** Partitions of block and contract whose events before the checkpoint are not folded yet: until then nothing is derived. */
   let unfolded = 0;
   let derivedRows = 0;
@@ -159,8 +160,11 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       await untilDone(place, problems, signal, lineOf, () => refold(pipeline, partition));
       unfolded -= 1;
     }
-    const consumer = new PartitionConsumer({ log, client, state, counters, signal }, pipeline, partition, (events) =>
-      take(topic, events),
+    const consumer = new PartitionConsumer(
+      { log, client, state, counters, overlaps, signal },
+      pipeline,
+      partition,
+      (events) => take(topic, events),
     );
     running.set(place, {
       topic,

@@ -31,6 +31,8 @@ export interface PartitionParts {
   readonly client: ClickHouseClient;
   readonly state: ConsumerState;
   readonly counters: Counters;
+  /** One for each partition that has looked for copies and is not at the end of its cut: others put the minutes there that they finish. */
+  readonly overlaps: Set<Map<string, Minute>>;
   readonly signal: AbortSignal;
 }
 
@@ -80,6 +82,8 @@ export class PartitionConsumer<T extends Topic> {
   #position: Position | null;
   #records = 0;
   #pending: Cut | null;
+  /** Minutes that others finished since this partition last looked for copies; kept over failures. */
+  readonly #overlapping = new Map<string, Minute>();
 
   constructor(
     parts: PartitionParts,
@@ -106,8 +110,7 @@ export class PartitionConsumer<T extends Topic> {
 
   /** Takes one batch in; returns after a while also without one. @throws anything that is to be tried again */
   async step(): Promise<void> {
-    const { state, client, counters } = this.#parts;
-    const { topic, table } = this.#pipeline;
+    const { topic } = this.#pipeline;
     const batch = await this.#read();
     if (batch === null) return;
     const rows: Row[] = [];
@@ -138,6 +141,21 @@ export class PartitionConsumer<T extends Topic> {
       }
     }
     for (const minute of this.#pending?.minutes ?? []) minutes.set(`${minute.origin}/${minute.minuteS}`, minute);
+    // A copy that another partition inserts from here on is not found by the look below: its minute is taken over at the end.
+    this.#parts.overlaps.add(this.#overlapping);
+    await this.#insert(batch, rows, letters, minutes, [...buckets.values()]);
+    if (events.length > 0) this.#taken(events);
+  }
+
+  async #insert(
+    batch: Batch,
+    rows: readonly Row[],
+    letters: readonly Row[],
+    minutes: Map<string, Minute>,
+    buckets: readonly Row[],
+  ): Promise<void> {
+    const { state, client, counters, overlaps } = this.#parts;
+    const { topic, table } = this.#pipeline;
     if (topic === 'share') {
       for (const minute of await minutesOfCopies(client, rows)) {
         minutes.set(`${minute.origin}/${minute.minuteS}`, minute);
@@ -158,17 +176,19 @@ export class PartitionConsumer<T extends Topic> {
     };
     this.#pending = cut;
     state.storeCut(cut);
-    await insertRows(client, 'share_minutes', [...buckets.values()], `${cut.token}-share_minutes`);
+    await insertRows(client, 'share_minutes', buckets, `${cut.token}-share_minutes`);
     await insertRows(client, table, rows, `${cut.token}-${table}`);
     await insertRows(client, 'dead_letters', letters, `${cut.token}-dead_letters`);
-    state.finish(cut);
+    state.finish({ ...cut, minutes: [...new Map([...minutes, ...this.#overlapping]).values()] });
+    overlaps.delete(this.#overlapping);
+    this.#overlapping.clear();
+    for (const other of overlaps) for (const [key, minute] of minutes) other.set(key, minute);
     this.#pending = null;
     this.#position = cut.to;
     this.#records += batch.records.length;
     counters.records += batch.records.length;
     counters.rows += rows.length;
     counters.deadLetters += letters.length;
-    if (events.length > 0) this.#taken(events);
   }
 
   /** The outstanding cut's records again, or a new batch; null where there is nothing. */

@@ -1,0 +1,77 @@
+import { join } from 'node:path';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { expect, test } from 'vitest';
+import { sharePipeline } from '../../../pipelines/shares/shares.ts';
+import { migrate } from '../../../services/consumers/migrations.ts';
+import { PartitionConsumer, type PartitionParts } from '../../../services/consumers/partition.ts';
+import { Rollups } from '../../../services/consumers/rollups.ts';
+import { ConsumerState } from '../../../services/consumers/state.ts';
+import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
+import { noClickHouse, startTestClickHouse } from '../../helpers/clickhouse.ts';
+import { randomFrom } from '../../pipelines/blocks.ts';
+import { START_US, shareOf, tempDir } from './world.ts';
+
+/** The client, with each query's answer held back until the gate opens; `reached` resolves when one is held. */
+function gated(client: ClickHouseClient): { client: ClickHouseClient; reached: Promise<void>; open: () => void } {
+  const reached = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  const query = async (...args: Parameters<ClickHouseClient['query']>) => {
+    const answer = await client.query(...args);
+    const rows = await answer.json();
+    reached.resolve();
+    await gate.promise;
+    return { json: async () => rows };
+  };
+  const held = new Proxy(client, {
+    get: (target, name) => (name === 'query' ? query : Reflect.get(target, name).bind(target)),
+  });
+  return { client: held, reached: reached.promise, open: gate.resolve };
+}
+
+test.skipIf(noClickHouse !== undefined)(
+  'a copy that is inserted and rolled up while another partition is between its look for copies and its insert counts once',
+  { timeout: 60_000 },
+  async () => {
+    const dir = tempDir();
+    const ch = await startTestClickHouse();
+    const log = openJournalLog({ dir: join(dir.path, 'journal') });
+    const state = new ConsumerState(':memory:');
+    try {
+      await migrate(ch.writer);
+      const live = { ...shareOf(randomFrom(1), 0), accepted: true, errn: 0, reason: '', time_us: START_US + 60e6 };
+      const backfill = { ...live, source: 'backfill', worker: 'old.name', time_us: START_US };
+      for (const [instance, event] of Object.entries({ ckpool: live, ingest: backfill })) {
+        const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance });
+        writer.append([{ topic: 'share', event }]);
+        writer.close();
+      }
+      const parts: PartitionParts = {
+        log,
+        client: ch.writer,
+        state,
+        counters: { records: 0, rows: 0, deadLetters: 0 },
+        overlaps: new Set(),
+        signal: new AbortController().signal,
+      };
+      const rollups = new Rollups(ch.writer, state);
+      const slow = gated(ch.writer);
+      const winner = new PartitionConsumer({ ...parts, client: slow.client }, sharePipeline, 'ckpool').step();
+      await slow.reached;
+      await new PartitionConsumer(parts, sharePipeline, 'ingest').step();
+      expect(await rollups.step()).toBe(1);
+      slow.open();
+      await winner;
+      await rollups.step();
+      const answer = await ch.writer.query({
+        query: 'SELECT worker, toUInt32(accepted) AS accepted FROM shares_1m',
+        format: 'JSONEachRow',
+      });
+      expect(await answer.json()).toEqual([{ worker: live.worker, accepted: 1 }]);
+    } finally {
+      state.close();
+      await log.close();
+      await ch.stop();
+      dir.remove();
+    }
+  },
+);
