@@ -158,7 +158,10 @@ describe.skipIf(btcd === undefined)('btcd', () => {
         async (sql) => {
           const best = await node.rpc<string>('getbestblockhash');
           expect(await sql('SELECT hash FROM blocks WHERE on_chain ORDER BY height DESC LIMIT 1')).toBe(best);
-          expect(await sql('SELECT status, first_height, nbits FROM epochs')).toBe('open\t0\t207fffff');
+          // Tables are filled one after the other: that blocks are there does not say that their epoch is.
+          await expect
+            .poll(() => sql('SELECT status, first_height, nbits FROM epochs'), { timeout: 30_000, interval: 200 })
+            .toBe('open\t0\t207fffff');
         },
       );
     } finally {
