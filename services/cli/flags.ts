@@ -82,6 +82,11 @@ export function parseFlags(
   }
 }
 
+/** The mode that the flags of a tree ask for. */
+export function modeOf(parsed: Parsed): 'pool' | 'proxy' {
+  return parsed.values.proxy === true ? 'proxy' : 'pool';
+}
+
 /** The configuration that flags, variables and file give together. */
 export function configFrom(parsed: Parsed, mode: 'pool' | 'proxy', extra: Partial<Overrides> = {}): Config {
   const text = (name: string): string | undefined => {

@@ -1,18 +1,29 @@
 /**
  * `lodestream VERB`: picks the verb and starts it. Called through a link named ckpool, ckproxy or rpcauth it behaves as that program.
  */
-import { basename, join } from 'node:path';
-import { openDataDir } from '../core/data-dir.ts';
+import { basename } from 'node:path';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
-import { acquireLock } from '../core/lock.ts';
 import { nearestName } from '../core/names.ts';
-import { COMMON, configFrom, type Flag, flagsHelp, type Parsed, PLAYGROUND_FLAGS, parseFlags } from './flags.ts';
+import {
+  COMMON,
+  configFrom,
+  type Flag,
+  flagsHelp,
+  modeOf,
+  type Parsed,
+  PLAYGROUND_FLAGS,
+  parseFlags,
+} from './flags.ts';
 import { configHelpText, exampleConfigText, helpText, type Verb } from './help.ts';
 import { PROGRAMS, type Program, startProgram } from './programs.ts';
 
 const STRATUM_FLAGS: Readonly<Record<string, Flag>> = {
   'log-shares': { short: 'L', doc: 'write CKPool-format share logs under logdir' },
+};
+
+const MODE_FLAGS: Readonly<Record<string, Flag>> = {
+  proxy: { short: 'p', doc: 'proxy mode' },
 };
 
 type Flags = Readonly<Record<string, Flag>>;
@@ -59,10 +70,13 @@ const VERBS: Readonly<Record<string, Runnable>> = {
     'start',
     {
       ...STRATUM_FLAGS,
-      proxy: { short: 'p', doc: 'proxy mode' },
+      ...MODE_FLAGS,
       only: { value: 'A,B', doc: `only these of ${PROGRAMS.join(', ')}` },
     },
-    startTree,
+    async (parsed, life) => {
+      const { startTree } = await import('./tree.ts');
+      await startTree(parsed, life);
+    },
   ),
   pool: single('pool', 'the stratum daemon alone'),
   proxy: single('proxy', 'the stratum proxy alone: miners below, a pool above'),
@@ -118,11 +132,11 @@ const INNER: Readonly<Record<string, Runnable>> = {
   _group: {
     usage: '_group NAMES',
     doc: 'several programs in one process',
-    flags: { ...COMMON, ...STRATUM_FLAGS },
+    flags: { ...COMMON, ...STRATUM_FLAGS, ...MODE_FLAGS },
     positionals: true,
     run: (parsed) =>
       run('pipeline', async (life) => {
-        const config = configFrom(parsed, 'pool');
+        const config = configFrom(parsed, modeOf(parsed));
         for (const name of parsed.positionals.join(',').split(',')) {
           await startProgram(name as Program, config, { ...life, log: (line) => life.log(`${name}: ${line}`) });
         }
@@ -137,39 +151,6 @@ const INNER: Readonly<Record<string, Runnable>> = {
     await runCpuMiners(parsed, life);
   }),
 };
-
-const LOCK_WAIT_MS = 5_000;
-
-async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
-  const { programChildren, shortWelcome, welcome } = await import('./playground.ts');
-  const { livePanel } = await import('./panel.ts');
-  const { supervise } = await import('./supervisor.ts');
-  const config = configFrom(parsed, parsed.values.proxy === true ? 'proxy' : 'pool');
-  const only = typeof parsed.values.only === 'string' ? parsed.values.only.split(',') : null;
-  for (const name of only ?? []) {
-    if ((PROGRAMS as readonly string[]).includes(name)) continue;
-    throw new PoolError('usage', `--only: "${name}" is not a program; there are ${PROGRAMS.join(', ')}`);
-  }
-  const paths = openDataDir(config.dataDir);
-  const lock = acquireLock(join(config.dataDir, 'lock'), {
-    waitMs: LOCK_WAIT_MS,
-    what: `the data directory ${config.dataDir}`,
-  });
-  life.onStop('data directory', () => lock.release());
-  const flags = Object.entries(parsed.values).flatMap(([name, value]) =>
-    name === 'only' || name === 'proxy' || value === undefined || value === false
-      ? []
-      : value === true
-        ? [`--${name}`]
-        : [`--${name}`, value as string],
-  );
-  const panel = livePanel(paths.status, life, [shortWelcome(config)]);
-  const supervisor = supervise(programChildren(config, flags, only), life, panel.line, paths.status);
-  supervisor.up.then(() => {
-    panel.line(welcome(config, null, null, config.dataDir));
-    panel.start();
-  });
-}
 
 const flagsOf = async ({ flags }: Runnable): Promise<Flags> => (typeof flags === 'function' ? flags() : flags);
 

@@ -9,12 +9,11 @@ import { type Config, hostPortText, loadConfig, parseHostPort } from '../core/co
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
-import { acquireLock } from '../core/lock.ts';
 import { configFrom, type Parsed } from './flags.ts';
 import { livePanel } from './panel.ts';
 import { type ChildSpec, supervise } from './supervisor.ts';
+import { holdDataDir, programChildren, shortWelcome, welcome } from './tree.ts';
 
-const LOCK_WAIT_MS = 5_000;
 const DEFAULT_RPC = '127.0.0.1:19443';
 const DEFAULT_ZMQ = '127.0.0.1:19444';
 const RPC_USER = 'playground';
@@ -76,9 +75,7 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   const dataDir = loadConfig({
     options: typeof parsed.values['data-dir'] === 'string' ? { 'lodestream.data_dir': parsed.values['data-dir'] } : {},
   }).dataDir;
-  const paths = openDataDir(dataDir);
-  const lock = acquireLock(join(dataDir, 'lock'), { waitMs: LOCK_WAIT_MS, what: `the data directory ${dataDir}` });
-  life.onStop('data directory', () => lock.release());
+  const paths = holdDataDir(dataDir, life);
   mkdirSync(paths.playground, { recursive: true });
   const file = given('config') ?? join(paths.playground, 'ckpool.conf');
   if (!existsSync(file)) {
@@ -116,69 +113,11 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   const panel = livePanel(paths.status, life, [shortWelcome(config)]);
   const supervisor = supervise(children, life, panel.line, paths.status);
   supervisor.up.then(async () => {
-    panel.line(welcome(config, rpc, zmq, dataDir));
+    const ask = `curl --user ${RPC_USER}:${RPC_PASS} -d '{"method":"getblockchaininfo"}' http://${rpc}/`;
+    panel.line(welcome(config, [['toy chain', `${ask}   ZMQ tcp://${zmq}`]]));
     panel.start();
     await openSampleContract(config, life, panel.line);
   });
-}
-
-/** The children that run a configuration's programs: as few processes as make sense. */
-export function programChildren(
-  config: Config,
-  flags: readonly string[],
-  only: readonly string[] | null = null,
-): ChildSpec[] {
-  const wanted = (name: string): boolean => only === null || only.includes(name);
-  const children: ChildSpec[] = [];
-  if (config.clickhouse === null && wanted('clickhouse'))
-    children.push({ name: 'clickhouse', args: ['clickhouse', ...flags] });
-  const group = ['chain', ...(config.kafka === null ? [] : ['relay']), 'consume', 'api'].filter(wanted);
-  if (group.length > 0)
-    children.push({ name: 'pipeline', args: [`_group`, ...flags, group.join(',')], after: ['clickhouse'] });
-  if (wanted(config.mode)) children.push({ name: config.mode, args: [config.mode, ...flags] });
-  return children;
-}
-
-/** The two addresses that a person wants to have in sight. */
-export function shortWelcome(config: Config): string {
-  const sql = config.clickhouse?.url ?? `http://${hostPortText(config.clickhouseHttp)}`;
-  return `dashboard http://${hostPortText(config.http)}/ · SQL ${sql}/ · stratum ${config.listen.map(hostPortText).join(', ')} · Ctrl-C stops`;
-}
-
-/** What is where, in the words of the first minute. */
-export function welcome(config: Config, rpc: string | null, zmq: string | null, dataDir: string): string {
-  const http = hostPortText(config.http);
-  const sql = config.clickhouse?.url ?? `http://${hostPortText(config.clickhouseHttp)}`;
-  const where = [
-    ...(dataDir === './data' ? [] : [` --data-dir ${dataDir}`]),
-    ...(http === '127.0.0.1:8080' ? [] : [` --http ${http}`]),
-    ...(hostPortText(config.clickhouseHttp) === '127.0.0.1:8123'
-      ? []
-      : [` --clickhouse-http ${hostPortText(config.clickhouseHttp)}`]),
-  ].join('');
-  const stratum = hostPortText(config.listen[0] ?? parseHostPort('127.0.0.1:3333', null));
-  const rows = [
-    ['dashboard', `http://${http}/`],
-    ['health', `http://${http}/healthz   metrics http://${http}/metrics`],
-    ['SQL', `curl '${sql}/?query=SELECT+count()+FROM+shares+WHERE+accepted'`],
-    ['stratum', `minerd -a sha256d -o stratum+tcp://${stratum} -u you.rig1 -p x`],
-    ...(rpc === null
-      ? []
-      : [
-          [
-            'toy chain',
-            `curl --user ${RPC_USER}:${RPC_PASS} -d '{"method":"getblockchaininfo"}' http://${rpc}/   ZMQ tcp://${zmq}`,
-          ],
-        ]),
-    ['contracts', `./lodestream contracts list${where}   ./lodestream payouts list${where}`],
-    ['files', dataDir],
-  ];
-  return [
-    '',
-    'Lodestream is running. Ctrl-C stops it; started again, it continues.',
-    ...rows.map(([name, what]) => `  ${name!.padEnd(10)} ${what}`),
-    '',
-  ].join('\n');
 }
 
 /** Opens the sample contract once the chain is followed, so that a payout appears within minutes. */

@@ -1,0 +1,112 @@
+/**
+ * `lodestream start`: the programs of a configuration in one process tree, as few processes as make sense; and what the playground's
+ * tree has in common with it.
+ */
+import { join } from 'node:path';
+import { type Config, hostPortText, parseHostPort, reachable } from '../core/config.ts';
+import { type DataPaths, openDataDir } from '../core/data-dir.ts';
+import { PoolError } from '../core/errors.ts';
+import type { Lifecycle } from '../core/lifecycle.ts';
+import { acquireLock } from '../core/lock.ts';
+import { configFrom, modeOf, type Parsed } from './flags.ts';
+import { livePanel } from './panel.ts';
+import { PROGRAMS } from './programs.ts';
+import { type ChildSpec, supervise } from './supervisor.ts';
+
+const LOCK_WAIT_MS = 5_000;
+
+/** Takes the data directory for one tree, until the lifecycle ends. @throws PoolError held, data_dir */
+export function holdDataDir(dataDir: string, life: Lifecycle): DataPaths {
+  const paths = openDataDir(dataDir);
+  const lock = acquireLock(join(dataDir, 'lock'), { waitMs: LOCK_WAIT_MS, what: `the data directory ${dataDir}` });
+  life.onStop('data directory', () => lock.release());
+  return paths;
+}
+
+/** Runs a configuration's programs, or those of `--only`, until it is stopped. */
+export async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
+  const config = configFrom(parsed, modeOf(parsed));
+  const only = typeof parsed.values.only === 'string' ? parsed.values.only.split(',') : null;
+  for (const name of only ?? []) {
+    if ((PROGRAMS as readonly string[]).includes(name)) continue;
+    throw new PoolError('usage', `--only: "${name}" is not a program; there are ${PROGRAMS.join(', ')}`);
+  }
+  const paths = holdDataDir(config.dataDir, life);
+  const flags = Object.entries(parsed.values).flatMap(([name, value]) =>
+    name === 'only' || name === 'proxy' || value === undefined || value === false
+      ? []
+      : value === true
+        ? [`--${name}`]
+        : [`--${name}`, value as string],
+  );
+  const panel = livePanel(paths.status, life, [shortWelcome(config)]);
+  const supervisor = supervise(programChildren(config, flags, only), life, panel.line, paths.status);
+  supervisor.up.then(() => {
+    panel.line(welcome(config));
+    panel.start();
+  });
+}
+
+/**
+ * The children that run a configuration's programs.
+ * @param flags - for each of them, besides the mode
+ */
+export function programChildren(
+  config: Config,
+  flags: readonly string[],
+  only: readonly string[] | null = null,
+): ChildSpec[] {
+  const wanted = (name: string): boolean => only === null || only.includes(name);
+  const children: ChildSpec[] = [];
+  if (config.clickhouse === null && wanted('clickhouse'))
+    children.push({ name: 'clickhouse', args: ['clickhouse', ...flags] });
+  const group = ['chain', ...(config.kafka === null ? [] : ['relay']), 'consume', 'api'].filter(wanted);
+  // Their own verbs say the mode of pool and proxy; the group has to be told.
+  const mode = config.mode === 'proxy' ? ['--proxy'] : [];
+  if (group.length > 0)
+    children.push({ name: 'pipeline', args: ['_group', ...mode, ...flags, group.join(',')], after: ['clickhouse'] });
+  if (wanted(config.mode)) children.push({ name: config.mode, args: [config.mode, ...flags] });
+  return children;
+}
+
+function sqlUrl(config: Config): string {
+  return config.clickhouse?.url ?? `http://${hostPortText(reachable(config.clickhouseHttp))}`;
+}
+
+/** The addresses that a person wants to have in sight, in one line. */
+export function shortWelcome(config: Config): string {
+  const http = hostPortText(reachable(config.http));
+  return `dashboard http://${http}/ · SQL ${sqlUrl(config)}/ · stratum ${config.listen.map(hostPortText).join(', ')} · Ctrl-C stops`;
+}
+
+/**
+ * What is where, in the words of the first minute.
+ * @param more - further rows, name and text
+ */
+export function welcome(config: Config, more: readonly (readonly [string, string])[] = []): string {
+  const { dataDir } = config;
+  const http = hostPortText(reachable(config.http));
+  const where = [
+    ...(dataDir === './data' ? [] : [` --data-dir ${dataDir}`]),
+    ...(hostPortText(config.http) === '127.0.0.1:8080' ? [] : [` --http ${hostPortText(config.http)}`]),
+    ...(hostPortText(config.clickhouseHttp) === '127.0.0.1:8123'
+      ? []
+      : [` --clickhouse-http ${hostPortText(config.clickhouseHttp)}`]),
+  ].join('');
+  const stratum = hostPortText(reachable(config.listen[0] ?? parseHostPort('127.0.0.1:3333', null)));
+  const rows: (readonly [string, string])[] = [
+    ['dashboard', `http://${http}/`],
+    ['health', `http://${http}/healthz   metrics http://${http}/metrics`],
+    ['SQL', `curl '${sqlUrl(config)}/?query=SELECT+count()+FROM+shares+WHERE+accepted'`],
+    ['stratum', `minerd -a sha256d -o stratum+tcp://${stratum} -u you.rig1 -p x`],
+    ...more,
+    ['contracts', `./lodestream contracts list${where}   ./lodestream payouts list${where}`],
+    ['files', dataDir],
+  ];
+  return [
+    '',
+    'Lodestream is running. Ctrl-C stops it; started again, it continues.',
+    ...rows.map(([name, what]) => `  ${name.padEnd(10)} ${what}`),
+    '',
+  ].join('\n');
+}

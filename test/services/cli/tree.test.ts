@@ -1,0 +1,36 @@
+import { expect, test } from 'vitest';
+import { programChildren, welcome } from '../../../services/cli/tree.ts';
+import { type Config, loadConfig } from '../../../services/core/config.ts';
+
+const config = (mode: 'pool' | 'proxy', more: Partial<Config> = {}): Config => ({
+  ...loadConfig({ mode }, {}),
+  ...more,
+});
+
+test('a tree has the engine, one process for what follows the log, and the daemon; each is told the mode', () => {
+  expect(programChildren(config('pool'), ['--x']).map(({ args }) => args)).toEqual([
+    ['clickhouse', '--x'],
+    ['_group', '--x', 'chain,consume,api'],
+    ['pool', '--x'],
+  ]);
+  expect(programChildren(config('proxy'), ['--x']).map(({ args }) => args)).toEqual([
+    ['clickhouse', '--x'],
+    ['_group', '--proxy', '--x', 'chain,consume,api'],
+    ['proxy', '--x'],
+  ]);
+});
+
+test('a tree leaves out what a server does, what the configuration lacks, and what --only does not name', () => {
+  const elsewhere = { url: 'http://clickhouse:8123', user: 'u', password: 'p' };
+  const names = (found: Config, only: string[] | null = null): string[] =>
+    programChildren(found, [], only).map(({ args }) => args.join(' '));
+  expect(names(config('pool', { clickhouse: elsewhere }))).toEqual(['_group chain,consume,api', 'pool']);
+  expect(names(config('pool'), ['chain', 'relay'])).toEqual(['_group chain']);
+  expect(names(config('pool'), ['proxy'])).toEqual([]);
+});
+
+test('what is where names addresses that can be connected to', () => {
+  const text = welcome(config('pool', { http: { host: '0.0.0.0', port: 8080 } }));
+  expect(text).toContain('http://127.0.0.1:8080/');
+  expect(text).toContain('stratum+tcp://127.0.0.1:3333 ');
+});
