@@ -30,6 +30,8 @@ interface Running {
 const MAIN = fileURLToPath(new URL('./main.ts', import.meta.url));
 const FIRST_RESTART_MS = 500;
 const LONGEST_RESTART_MS = 10_000;
+/** A child that lived so long begins with the short delay again. */
+const LIVED_MS = 60_000;
 const STOP_LIMIT_MS = 15_000;
 /** Statuses that a restart does not mend: usage, cannot create, configuration. */
 const FATAL = new Set([64, 73, 78]);
@@ -60,6 +62,7 @@ export function supervise(
 
   const spawn = (child: Running): void => {
     child.timer = null;
+    const beganMs = performance.now();
     let lastLine = '';
     const started = fork(MAIN, [...child.spec.args], {
       execArgv: ['--disable-sigusr1'],
@@ -89,14 +92,11 @@ export function supervise(
         life.stop(new ChildFailed(child.spec.name, code, lastLine));
         return;
       }
+      if (performance.now() - beganMs > LIVED_MS) child.restarts = 0;
       const delay = Math.min(FIRST_RESTART_MS * 2 ** child.restarts, LONGEST_RESTART_MS);
       child.restarts += 1;
       print(`${child.spec.name} ${how}; started again in ${delay / 1000} s`);
       child.timer = setTimeout(() => spawn(child), delay);
-      // A child that then lives for a minute begins with the short delay again.
-      setTimeout(() => {
-        if (child.process !== null) child.restarts = 0;
-      }, 60_000).unref();
     });
   };
 

@@ -62,6 +62,12 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     stop();
   };
   process.on('SIGTERM', onSignal);
+  // CKPool's "reopen the logs": nothing here holds a log file open, and nobody's miners are to be cut off by logrotate. To who watches at a
+  // terminal it says that the terminal is gone.
+  const watched = process.channel === undefined && process.stderr.isTTY === true;
+  process.on('SIGHUP', () => {
+    if (watched) onSignal();
+  });
   if (process.channel === undefined) {
     process.on('SIGINT', onSignal);
   } else {
