@@ -10,7 +10,7 @@ import type { Lifecycle } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
 import { configFrom, modeOf, type Parsed } from './flags.ts';
 import { livePanel } from './panel.ts';
-import { PROGRAMS } from './programs.ts';
+import { PROGRAMS, type Program } from './programs.ts';
 import { type ChildSpec, supervise } from './supervisor.ts';
 
 const LOCK_WAIT_MS = 5_000;
@@ -23,13 +23,27 @@ export function holdDataDir(dataDir: string, life: Lifecycle): DataPaths {
   return paths;
 }
 
+/** Why a configuration starts no such program, or null. */
+function notStarted(name: Program, config: Config): string | null {
+  if (name === 'proxy' && config.mode !== 'proxy') return 'proxy is started with --proxy';
+  if (name === 'pool' && config.mode !== 'pool') return 'pool is not started with --proxy';
+  if (name === 'relay' && config.kafka === null) return 'relay has nothing to do without "kafka" in the configuration';
+  if (name === 'clickhouse' && config.clickhouse !== null) {
+    return 'clickhouse is the embedded engine; the configuration names a server';
+  }
+  return null;
+}
+
 /** Runs a configuration's programs, or those of `--only`, until it is stopped. */
 export async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
   const config = configFrom(parsed, modeOf(parsed));
   const only = typeof parsed.values.only === 'string' ? parsed.values.only.split(',') : null;
   for (const name of only ?? []) {
-    if ((PROGRAMS as readonly string[]).includes(name)) continue;
-    throw new PoolError('usage', `--only: "${name}" is not a program; there are ${PROGRAMS.join(', ')}`);
+    if (!(PROGRAMS as readonly string[]).includes(name)) {
+      throw new PoolError('usage', `--only: "${name}" is not a program; there are ${PROGRAMS.join(', ')}`);
+    }
+    const fault = notStarted(name as Program, config);
+    if (fault !== null) throw new PoolError('usage', `--only: ${fault}`);
   }
   const paths = holdDataDir(config.dataDir, life);
   const flags = Object.entries(parsed.values).flatMap(([name, value]) =>

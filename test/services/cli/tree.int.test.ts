@@ -1,0 +1,45 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, expect, test } from 'vitest';
+import { freePorts, tempDir } from '../../helpers/leash.ts';
+import { lodestreamOnce } from '../../helpers/tree.ts';
+
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+/** A configuration whose node is not there. */
+async function setUp(lodestreamKeys: Record<string, unknown> = {}) {
+  const dir = tempDir('cli');
+  ends.push(() => dir.remove());
+  const [stratum, http, sql] = (await freePorts(3)) as [number, number, number];
+  const config = join(dir.path, 'ckpool.conf');
+  writeFileSync(
+    config,
+    JSON.stringify({
+      btcd: [{ url: '127.0.0.1:1', auth: 'a', pass: 'b' }],
+      btcaddress: 'bcrt1qt56a74yhzrra7t05yxhgvytvd29v98jvxde3hy',
+      lodestream: { chain: 'regtest', ...lodestreamKeys },
+    }),
+  );
+  const args = ['--config', config, '--data-dir', join(dir.path, 'data'), '--stratum', `127.0.0.1:${stratum}`];
+  return [...args, '--http', `127.0.0.1:${http}`, '--clickhouse-http', `127.0.0.1:${sql}`];
+}
+
+test('--only names what the configuration has, else it says what is missing and starts nothing', {
+  timeout: 60_000,
+}, async () => {
+  const args = await setUp();
+  const elsewhere = await setUp({ clickhouse: { url: 'http://127.0.0.1:1' } });
+  const outcomes = await Promise.all([
+    lodestreamOnce(['start', ...args, '--only', 'proxy']),
+    lodestreamOnce(['start', ...args, '--only', 'pool,relay']),
+    lodestreamOnce(['start', ...elsewhere, '--only', 'clickhouse']),
+  ]);
+  expect(outcomes.map(({ status }) => status)).toEqual([64, 64, 64]);
+  expect(outcomes[0]!.output).toContain('--only: proxy is started with --proxy');
+  expect(outcomes[1]!.output).toContain('--only: relay has nothing to do without "kafka"');
+  expect(outcomes[2]!.output).toContain('--only: clickhouse is the embedded engine');
+  for (const { output } of outcomes) expect(output.trim().split('\n')).toHaveLength(1);
+});
