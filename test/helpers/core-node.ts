@@ -11,7 +11,7 @@ import { freePorts, tempDir, until } from './leash.ts';
  */
 export async function startCoreNode(program: string, name: string, more: readonly string[]): Promise<TestNode> {
   const dir = tempDir(name);
-  const [rpcPort, p2pPort] = (await freePorts(2)) as [number, number];
+  const [rpcPort, p2pPort, onionPort] = (await freePorts(3)) as [number, number, number];
   const [user, pass] = ['lodestream', 'regtest-only'];
   const rpcUrl = `http://127.0.0.1:${rpcPort}`;
   const rpc = rpcCaller(rpcUrl, user, pass);
@@ -31,6 +31,8 @@ export async function startCoreNode(program: string, name: string, more: readonl
           `-port=${p2pPort}`,
           '-listen=1',
           `-bind=127.0.0.1:${p2pPort}`,
+          // Else 0.21 binds its default port for Tor as well: Litecoin's is 19444, where the playground announces blocks.
+          `-bind=127.0.0.1:${onionPort}=onion`,
           '-dnsseed=0',
           '-discover=0',
           '-listenonion=0',
