@@ -7,11 +7,10 @@
  *
  * @see reference of the header in core/bitcoin/header.ts; BIP 310 for version bits
  */
-import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import { sha256d } from '../core/bitcoin/hash.ts';
 import { blockHash, hashHex } from '../core/bitcoin/header.ts';
-import { type PowAlgorithm, powHash } from '../core/bitcoin/pow.ts';
-import { hashValue, shareDifficulty } from '../core/bitcoin/target.ts';
+import { meetsTarget, type PowAlgorithm, powHash } from '../core/bitcoin/pow.ts';
+import { shareDifficulty } from '../core/bitcoin/target.ts';
 import type { Requirement } from './difficulty.ts';
 
 /** What of a job a check needs; all bytes in internal order. */
@@ -159,7 +158,7 @@ export function checkShare(submission: Submission, job: CheckedJob, session: Ses
     hash: hashHex(pow),
     blockHash: job.pow === 'sha256d' ? '' : hashHex(blockHash(header)),
     sdiff: shareDifficulty(pow, job.difficulty1),
-    solves: hashValue(pow) <= job.target,
+    solves: meetsTarget(pow, job.target),
     key: Buffer.from(pow.buffer, pow.byteOffset, 16).toString('latin1'),
   };
   const { asked, least } = session.requirement;
@@ -176,9 +175,4 @@ export function checkShare(submission: Submission, job: CheckedJob, session: Ses
 /** The coinbase of a submission, without witness, for the block that it solved. */
 export function shareCoinbase(nonce2: Uint8Array, job: CheckedJob, enonce1: Uint8Array): Uint8Array {
   return Buffer.concat([job.coinbase1, enonce1, nonce2, job.coinbase2]);
-}
-
-/** A header as hex, for events. */
-export function headerHex(proof: Proof): string {
-  return hexFromBytes(proof.header);
 }

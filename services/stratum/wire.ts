@@ -105,11 +105,6 @@ export function setDifficultyText(diff: number): string {
   return `{"params":[${decimalText(diff)}],"id":null,"method":"mining.set_difficulty"}\n`;
 }
 
-/** A notification from us. */
-export function notificationText(method: string, params: readonly unknown[]): string {
-  return `{"id":null,"method":${JSON.stringify(method)},"params":${JSON.stringify(params)}}\n`;
-}
-
 /** The eight first parameters of `mining.notify` as JSON text, from `[` on; `notifyText` adds the last. */
 export function notifyHead(job: {
   readonly id: string;
