@@ -7,6 +7,7 @@ import {
   type TemplateFollower,
   type TemplateUpdate,
 } from '../../../../services/core/node/templates.ts';
+import { type Bitcoind, startBitcoind } from '../../../helpers/bitcoind.ts';
 import { type Btcd, startBtcd } from '../../../helpers/btcd.ts';
 import type { TestNode } from '../../../helpers/coin-node.ts';
 import { until } from '../../../helpers/leash.ts';
@@ -15,6 +16,7 @@ import { havePart } from '../../../helpers/require.ts';
 
 const litecoind = await havePart('node', startLitecoind);
 const btcd = await havePart('btcd', startBtcd);
+const bitcoind = await havePart('bitcoind', startBitcoind);
 const closers: (() => Promise<unknown> | unknown)[] = [];
 afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
@@ -22,6 +24,7 @@ afterEach(async () => {
 afterAll(async () => {
   await litecoind?.stop();
   await btcd?.stop();
+  await bitcoind?.stop();
 });
 
 function rpcOf(node: TestNode): NodeRpc {
@@ -33,6 +36,7 @@ function rpcOf(node: TestNode): NodeRpc {
 function follow(
   node: TestNode,
   chain: string,
+  zmqBlock: string | null = null,
 ): { follower: TemplateFollower; updates: TemplateUpdate[]; lines: string[] } {
   const updates: TemplateUpdate[] = [];
   const lines: string[] = [];
@@ -41,6 +45,7 @@ function follow(
     profile: loadChain(chain),
     updateIntervalMs: 30_000,
     blockPollMs: 100,
+    zmqBlock,
     retryMs: 200,
     log: (line) => lines.push(line),
   });
@@ -106,5 +111,24 @@ describe.skipIf(btcd === undefined)('btcd', () => {
     await node.generate(2);
     await until('the next templates', () => updates.at(-1)?.template.height === 6);
     expect(lines).toHaveLength(1);
+  });
+});
+
+describe.skipIf(bitcoind === undefined)('bitcoind', () => {
+  const node = bitcoind as Bitcoind;
+
+  it('gives templates that are read, and each new block is noticed', async () => {
+    const address = await node.rpc<string>('getnewaddress', '', 'bech32');
+    await node.rpc('generatetoaddress', 3, address);
+    const { updates } = follow(node, 'regtest', node.zmqUrl ?? null);
+    await until('a first template', () => updates.length === 1);
+    expect(updates[0]?.template).toMatchObject({
+      height: 4,
+      witnessCommitment: expect.stringMatching(/^6a24aa21a9ed/),
+      mweb: null,
+    });
+    await node.rpc('generatetoaddress', 2, address);
+    await until('the next templates', () => updates.at(-1)?.template.height === 6);
+    expect(updates.every(({ newBlock }) => newBlock)).toBe(true);
   });
 });
