@@ -21,7 +21,7 @@ import {
 import { decimal18FromDouble } from '../shares/decimal.ts';
 
 /** The key of a chain event within its chain, and of a block of ours. */
-export function blockEventIdentity(event: BlockEvent): string {
+function blockEventIdentity(event: BlockEvent): string {
   return event.kind === 'solved' ? `solved/${event.hash}` : `${event.follower}/${event.chain_seq}`;
 }
 

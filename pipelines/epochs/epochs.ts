@@ -29,7 +29,7 @@ export interface Epoch {
  * What is known of an epoch.
  * @returns null unless its blocks are connected without a hole from the first on, the closing one included where the tip is past it
  */
-export function epochAt(chain: BestChain, profile: ChainProfile, epoch: number): Epoch | null {
+function epochAt(chain: BestChain, profile: ChainProfile, epoch: number): Epoch | null {
   const blocks = profile.payout_blocks;
   const firstHeight = epoch * blocks;
   const closing = firstHeight + blocks;

@@ -13,7 +13,7 @@
 import { STATUS_FRESH_US, type Status } from '../core/status.ts';
 
 /** Values that programs publish for these checks; whoever has one publishes it under this name. */
-export const HEALTH_VALUES = {
+const HEALTH_VALUES = {
   /** pool, proxy: age of the newest job when the status was written, seconds. */
   jobAgeS: 'job_age_s',
   /** consume: age of the oldest record not yet in ClickHouse, seconds. */
@@ -22,7 +22,7 @@ export const HEALTH_VALUES = {
   deadLetters: 'dead_letters',
 } as const;
 
-export const LAG_LIMIT_S = 60;
+const LAG_LIMIT_S = 60;
 export const DISK_RESERVE_BYTES = 256 * 1024 * 1024;
 /** A program that nobody expects and that stopped longer ago than this is not missed: it was renamed or taken away. */
 const FORGET_AFTER_US = 3_600 * 1_000_000;

@@ -5,7 +5,7 @@
  */
 
 /** Codes that this interface raises itself; all others come from the engine with their names. */
-export const CODES = {
+const CODES = {
   UNSUPPORTED_METHOD: 1,
   BAD_ARGUMENTS: 36,
   NOT_IMPLEMENTED: 48,

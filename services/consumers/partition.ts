@@ -43,7 +43,7 @@ interface Batch {
 }
 
 /** A record that is not taken in, with the reason. */
-export function deadLetterRow(record: StoredRecord | Damage, reason: string): Row {
+function deadLetterRow(record: StoredRecord | Damage, reason: string): Row {
   const place = 'body' in record ? record : { instance: '', run: '', sequence: 0, fingerprint: '' };
   return {
     topic: record.topic,

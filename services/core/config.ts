@@ -221,7 +221,7 @@ function jsonErrorWords(code: string): string {
  * Parses the text of a configuration file.
  * @throws PoolError config for JSON errors, with line and column
  */
-export function parseConfigText(text: string, file: string): Source {
+function parseConfigText(text: string, file: string): Source {
   const lineOf = (offset: number): number => text.slice(0, offset).split('\n').length;
   const errors: ParseError[] = [];
   const tree = parseTree(text, errors, { disallowComments: true, allowTrailingComma: false, allowEmptyContent: false });

@@ -20,7 +20,7 @@ import { createNodeRpc, hexAnswer, integerAnswer, objectAnswer } from './node/rp
 import { readStatuses, STATUS_FRESH_US } from './status.ts';
 
 /** Instance of the journal that contracts are written to. */
-export const CONTRACT_INSTANCE = 'api';
+const CONTRACT_INSTANCE = 'api';
 
 /** What a contract may say, in the order of the help; the values are JSON's. */
 export const TERMS = {

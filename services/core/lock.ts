@@ -82,7 +82,7 @@ export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
 }
 
 /** The pid that last took a lock, or null where none is recorded. It says nothing about whether it is held now. */
-export function holderOf(path: string): number | null {
+function holderOf(path: string): number | null {
   try {
     const pid = Number.parseInt(readFileSync(`${path}.pid`, 'utf8'), 10);
     return Number.isSafeInteger(pid) && pid > 0 ? pid : null;

@@ -118,7 +118,7 @@ export function coinKey(txidBytes: Uint8Array, index: number): string {
 }
 
 /** True where `input` may spend `coin` on this chain. */
-export function maySpend(coin: Pick<Coin, 'script'>, input: Tx['inputs'][number]): boolean {
+function maySpend(coin: Pick<Coin, 'script'>, input: Tx['inputs'][number]): boolean {
   if (input.script.length > 0) return false;
   if (equalBytes(coin.script, OP_TRUE_SCRIPT)) return input.witness.length === 0;
   return (

@@ -33,7 +33,7 @@ export interface Limits {
   of(listenerIndex: number): { readonly start: number; readonly wish: number | null };
 }
 
-export function limitsOf(config: Config): Limits {
+function limitsOf(config: Config): Limits {
   const max = config.maxDiff > 0 ? config.maxDiff : Infinity;
   return {
     min: config.minDiff,

@@ -85,7 +85,7 @@ function hex32(n: number): string {
 }
 
 /** Digest of a job's content without its time: jobs that agree in it may have the same headers. */
-export function workKey(content: JobContent): string {
+function workKey(content: JobContent): string {
   const parts = [
     content.prevHashRpc,
     hexFromBytes(content.coinbase1),

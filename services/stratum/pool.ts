@@ -255,7 +255,7 @@ function jobValue(template: Template, profile: ChainProfile): JobValue {
 }
 
 /** The block of a share that solves, and its event. */
-export function blockOf(
+function blockOf(
   { job, submission, verdict, enonce1, event }: JudgedShare,
   template: Template,
   daemon: Pick<Daemon, 'config' | 'profile' | 'instance'>,

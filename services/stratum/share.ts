@@ -97,7 +97,7 @@ export interface Refused {
 export type ShareVerdict = Accepted | Refused;
 
 /** CKPool's words for its numbers. */
-export const REFUSALS: Readonly<Record<RefusalNumber, string>> = {
+const REFUSALS: Readonly<Record<RefusalNumber, string>> = {
   1: 'Invalid JobID',
   2: 'Stale',
   3: 'Ntime out of range',

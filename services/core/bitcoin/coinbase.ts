@@ -17,10 +17,10 @@ import { merkleRoot } from './merkle.ts';
 import { isCoinbase, parseTransaction, serializeTransaction } from './transaction.ts';
 
 /** Consensus limits of a coinbase's script (Bitcoin Core `consensus/tx_check.cpp`: bad-cb-length). */
-export const COINBASE_SCRIPT_LIMIT_BYTES = 100;
+const COINBASE_SCRIPT_LIMIT_BYTES = 100;
 const COINBASE_SCRIPT_LEAST_BYTES = 2;
 /** CKPool's limit of `btcsig`. */
-export const SIGNATURE_LIMIT_BYTES = 38;
+const SIGNATURE_LIMIT_BYTES = 38;
 /** BIP 141: OP_RETURN, a push of 36 bytes, the commitment's mark. */
 const COMMITMENT_HEAD = Uint8Array.of(0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed);
 const ZERO_32 = new Uint8Array(32);

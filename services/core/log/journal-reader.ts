@@ -23,7 +23,7 @@ interface Place {
 }
 
 /** @throws PoolError internal where the text is no position of a journal */
-export function parsePosition(position: Position): Place {
+function parsePosition(position: Position): Place {
   const match = /^([0-9a-f]{16}):(\d{1,16})$/.exec(position);
   if (match === null) throw new PoolError('internal', `not a position of the journal: ${JSON.stringify(position)}`);
   return { run: match[1]!, sequence: Number(match[2]) };

@@ -15,7 +15,7 @@ const PASSWORD_LIMIT = 255;
 /**
  * What is wrong with a worker name, or null.
  */
-export function workerFault(name: unknown): string | null {
+function workerFault(name: unknown): string | null {
   if (typeof name !== 'string') return 'Invalid workername parameter';
   if (name === '') return 'Empty workername parameter';
   if (name.startsWith('.') || name.startsWith('_')) return 'Empty username parameter';

@@ -37,12 +37,7 @@ function isHex(value: unknown, even: boolean): value is string {
  *   their leading zeros, as some small miners print them
  * @returns what is wrong, in CKPool's words, or the fields
  */
-export function readFields(
-  params: unknown,
-  nonce2Bytes: number,
-  versionMask: number,
-  strict: boolean,
-): string | Fields {
+function readFields(params: unknown, nonce2Bytes: number, versionMask: number, strict: boolean): string | Fields {
   if (!Array.isArray(params)) return 'Params not array';
   if (params.length < 5) return 'Invalid array size';
   const [worker, jobId, nonce2, ntime, nonce, bits] = params as unknown[];
