@@ -4,7 +4,7 @@
  * from its beginning.
  */
 import type { ClickHouseClient } from '@clickhouse/client';
-import { insertRows, literal } from './insert.ts';
+import { ingestTime, insertRows, literal } from './insert.ts';
 import type { ConsumerState } from './state.ts';
 
 /**
@@ -20,7 +20,6 @@ export async function recognise(client: ClickHouseClient, state: ConsumerState):
   if ((await answer.json()).length > 0) return false;
   const stranger = !state.isNew();
   if (stranger) state.forget();
-  const ingest_time = new Date().toISOString().slice(0, 23).replace('T', ' ');
-  await insertRows(client, 'filled_from', [{ generation: state.generation, ingest_time }]);
+  await insertRows(client, 'filled_from', [{ generation: state.generation, ingest_time: ingestTime() }]);
   return stranger;
 }

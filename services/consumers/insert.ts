@@ -33,6 +33,11 @@ export async function insertRows(
   await finished(stream.resume());
 }
 
+/** Now as DateTime64 reads it, for the columns `ingest_time`. */
+export function ingestTime(): string {
+  return new Date().toISOString().slice(0, 23).replace('T', ' ');
+}
+
 /** A text as a literal of ClickHouse's SQL. */
 export function literal(text: string): string {
   return `'${text.replace(/[\\']/g, '\\$&')}'`;

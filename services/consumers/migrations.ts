@@ -8,6 +8,7 @@ import { hash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { PoolError } from '../core/errors.ts';
+import { ingestTime } from './insert.ts';
 
 export interface Migration {
   readonly number: number;
@@ -112,7 +113,7 @@ export async function migrate(
     for (const query of statements) await client.command({ query });
     await client.insert({
       table: 'schema_version',
-      values: [{ number, name, digest, ingest_time: new Date().toISOString().slice(0, 23).replace('T', ' ') }],
+      values: [{ number, name, digest, ingest_time: ingestTime() }],
       format: 'JSONEachRow',
     });
     done.push(name);

@@ -12,7 +12,7 @@ import type { Place, Row, RowPipeline } from '../../pipelines/row.ts';
 import { minuteS } from '../../pipelines/shares/shares.ts';
 import type { Events, Topic } from '../../schemas/events.ts';
 import type { Damage, EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
-import { insertRows, literal } from './insert.ts';
+import { ingestTime, insertRows, literal } from './insert.ts';
 import type { ConsumerState, Cut, Minute } from './state.ts';
 
 /** Batches end at whichever comes first. */
@@ -55,7 +55,7 @@ function deadLetterRow(record: StoredRecord | Damage, reason: string): Row {
     fingerprint: place.fingerprint,
     reason,
     body_hex: ('body' in record ? record.body : record.bytes).toString('hex'),
-    ingest_time: new Date().toISOString().slice(0, 23).replace('T', ' '),
+    ingest_time: ingestTime(),
   };
 }
 
