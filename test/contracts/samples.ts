@@ -59,6 +59,24 @@ export function sampleSession(n: number): Inputs['session'] {
   return { kind: 'connected', origin: 'test', instance: 'pool-0', time_us: 1_700_000_000_000_000 + n, client_id: n };
 }
 
+export function sampleBlock(more: Partial<Inputs['block']> = {}): Inputs['block'] {
+  return {
+    kind: 'connected',
+    chain: 'regtest',
+    instance: 'chain',
+    follower: 'chain',
+    chain_seq: 1,
+    time_us: 1_760_000_000_000_000,
+    height: 1,
+    hash: '01'.repeat(32),
+    prev_hash: '00'.repeat(32),
+    block_time_us: 1_760_000_000_000_000,
+    nbits: '207fffff',
+    version: '20000000',
+    ...more,
+  };
+}
+
 export function sampleContract(n: number): Inputs['contract'] {
   return {
     kind: 'opened',

@@ -6,7 +6,7 @@ import type { RecordBatch } from '../../../../services/core/log/event-log.ts';
 import { openKafkaLog } from '../../../../services/core/log/kafka.ts';
 import { PartitionFetcher } from '../../../../services/core/log/kafka-reader.ts';
 import { eventLogSuite, readAll, readSome } from '../../../contracts/event-log.ts';
-import { sampleShare, shareEntries } from '../../../contracts/samples.ts';
+import { sampleBlock, sampleShare, shareEntries } from '../../../contracts/samples.ts';
 import { kafkaForTests } from '../../../helpers/kafka-broker.ts';
 import { havePart } from '../../../helpers/require.ts';
 
@@ -101,6 +101,20 @@ describe.skipIf(!kafka)('topics and refusals of a real broker', () => {
     });
     await log.append([{ topic: 'share', event: sampleShare(2) }]);
     await readAll(log, 'share', 1);
+    await log.close();
+  });
+
+  test('a block whose coinbase fills it is carried: a stranger who mines one does not stop the topic', async () => {
+    const log = await openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix: own(), partitions: 1 });
+    const block = sampleBlock({
+      coinbase_outputs: Array.from({ length: 110_000 }, () => ({ script: '', value_sats: '0' })),
+      coinbase_script: '51'.repeat(1_500_000),
+    });
+    await log.append([{ topic: 'block', event: block }]);
+    await log.append([{ topic: 'block', event: sampleBlock({ chain_seq: 2 }) }]);
+    const [large, next] = await readAll(log, 'block', 2);
+    expect(large!.body.length).toBeGreaterThan(3_000_000);
+    expect((await log.decoder('block', next!.fingerprint))(next!.body)).toMatchObject({ chain_seq: 2 });
     await log.close();
   });
 
