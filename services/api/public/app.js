@@ -195,6 +195,15 @@ function epochPanel(s) {
 const charts = {};
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** Local times as the logs write them. Columns are uPlot's: least step in seconds, label, and what is added where a year, month, day, … begins. */
+const DAY = '\n{YYYY}-{MM}-{DD}';
+const TIMES = [
+  [86_400 * 28, '{YYYY}-{MM}', null, null, null, null, null, null, 1],
+  [86_400, '{MM}-{DD}', '\n{YYYY}', null, null, null, null, null, 1],
+  [60, '{HH}:{mm}', DAY, null, DAY, null, null, null, 1],
+  [1, '{HH}:{mm}:{ss}', DAY, null, DAY, null, null, null, 1],
+];
+
 /** Seconds since 1970 that a chart spans: a lone point has a minute on both sides, not years. */
 function timeRange(_u, min, max) {
   return max > min ? [min, max] : [min - 60, max + 60];
@@ -222,10 +231,14 @@ function draw(id, emptyId, data, name, colour, format) {
     {
       width: box.clientWidth,
       height: 230,
+      padding: [null, 30, null, null],
       cursor: { y: false },
       legend: { live: true },
       scales: { x: { range: timeRange }, y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 78, values: (_u, values) => values.map((v) => (v === 0 ? '0' : format(v))) }],
+      axes: [
+        { ...axis, space: 70, values: TIMES },
+        { ...axis, size: 78, values: (_u, values) => values.map((v) => (v === 0 ? '0' : format(v))) },
+      ],
       series: [
         { value: (_u, v) => (v === null ? '–' : new Date(v * 1000).toLocaleString()) },
         {
