@@ -1,5 +1,5 @@
 /** `lodestream payouts list`: what the contracts are owed, were skipped, or are forecast to be owed, from ClickHouse. */
-import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
+import { type ChainProfile, chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
 import { openStore, storeAddress } from '../core/store.ts';
@@ -62,15 +62,14 @@ export async function listPayouts(config: Config, contract: string | null): Prom
 function payoutsTable(rows: readonly PayoutRow[], chain: string): string {
   if (rows.length === 0)
     return 'no payouts yet: the first forecast comes with the first block that a contract covers\n';
-  const units = new Map<string, ChainProfile['smallest_unit']>();
-  for (const { chain: name } of rows) {
-    if (units.has(name)) continue;
+  const profileOf = chainsOf(chain);
+  const unitOf = (name: string): ChainProfile['smallest_unit'] => {
     try {
-      units.set(name, loadChain(chain === 'auto' || !chain.includes('/') ? name : chain).smallest_unit);
+      return profileOf(name).smallest_unit;
     } catch {
-      units.set(name, { name: 'smallest unit', coin: name, decimals: 0 });
+      return { name: 'smallest unit', coin: name, decimals: 0 };
     }
-  }
+  };
   return textTable(
     ['contract', 'epoch', 'heights', 'blocks', 'status', 'amount', 'payout address'],
     rows.map((row) => [
@@ -79,7 +78,7 @@ function payoutsTable(rows: readonly PayoutRow[], chain: string): string {
       `${row.first_height}-${row.last_height}`,
       String(row.covered_blocks),
       row.status,
-      coinText(BigInt(row.amount_sats), units.get(row.chain)!),
+      coinText(BigInt(row.amount_sats), unitOf(row.chain)),
       row.payout_address,
     ]),
   );

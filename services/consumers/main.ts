@@ -14,7 +14,7 @@ import type { RowPipeline } from '../../pipelines/row.ts';
 import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
 import { sharePipeline } from '../../pipelines/shares/shares.ts';
 import type { Events, Topic } from '../../schemas/events.ts';
-import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
+import { chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
@@ -64,20 +64,6 @@ export interface ConsumerParts {
   readonly profileOf?: ProfileOf;
 }
 
-/** Profiles by name: the configured one may be a file with a name of its own. */
-export function profilesOf(config: Pick<Config, 'chain'>): ProfileOf {
-  const loaded = new Map<string, ChainProfile>();
-  return (name) => {
-    let profile = loaded.get(name);
-    if (profile === undefined) {
-      const ours = /[/]|\.json$/.test(config.chain) ? loadChain(config.chain) : null;
-      profile = ours?.name === name ? ours : loadChain(name);
-      loaded.set(name, profile);
-    }
-    return profile;
-  };
-}
-
 /** A client's error as one line that says where it points. */
 function lineWith(url: string): (error: unknown) => string {
   return (error) => {
@@ -106,7 +92,7 @@ interface Running {
  */
 export async function startConsumers(config: Config, life: Lifecycle, parts: ConsumerParts): Promise<Consumers> {
   const { log } = parts;
-  const profileOf = parts.profileOf ?? profilesOf(config);
+  const profileOf = parts.profileOf ?? chainsOf(config.chain);
   const paths = openDataDir(config.dataDir);
   const lock = acquireLock(join(paths.state, 'consumers.lock'), { waitMs: 5_000, what: 'the state of the consumers' });
   let state: ConsumerState;

@@ -361,6 +361,10 @@ function checkGenesis(bytes: Uint8Array, genesisHash: string | null, top: Sectio
   if (problem !== undefined) throw top.error('genesis_block', problem);
 }
 
+function isPathOf(nameOrPath: string): boolean {
+  return nameOrPath.includes('/') || nameOrPath.endsWith('.json');
+}
+
 /**
  * Loads a chain's profile.
  *
@@ -368,7 +372,7 @@ function checkGenesis(bytes: Uint8Array, genesisHash: string | null, top: Sectio
  * @throws PoolError `chain_unknown` where there is none, `config` where it is broken
  */
 export function loadChain(nameOrPath: string): ChainProfile {
-  const isPath = nameOrPath.includes('/') || nameOrPath.endsWith('.json');
+  const isPath = isPathOf(nameOrPath);
   if (!isPath && !builtInChains().includes(nameOrPath)) {
     throw new PoolError(
       'chain_unknown',
@@ -399,4 +403,23 @@ export function loadChain(nameOrPath: string): ChainProfile {
     });
   }
   return chainFromJson(value, isPath ? file : nameOrPath);
+}
+
+/**
+ * Profiles by the name that events and rows carry: that of the configured file, else the built-in ones.
+ *
+ * @param configured - as in the configuration: a built-in name, a path or `auto`
+ * @returns a lookup that throws as loadChain
+ */
+export function chainsOf(configured: string): (name: string) => ChainProfile {
+  const loaded = new Map<string, ChainProfile>();
+  return (name) => {
+    let profile = loaded.get(name);
+    if (profile === undefined) {
+      const ours = isPathOf(configured) ? loadChain(configured) : null;
+      profile = ours?.name === name ? ours : loadChain(name);
+      loaded.set(name, profile);
+    }
+    return profile;
+  };
 }

@@ -6,7 +6,7 @@ import { parseBlock } from '../../../../services/core/bitcoin/block.ts';
 import { hexFromBytes } from '../../../../services/core/bitcoin/bytes.ts';
 import { blockHash, hashHex } from '../../../../services/core/bitcoin/header.ts';
 import { bitsFromTarget, bitsHex, DIFFICULTY_1_TARGET } from '../../../../services/core/bitcoin/target.ts';
-import { builtInChains, chainFromJson, loadChain } from '../../../../services/core/chains/profile.ts';
+import { builtInChains, chainFromJson, chainsOf, loadChain } from '../../../../services/core/chains/profile.ts';
 import { PoolError } from '../../../../services/core/errors.ts';
 import chain from '../../../vectors/bitcoin-blocks.json' with { type: 'json' };
 
@@ -99,6 +99,14 @@ describe('a profile of one’s own', () => {
     const file = join(dir, 'own.json');
     writeFileSync(file, JSON.stringify({ ...json('bitcoin'), name: 'own', genesis_hash: null }));
     expect(loadChain(file)).toMatchObject({ name: 'own', genesis_hash: null });
+  });
+
+  test('is found by its own name beside the built-in ones', () => {
+    const file = join(dir, 'own.json');
+    writeFileSync(file, JSON.stringify({ ...json('bitcoin'), name: 'own', genesis_hash: null }));
+    const find = chainsOf(file);
+    expect([find('own').name, find('litecoin').name]).toEqual(['own', 'litecoin']);
+    expect(problem(() => chainsOf('auto')('own')).code).toBe('chain_unknown');
   });
 
   test('that is not JSON is named with the place', () => {
