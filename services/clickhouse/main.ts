@@ -2,7 +2,7 @@
  * The embedded ClickHouse: chDB in this process behind ClickHouse's HTTP interface, so that @clickhouse/client, curl, Grafana and notebooks
  * speak to it as to a server. Started by the command line; in production a URL takes its place.
  *
- * Source: DESIGN section 5; ClickHouse docs, interfaces/http.
+ * Source: ClickHouse docs, interfaces/http.
  */
 
 import { once } from 'node:events';
