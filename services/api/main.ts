@@ -33,6 +33,8 @@ export interface ApiOptions {
 /** Many browsers ask the same: an answer serves them all for this long. */
 const ANSWER_LIVES_MS = 1_000;
 const HEALTH_LIVES_MS = 900;
+/** Whoever watches over us waits ten seconds or less: a ClickHouse that hangs is said by then. */
+const HEALTH_WAIT_MS = 4_000;
 /** Terms of a contract are a few hundred bytes; a hundred addresses are 10 kB. */
 const BODY_LIMIT_BYTES = 64 * 1024;
 
@@ -214,8 +216,8 @@ async function gatherHealth(
   let storeProblem: string | null = null;
   try {
     const [jobs, dead] = await Promise.all([
-      ask(QUERIES.newestJob),
-      ask(QUERIES.deadLetters, { since: String(startedUs) }),
+      ask(QUERIES.newestJob, {}, HEALTH_WAIT_MS),
+      ask(QUERIES.deadLetters, { since: String(startedUs) }, HEALTH_WAIT_MS),
     ]);
     if (Number(jobs[0]?.jobs ?? 0) > 0) storedJobTimeUs = Number(jobs[0]!.time_us);
     storedDeadLetters = Number(dead[0]?.count ?? 0);

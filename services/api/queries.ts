@@ -28,12 +28,24 @@ export function openReader(config: Config): ClickHouseClient {
 }
 
 export type Row = Record<string, unknown>;
-export type Ask = (query: string, params?: Record<string, unknown>) => Promise<Row[]>;
+/** Asks; with a limit it gives up after so many milliseconds. */
+export type Ask = (query: string, params?: Record<string, unknown>, limitMs?: number) => Promise<Row[]>;
 
 export function askerOf(client: ClickHouseClient): Ask {
-  return async (query, params = {}) => {
-    const result = await client.query({ query, query_params: params, format: 'JSONEachRow' });
-    return await result.json<Row>();
+  return async (query, params = {}, limitMs) => {
+    const limit = limitMs === undefined ? undefined : AbortSignal.timeout(limitMs);
+    try {
+      const result = await client.query({
+        query,
+        query_params: params,
+        format: 'JSONEachRow',
+        ...(limit === undefined ? {} : { abort_signal: limit }),
+      });
+      return await result.json<Row>();
+    } catch (cause) {
+      if (limit?.aborted !== true) throw cause;
+      throw new Error(`nothing within ${limitMs! / 1000} s`, { cause });
+    }
   };
 }
 

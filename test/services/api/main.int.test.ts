@@ -55,6 +55,18 @@ describe('without anything behind it', () => {
     expect(await (await fetch(`${url}/metrics`)).text()).toContain('\nlodestream_healthy 0\n');
   });
 
+  test('a ClickHouse that takes the question and is silent does not hold healthz up', async () => {
+    const silent = createServer((socket) => void socket.on('error', () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    closers.push(() => silent.close());
+    const port = (silent.address() as AddressInfo).port;
+    const deaf = await startApi({ ...freshConfig(), clickhouseHttp: { host: '127.0.0.1', port } }, testLife(closers));
+    // Prometheus gives a scrape ten seconds.
+    const response = await fetch(`${deaf.url}/healthz`, { signal: AbortSignal.timeout(9_000) });
+    expect(response.status).toBe(503);
+    expect(await response.text()).toContain('ClickHouse does not answer: nothing within 4 s');
+  });
+
   test('questions say that ClickHouse is away; the page is served all the same, with its headers', async () => {
     const blocks = await fetch(`${url}/api/blocks`);
     expect(blocks.status).toBe(503);
