@@ -18,7 +18,7 @@ describe.skipIf(!miner)('minerd', () => {
       if (method === 'mining.subscribe') send({ id, result: [[['mining.notify', '1']], '0a0b0c0d', 4], error: null });
       else if (method === 'mining.authorize') {
         send({ id, result: true, error: null });
-        send({ id: null, method: 'mining.set_difficulty', params: [0.001] });
+        send({ id: null, method: 'mining.set_difficulty', params: [0.0002] });
         const job = ['5', '0'.repeat(64), '0100', '00', [], '20000000', '207fffff', '5f000000', true];
         send({ id: null, method: 'mining.notify', params: job });
       } else if (method === 'mining.submit') {
@@ -41,7 +41,7 @@ describe.skipIf(!miner)('minerd', () => {
     await minerd.accepted(4);
     await minerd.stop();
     expect(submits[0]?.slice(0, 2)).toEqual(['me.rig', '5']);
-    expect(minerd.tally).toMatchObject({ difficulty: 0.001, hashrateHps: expect.any(Number) });
+    expect(minerd.tally).toMatchObject({ difficulty: 0.0002, hashrateHps: expect.any(Number) });
     expect(minerd.tally.rejected).toBeGreaterThanOrEqual(1);
     expect(minerd.tally.accepted + minerd.tally.rejected).toBeLessThanOrEqual(submits.length);
     expect(minerd.tally.reasons[0]).toBe('Duplicate');

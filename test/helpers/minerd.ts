@@ -90,7 +90,7 @@ export async function startMinerd(options: MinerdOptions): Promise<Minerd | Miss
     tally,
     lines,
     exited: child.exited,
-    async accepted(count, withinMs = 30_000) {
+    async accepted(count, withinMs = 45_000) {
       await until(
         `minerd was told of ${count} accepted shares`,
         () => {

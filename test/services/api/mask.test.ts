@@ -27,7 +27,8 @@ describe('names as the public sees them', () => {
     const word = fc.stringMatching(/^[b-df-hj-np-tv-xz]{3,12}$/);
     fc.assert(
       fc.property(word, word, fc.constantFrom('', 'rig.', `${COIN}.`, `${COIN}_`), (local, domain, before) => {
-        const shown = maskName(`${before}${local}@${domain}.example`);
+        const whole = maskName(`${before}${local}@${domain}.example`);
+        const shown = whole.replace(COIN, ''); // kept by intent, and it may hold the three letters of a word
         expect(shown).not.toContain(local);
         expect(shown).not.toContain(domain);
       }),

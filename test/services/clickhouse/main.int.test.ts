@@ -565,6 +565,12 @@ describe.skipIf(noClickHouse !== undefined)('the embedded ClickHouse', () => {
     });
 
     test('too many waiting calls are refused with 202, the others are answered', async () => {
+      // On a busy machine the blockers may end before 80 calls have come: then once more.
+      for (let refusals = 0; refusals === 0; ) refusals = await flood();
+    });
+
+    /** 80 calls behind two long ones. @returns how many were refused */
+    async function flood(): Promise<number> {
       const blockers = [1, 2].map(() =>
         call('SELECT sleepEachRow(0.1) AS blocker FROM numbers(20) SETTINGS max_block_size = 1 FORMAT Null'),
       );
@@ -577,7 +583,6 @@ describe.skipIf(noClickHouse !== undefined)('the embedded ClickHouse', () => {
       const replies = await Promise.all(Array.from({ length: 80 }, () => call('SELECT 1')));
       for (const blocker of await Promise.all(blockers)) expect(blocker.status).toBe(200);
       const refused = replies.filter((reply) => reply.status === 503);
-      expect(refused.length).toBeGreaterThan(0);
       expect(replies.filter((reply) => reply.text === '1\n').length).toBe(replies.length - refused.length);
       expect(refused.length).toBeLessThanOrEqual(16);
       for (const reply of refused)
@@ -585,7 +590,8 @@ describe.skipIf(noClickHouse !== undefined)('the embedded ClickHouse', () => {
           '1',
           expect.stringMatching(/^Code: 202\..*TOO_MANY_SIMULTANEOUS_QUERIES/),
         ]);
-    });
+      return refused.length;
+    }
   });
 
   describe('the analyst', () => {
