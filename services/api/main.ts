@@ -200,7 +200,7 @@ function remember<T>(livesMs: number, make: () => Promise<T>): () => Promise<T> 
 
 /** Names of the status files that healthz wants, from the configuration. The daemon's is found by what it publishes, not by its name. */
 function expectedPrograms(config: Config): string[] {
-  const follows = config.mode === 'pool' || config.nodes.length > 0;
+  const follows = config.nodes.length > 0;
   return [...(follows ? ['chain'] : []), 'consume', ...(config.kafka === null ? [] : ['relay'])];
 }
 

@@ -20,16 +20,9 @@ import { openJournalLog, openJournalWriter } from '../core/log/journal.ts';
 import { checkGenesis, genesisOf, resolveChain } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, hexAnswer, type NodeRpc } from '../core/node/rpc.ts';
 import { type BlockNotices, subscribeBlocks } from '../core/node/zmq.ts';
-import { OPTIONS } from '../core/options.ts';
 import { publishStatus } from '../core/status.ts';
 import { ChainFollower, type Progress } from './follower.ts';
 
-/** CKPool's, where `btcd` is left out. */
-const DEFAULT_NODE = {
-  url: OPTIONS['btcd[].url'].default,
-  auth: OPTIONS['btcd[].auth'].default,
-  pass: OPTIONS['btcd[].pass'].default,
-};
 /** With block notices polling is only the safety net for those that are lost. */
 const SAFETY_POLL_MS = 5_000;
 /** While no node can be followed, none is asked more often than this. */
@@ -61,11 +54,10 @@ interface FollowedNode {
  */
 export async function startChain(config: Config, life: Lifecycle, options: ChainOptions = {}): Promise<void> {
   const nowUs = options.nowUs ?? (() => Date.now() * 1000);
-  if (config.nodes.length === 0 && config.mode === 'proxy') {
+  if (config.nodes.length === 0) {
     life.log('no node is configured ("btcd"): a proxy does without, and no chain is followed');
     return;
   }
-  const addresses = config.nodes.length > 0 ? config.nodes : [DEFAULT_NODE];
   const paths = openDataDir(config.dataDir);
   const writer = openJournalWriter({
     dir: paths.journal,
@@ -76,7 +68,7 @@ export async function startChain(config: Config, life: Lifecycle, options: Chain
   });
   life.onStop('chain journal', () => writer.close());
 
-  const nodes: FollowedNode[] = addresses.map((node) => ({
+  const nodes: FollowedNode[] = config.nodes.map((node) => ({
     rpc: createNodeRpc({ url: node.url, user: node.auth, pass: node.pass, timeoutMs: RPC_TIMEOUT_MS }),
     genesisChecked: false,
   }));

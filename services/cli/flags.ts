@@ -36,8 +36,8 @@ function valueName(option: Option): string {
 
 /** What the playground alone takes. */
 export const PLAYGROUND_FLAGS: Readonly<Record<string, Flag>> = {
-  'node-rpc': { value: 'HOST:PORT', doc: "the toy chain's RPC; default 127.0.0.1:19443" },
-  'node-zmq': { value: 'HOST:PORT', doc: "the toy chain's ZMQ; default 127.0.0.1:19444" },
+  'node-rpc': { value: 'HOST:PORT', doc: "the toy chain's RPC; default 127.0.0.1:29443" },
+  'node-zmq': { value: 'HOST:PORT', doc: "the toy chain's ZMQ; default 127.0.0.1:29444" },
   'miner-share': { value: 'PERCENT', doc: 'of one core that the CPU miners may use together; 0: none; default 30' },
 };
 

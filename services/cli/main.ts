@@ -23,7 +23,7 @@ const STRATUM_FLAGS: Readonly<Record<string, Flag>> = {
 };
 
 const MODE_FLAGS: Readonly<Record<string, Flag>> = {
-  proxy: { short: 'p', doc: 'proxy mode' },
+  proxy: { short: 'p', doc: 'proxy mode: the configuration is that of a proxy' },
 };
 
 type Flags = Readonly<Record<string, Flag>>;
@@ -47,9 +47,9 @@ function program(
 }
 
 const single = (name: Program, doc: string): Runnable => {
-  const stratum = name === 'pool' || name === 'proxy';
-  return program(name, doc, name, stratum ? STRATUM_FLAGS : {}, (parsed, life) =>
-    startProgram(name, configFrom(parsed, name === 'proxy' ? 'proxy' : 'pool'), life),
+  const own = name === 'pool' || name === 'proxy' ? name : null;
+  return program(name, doc, name, own === null ? MODE_FLAGS : STRATUM_FLAGS, (parsed, life) =>
+    startProgram(name, configFrom(parsed, own ?? modeOf(parsed)), life),
   );
 };
 

@@ -14,8 +14,8 @@ import { livePanel } from './panel.ts';
 import { type ChildSpec, supervise } from './supervisor.ts';
 import { holdDataDir, programChildren, shortWelcome, welcome } from './tree.ts';
 
-const DEFAULT_RPC = '127.0.0.1:19443';
-const DEFAULT_ZMQ = '127.0.0.1:19444';
+const DEFAULT_RPC = '127.0.0.1:29443';
+const DEFAULT_ZMQ = '127.0.0.1:29444';
 const RPC_USER = 'playground';
 const RPC_PASS = 'playground';
 /** Names of the built-in miners; each is a connection of its own, as two rigs would be. */

@@ -38,6 +38,8 @@ export interface KafkaConfig {
 
 /** The configuration as the programs use it. */
 export interface Config {
+  /** The file read, for messages; null where none was. */
+  readonly file: string | null;
   /** Instance name as CKPool has it: names the journal's instance and, by default, the origin. */
   readonly name: string;
   readonly mode: 'pool' | 'proxy';
@@ -169,7 +171,7 @@ function fit(option: Option, value: unknown): unknown {
       const list = typeof value === 'string' ? [value] : value;
       if (!Array.isArray(list) || list.length === 0) return undefined;
       if (!list.every((item) => typeof item === 'string' && item !== '')) return undefined;
-      return list.every((item) => isAddress(item, 80)) ? list : undefined;
+      return list.every((item) => isAddress(item, option.needsPort === true ? null : 80)) ? list : undefined;
     }
     case 'objects':
       return Array.isArray(value) && value.every((item) => typeof item === 'object' && item !== null)
@@ -327,8 +329,11 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     origin.set(name, where);
     return checked as T;
   };
+  const mode = overrides.mode ?? 'pool';
   const objects = (name: 'btcd' | 'proxy', fields: readonly string[]): Record<string, unknown>[] => {
-    const list = value<Record<string, unknown>[] | null>(name) ?? [];
+    // CKPool's one default node where `btcd` is absent; a proxy does without.
+    const absent: Record<string, unknown>[] = name === 'btcd' && mode === 'pool' ? [{}] : [];
+    const list = value<Record<string, unknown>[] | null>(name) ?? absent;
     return list.map((item, index) => {
       const entries = fields.map((field) => {
         const option: Option = OPTIONS[`${name}[].${field}` as OptionName];
@@ -343,7 +348,6 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   };
   const address = (name: OptionName): HostPort => parseHostPort(value<string>(name), null);
 
-  const mode = overrides.mode ?? 'pool';
   const name = overrides.name ?? (mode === 'proxy' ? 'ckproxy' : 'ckpool');
   const defaultPort = mode === 'proxy' ? 3334 : 3333;
   const ours = value<string[] | null>('lodestream.listen');
@@ -368,6 +372,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   }
 
   return {
+    file,
     name,
     mode,
     nodes: objects('btcd', ['url', 'auth', 'pass', 'notify']) as unknown as NodeAddress[],

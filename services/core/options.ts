@@ -14,6 +14,8 @@ export interface Option {
   readonly oneOf?: readonly string[];
   /** 0 means the default, as CKPool reads its numbers. */
   readonly zeroIsDefault?: boolean;
+  /** Addresses: no default port, it must be said. */
+  readonly needsPort?: boolean;
   readonly example: unknown;
   readonly doc: string;
   /** The command-line flag that overrides it, and the variable LODESTREAM_…. */
@@ -53,14 +55,14 @@ export const OPTIONS = {
   btcaddress: {
     type: 'string',
     default: null,
-    example: 'bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu',
+    example: 'ADDRESS-OF-YOUR-WALLET',
     doc: 'Address that the blocks pay; required in pool mode',
   },
   btcsig: { type: 'string', default: '', example: '/mined here/', doc: 'Text for the coinbase, up to 38 bytes' },
   donaddress: {
     type: 'string',
     default: null,
-    example: 'bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu',
+    example: 'ADDRESS-OF-YOUR-WALLET',
     doc: 'Address of a second coinbase output; used with donation',
   },
   donation: {
@@ -256,6 +258,7 @@ export const OPTIONS = {
   },
   'lodestream.kafka.brokers': {
     type: 'addresses',
+    needsPort: true,
     default: null,
     example: ['kafka:9092'],
     doc: 'Kafka brokers; absent: the journal itself is the log',

@@ -18,7 +18,7 @@ import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
 import { Daemon } from './daemon.ts';
 import { type JobIds, openJobIds } from './job.ts';
-import { PoolSource, poolIdentity } from './pool.ts';
+import { PoolSource, payoutAddressOf, poolIdentity } from './pool.ts';
 import { ProxyUpstreams } from './proxy.ts';
 import { clientLimit, type StratumServer, startServer } from './server.ts';
 
@@ -103,12 +103,9 @@ function publish(
  * @throws PoolError config (btcaddress, coinbase, addresses), chain_unknown, chain_mismatch, port_in_use, held, data_dir
  */
 export async function startPool(config: Config, life: Lifecycle): Promise<StratumHandle> {
-  if (config.btcAddress === null) {
-    throw new PoolError('config', 'btcaddress: missing, expected the address that the blocks shall pay');
-  }
-  const addresses = config.nodes.length > 0 ? config.nodes : [DEFAULT_NODE];
+  payoutAddressOf(config);
   const paths = openDataDir(config.dataDir);
-  const rpcs = addresses.map(({ url, auth, pass }) => createNodeRpc({ url, user: auth, pass }));
+  const rpcs = config.nodes.map(({ url, auth, pass }) => createNodeRpc({ url, user: auth, pass }));
   life.onStop('nodes', () => {
     for (const rpc of rpcs) rpc.close();
   });
@@ -117,7 +114,7 @@ export async function startPool(config: Config, life: Lifecycle): Promise<Stratu
 
   const daemon = openDaemon(config, profile, paths, life);
   const templates = followTemplates({
-    nodes: rpcs.map((rpc, i) => ({ rpc, notify: addresses[i]!.notify })),
+    nodes: rpcs.map((rpc, i) => ({ rpc, notify: config.nodes[i]!.notify })),
     profile,
     updateIntervalMs: config.updateIntervalS * 1_000,
     blockPollMs: config.blockPollMs,
@@ -141,9 +138,6 @@ export async function startPool(config: Config, life: Lifecycle): Promise<Stratu
   }));
   return { addresses: server.addresses, daemon };
 }
-
-/** CKPool's, where `btcd` is absent. */
-const DEFAULT_NODE = { url: 'localhost:8332', auth: 'user', pass: 'pass', notify: false };
 
 async function profileOf(config: Config, rpc: NodeRpc, life: Lifecycle): Promise<ChainProfile> {
   const patience = { log: life.log, signal: life.signal };

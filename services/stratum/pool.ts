@@ -47,14 +47,22 @@ export interface PoolIdentity {
 }
 
 /**
+ * The address that the blocks shall pay.
+ * @throws PoolError config where it is missing: nothing is mined to nobody
+ */
+export function payoutAddressOf(config: Pick<Config, 'btcAddress' | 'file'>): string {
+  if (config.btcAddress !== null) return config.btcAddress;
+  const where = config.file === null ? 'no configuration file was given (-c FILE), and' : `${config.file}:`;
+  throw new PoolError('config', `${where} "btcaddress" is missing, expected the address that the blocks shall pay`);
+}
+
+/**
  * Checks what the configuration says about the coinbase.
  *
  * @throws PoolError config: no or a wrong address, a coinbase that would be too long
  */
 export function poolIdentity(config: Config, profile: ChainProfile): PoolIdentity {
-  if (config.btcAddress === null) {
-    throw new PoolError('config', 'btcaddress: missing, expected the address that the blocks shall pay');
-  }
+  const btcAddress = payoutAddressOf(config);
   const scriptOf = (key: string, address: string): Uint8Array => {
     try {
       return scriptFromAddress(address, profile.address);
@@ -66,7 +74,7 @@ export function poolIdentity(config: Config, profile: ChainProfile): PoolIdentit
   const identity: PoolIdentity = {
     tag: config.compat === 'ckpool' ? CKPOOL_TAG : text.length === 0 ? text : pushTag(text),
     signature: config.btcSig,
-    script: scriptOf('btcaddress', config.btcAddress),
+    script: scriptOf('btcaddress', btcAddress),
     donation:
       config.donation === null
         ? null

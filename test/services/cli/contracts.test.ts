@@ -89,7 +89,10 @@ describe('the command line', () => {
     const dir = tempDir('cli');
     closers.push(dir.remove);
     const port = await freePort();
-    const config = loadConfig({ options: { 'lodestream.data_dir': dir.path, 'lodestream.chain': 'bitcoin' } }, {});
+    const config = loadConfig(
+      { mode: 'proxy', options: { 'lodestream.data_dir': dir.path, 'lodestream.chain': 'bitcoin' } },
+      {},
+    );
     await expect(openContract({ ...config, http: { host: '127.0.0.1', port } }, { id: 'a' })).rejects.toMatchObject({
       code: 'contract',
       message: expect.stringMatching(/the tip of the chain is not known/),

@@ -102,3 +102,14 @@ test('a listener on all addresses is reached on loopback', () => {
   expect(reachable({ host: '::', port: 1 })).toEqual({ host: '::1', port: 1 });
   expect(reachable({ host: 'pool.example', port: 1 })).toEqual({ host: 'pool.example', port: 1 });
 });
+
+test('a pool without btcd asks CKPool’s default node; a proxy asks none', () => {
+  const fallback = [{ url: 'localhost:8332', auth: 'user', pass: 'pass', notify: false }];
+  expect(load('{}').nodes).toEqual(fallback);
+  expect(load('{}', { mode: 'proxy' }).nodes).toEqual([]);
+  expect(load('{"btcd": [{"url": "a:1"}]}', { mode: 'proxy' }).nodes).toHaveLength(1);
+});
+
+test('a Kafka broker is named with its port', () => {
+  expect(() => load('{"lodestream": {"kafka": {"brokers": ["kafka"]}}}')).toThrow('"lodestream.kafka.brokers"');
+});

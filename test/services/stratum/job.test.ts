@@ -125,7 +125,7 @@ describe('the configuration of the coinbase', () => {
   };
 
   test('an address of another chain, a broken one or none is one clear error', () => {
-    expect(refused({ btcAddress: null })).toMatch(/btcaddress: missing/);
+    expect(refused({ btcAddress: null })).toMatch(/"btcaddress" is missing/);
     expect(refused({ btcAddress: '1PKN98VN2z5gwSGZvGKS2bj8aADZBkyhkZ' })).toMatch(/btcaddress: .*chain regtest/);
     expect(refused({ btcAddress: `${ADDRESS_REGTEST.slice(0, -1)}x` })).toMatch(/btcaddress: /);
     expect(refused({ donation: { address: 'nonsense', percent: 1 } })).toMatch(/donaddress: /);
