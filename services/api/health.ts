@@ -19,7 +19,7 @@ const HEALTH_VALUES = {
   /** consume: age of the oldest record not yet in ClickHouse, seconds. */
   lagS: 'lag_s',
   /** consume: records put into dead_letters since the start. */
-  deadLetters: 'dead_letters',
+  deadLetters: 'dead_letters_count',
 } as const;
 
 const LAG_LIMIT_S = 60;

@@ -33,7 +33,7 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
     const { sent, damaged } = relay?.counts() ?? { sent: 0, damaged: 0 };
     return {
       problems: wrong === null ? [] : [wrong],
-      values: { sent_records_total: sent, damaged_total: damaged, lag_records: lagRecords },
+      values: { sent_records_count: sent, damaged_count: damaged, relay_lag_records: lagRecords },
     };
   });
 

@@ -14,7 +14,11 @@ const status = (program: string, values: Status['values'] = {}, more: Partial<St
 });
 const well: HealthInput = {
   nowUs,
-  statuses: [status('chain'), status('ckpool', { job_age_s: 3 }), status('consume', { lag_s: 0, dead_letters: 0 })],
+  statuses: [
+    status('chain'),
+    status('ckpool', { job_age_s: 3 }),
+    status('consume', { lag_s: 0, dead_letters_count: 0 }),
+  ],
   expected: ['chain', 'consume'],
   updateIntervalS: 30,
   storedJobTimeUs: null,
@@ -51,7 +55,7 @@ describe('healthz', () => {
     ['a dead letter', { storedDeadLetters: 2 }, 'consume', /2 records since the start could not be read/],
     [
       'a dead letter that only the consumer knows of',
-      { statuses: [...well.statuses, status('c2', { dead_letters: 1 })] },
+      { statuses: [...well.statuses, status('c2', { dead_letters_count: 1 })] },
       'consume',
       /1 records/,
     ],
@@ -100,7 +104,7 @@ describe('healthz', () => {
   });
 
   test('a program that was taken away long ago is forgotten, and what it said last counts for nothing', () => {
-    const old = status('renamed', { lag_s: 900, dead_letters: 5, job_age_s: 0 }, { time_us: nowUs - 4_000e6 });
+    const old = status('renamed', { lag_s: 900, dead_letters_count: 5, job_age_s: 0 }, { time_us: nowUs - 4_000e6 });
     expect(healthOf({ ...well, statuses: [...well.statuses, old] }).status).toBe('ok');
   });
 });
