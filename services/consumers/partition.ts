@@ -224,8 +224,31 @@ export class PartitionConsumer<T extends Topic> {
   }
 }
 
-/** Identities per query: at up to 70 bytes each below ClickHouse's default limit of 256 KiB for a statement. */
-const IDENTITIES_PER_QUERY = 3_000;
+/** What the lists of one query may hold, below ClickHouse's default limit of 256 KiB for a statement (`max_query_size`). */
+const LIST_BYTES = 240 * 1024;
+
+/** Rows cut so that the distinct origins, buckets and identities of each part fit into a statement. */
+function partsOf(rows: readonly Row[]): Row[][] {
+  const parts: Row[][] = [];
+  const listed = new Set<string>();
+  let bytes = 0;
+  const listedBytes = (values: readonly string[]): number =>
+    values.reduce((sum, value) => (listed.has(value) ? sum : sum + Buffer.byteLength(value) + 1), 0);
+  for (const row of rows) {
+    const values = [row.origin, row.bucket, row.identity].map((value) => literal(String(value)));
+    let size = listedBytes(values);
+    if (parts.length === 0 || bytes + size > LIST_BYTES) {
+      parts.push([]);
+      listed.clear();
+      bytes = 0;
+      size = listedBytes(values);
+    }
+    parts.at(-1)!.push(row);
+    bytes += size;
+    for (const value of values) listed.add(value);
+  }
+  return parts;
+}
 
 /**
  * The minutes in which copies of these shares stand already. A copy that wins over them may have another receipt instant, and then the
@@ -236,8 +259,7 @@ async function minutesOfCopies(client: ClickHouseClient, rows: readonly Row[]): 
   const submitted = rows.filter((row) => row.kind === 'submitted');
   const list = (values: readonly unknown[]): string =>
     [...new Set(values)].map((value) => literal(String(value))).join(',');
-  for (let i = 0; i < submitted.length; i += IDENTITIES_PER_QUERY) {
-    const part = submitted.slice(i, i + IDENTITIES_PER_QUERY);
+  for (const part of partsOf(submitted)) {
     // Three lists are a third of the text of tuples; a minute too many, of another origin's share, is computed in vain and rightly.
     const answer = await client.query({
       query: `SELECT DISTINCT toString(origin) AS origin, toUInt32(toStartOfMinute(time)) AS minute FROM shares_raw

@@ -181,6 +181,26 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     expect(consumers.problems()).toEqual([]);
   });
 
+  test('thousands of shares of as many hours, as a small miner leaves in years, are looked up and taken in', async () => {
+    await fresh();
+    const random = randomFrom(newSeed());
+    // Without a roll-up: thousands of minutes of one share each are made 500 a second.
+    const shares = Array.from({ length: 4_000 }, (_, n) => {
+      const timeS = 1_600_000_000 + n * 3_600;
+      return { ...shareOf(random, n), accepted: true, errn: 0, time_us: timeS * 1e6, ntime: timeS.toString(16) };
+    });
+    const consumers = await start();
+    await consumers.ready;
+    const out = writer('ingest');
+    // One append is one batch.
+    out.append(shares.map((event) => ({ topic: 'share', event })));
+    await until('the shares', async () => {
+      expect(await totals()).toEqual(expected(shares));
+      return true;
+    });
+    expect(consumers.problems()).toEqual([]);
+  });
+
   test('a ClickHouse that was lost, or is another one, is filled from the log again', async () => {
     await fresh();
     const random = randomFrom(newSeed());
