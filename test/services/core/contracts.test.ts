@@ -292,7 +292,7 @@ describe('the tip at acceptance', () => {
   });
 
   test('without follower and node no contract is accepted, and the reason is said', async () => {
-    const config = testConfig();
+    const config = { ...testConfig(), nodes: [] };
     await expect(currentTip(config, Date.now() * 1000)).rejects.toMatchObject({
       code: 'contract',
       message: 'the tip of the chain is not known: no chain follower runs and no node is configured',
