@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { isIP } from 'node:net';
 import { totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorLine, PoolError } from '../core/errors.ts';
@@ -62,7 +63,13 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Runni
   };
   const engine = await Engine.open(options.dir, limits);
   const open = new Set<Promise<void>>();
+  const onLoopback = isIP(options.host) === 0 ? options.host === 'localhost' : /^(127\.|::1$)/.test(options.host);
   const server = createServer((request, response) => {
+    if (onLoopback && isForeignName(request.headers.host)) {
+      const text = `This ClickHouse listens on loopback alone and does not answer to the name ${request.headers.host}.\n`;
+      response.writeHead(403, { 'content-type': 'text/plain; charset=UTF-8', connection: 'close' }).end(text);
+      return;
+    }
     const handled = handle(request, response, engine, options.writerToken, log).catch((error: unknown) => {
       log(`${errorLine(error)}`);
       response.destroy();
@@ -94,6 +101,15 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Runni
     log('closed');
   };
   return { url, port, close: () => (closing ??= close()) };
+}
+
+/**
+ * True for a Host header that is neither an address nor localhost: a page elsewhere whose name was pointed at loopback (DNS rebinding) would
+ * otherwise read every table with the password-less user.
+ */
+function isForeignName(host: string | undefined): boolean {
+  const name = (host ?? '').replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
+  return name !== '' && name !== 'localhost' && isIP(name) === 0;
 }
 
 async function listen(server: Server, host: string, port: number): Promise<void> {

@@ -594,6 +594,25 @@ describe.skipIf(noClickHouse !== undefined)('the embedded ClickHouse', () => {
     }
   });
 
+  test.each([
+    ['attacker.example', 403],
+    ['attacker.example:8123', 403],
+    ['localhost', 200],
+    ['127.0.0.1:1', 200],
+    ['[::1]:8123', 200],
+  ])('on loopback a call to the name %s gets %i', async (host, status) => {
+    const { request } = await import('node:http');
+    const answered = await new Promise<number | undefined>((resolve, reject) => {
+      request(`${ch.url}/?query=SELECT+1`, { headers: { host } }, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      })
+        .on('error', reject)
+        .end();
+    });
+    expect(answered).toBe(status);
+  });
+
   describe('the analyst', () => {
     let listener: Server;
     let canary: string;
