@@ -122,6 +122,8 @@ describe.skipIf(litecoind === undefined)('litecoind', () => {
             ...flags,
             '--id',
             'c1',
+            '--customer',
+            'Ann',
             '--payout-address',
             address,
             '--hashrate',
