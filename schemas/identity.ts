@@ -13,14 +13,15 @@ export function createdate(timeUs: number, timeNs = 0): string {
 
 /**
  * Identity of a share within its origin: the proof-of-work hash where accepted, else 32 hex digits of a digest of what came and when.
- * Neither the job nor the reason's words are part of it: share logs file unknown jobs under the current one, and words change.
+ * Neither the job nor the reason's words are part of it: share logs file unknown jobs under the current one, and words change. Hex counts in
+ * lower case: a miner may send capitals, and a reader may fold them.
  */
 export function shareIdentity(share: Inputs['share']): string {
   if (share.kind === 'verdict') return `verdict:${share.hash}:${share.upstream ?? ''}`;
   if (share.accepted) return share.hash;
   const received = createdate(share.time_us, share.time_ns);
   const text = [share.enonce1, share.nonce2, share.nonce, share.ntime, share.errn, received].join('|');
-  return hash('sha256', text, 'hex').slice(0, 32);
+  return hash('sha256', text.toLowerCase(), 'hex').slice(0, 32);
 }
 
 type PositionOf = { readonly instance: string; readonly run: string; readonly sequence: number };

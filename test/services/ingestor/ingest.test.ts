@@ -23,6 +23,7 @@ import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { openCheckpoints } from '../../../services/ingestor/checkpoints.ts';
 import { type ShareInput, shareFromLine } from '../../../services/ingestor/line.ts';
 import { type BadLine, ingest, originOf, type Summary } from '../../../services/ingestor/main.ts';
+import { shareLogLine } from '../../../services/stratum/sharelog.ts';
 import { tempDir } from '../../helpers/leash.ts';
 
 const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
@@ -237,6 +238,26 @@ test('the origin is never guessed', () => {
   expect(originOf(logs, null)).toBe('farm');
   expect(() => originOf(logs, 'ckpool')).toThrow('says farm');
   expect(() => originOf(tree(), '../x')).toThrow(/says farm|must be/);
+});
+
+test('a refused share is one, live and back-filled, also where its miner writes hex in capitals', () => {
+  const live: ShareInput = {
+    ...{ origin: 'ckpool', instance: 'ckpool', source: 'live', time_us: 1_795_327_755_915_956, client_id: 1 },
+    ...{
+      listener: '0.0.0.0:3333',
+      job_id: '6b02870800000000',
+      height: 700,
+      user: 'a',
+      worker: 'a.b',
+      agent: '',
+      address: '::1',
+    },
+    ...{ accepted: false, errn: 1, reason: 'Invalid JobID', diff: 1, sdiff: -1, hash: '', enonce1: '0987026b' },
+    ...{ nonce2: '00000000000000AB', nonce: '0599130F', ntime: '6B028708', version_bits: '' },
+  };
+  const read = shareFromLine(shareLogLine(live, live.job_id, null).trimEnd(), context);
+  if ('bad' in read) throw new Error(read.bad);
+  expect(shareIdentity(read.share)).toBe(shareIdentity(live));
 });
 
 describe('a line', () => {
