@@ -285,5 +285,7 @@ function unpacked(file: ShareLogFile): AsyncIterable<Buffer> {
   if (file.packing === 'none') return raw;
   const unpack = file.packing === 'gzip' ? createGunzip() : createZstdDecompress();
   raw.once('error', (error) => unpack.destroy(error));
+  // Who leaves a pack half-way closes the file too.
+  unpack.once('close', () => raw.destroy());
   return raw.pipe(unpack);
 }
