@@ -47,7 +47,7 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
         journalDir: paths.journal,
         kafka: log,
         stateFile: join(paths.state, 'relay.sqlite'),
-        log: (line) => life.log(line.replace(/^relay: /, '')),
+        log: life.log,
         signal,
       });
       while (!signal.aborted) {

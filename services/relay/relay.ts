@@ -74,13 +74,13 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     const now = performance.now();
     if (now - complainedAt < COMPLAIN_MS) return;
     complainedAt = now;
-    log(`relay: ${line}; trying again`);
+    log(`${line}; trying again`);
   }
 
   function recovered(key: string): void {
     if (!failing.delete(key) || failing.size > 0) return;
     complainedAt = Number.NEGATIVE_INFINITY;
-    log('relay: records are acknowledged again');
+    log('records are acknowledged again');
   }
 
   /** Does the work until it succeeds. @returns false where the relay was stopped before */
@@ -108,7 +108,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   function report(found: readonly Damage[]): void {
     for (const { topic, partition, position, reason, bytes } of found) {
       damaged++;
-      log(`relay: ${topic} of ${partition} at ${position}: ${reason} (${bytes.length} bytes not carried)`);
+      log(`${topic} of ${partition} at ${position}: ${reason} (${bytes.length} bytes not carried)`);
     }
   }
 

@@ -120,7 +120,7 @@ describe.skipIf(!broker)('the relay', () => {
     await until('carried', () => drained(relay));
     expect(relay.counts()).toEqual({ sent: 2, damaged: 1 });
     expect(lines).toHaveLength(1);
-    expect(lines[0]).toMatch(/^relay: share of a at [0-9a-f]{16}:2: the checksum of the block differs/);
+    expect(lines[0]).toMatch(/^share of a at [0-9a-f]{16}:2: the checksum of the block differs/);
     await relay.stop();
   });
 
