@@ -4,15 +4,16 @@
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { applyEdits, modify } from 'jsonc-parser';
-import { type Config, hostPortText, loadConfig, parseHostPort } from '../core/config.ts';
+import { type Config, type HostPort, hostPortText, loadConfig, parseHostPort } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
-import { errorLine } from '../core/errors.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
-import { configFrom, type Parsed } from './flags.ts';
+import { configFrom, type Parsed, PLAYGROUND_FLAGS } from './flags.ts';
 import { livePanel } from './panel.ts';
 import { type ChildSpec, supervise } from './supervisor.ts';
-import { holdDataDir, programChildren, shortWelcome, welcome } from './tree.ts';
+import { childFlags, holdDataDir, programChildren, shortWelcome, welcome } from './tree.ts';
 
 const DEFAULT_RPC = '127.0.0.1:29443';
 const DEFAULT_ZMQ = '127.0.0.1:29444';
@@ -62,6 +63,15 @@ async function playgroundAddress(): Promise<string> {
   return playground.playgroundAddress(loadChain('playground'));
 }
 
+/** An address that a flag gives. @throws PoolError usage naming the flag */
+function addressOf(flag: string, text: string): HostPort {
+  try {
+    return parseHostPort(text, null);
+  } catch (error) {
+    throw new PoolError('usage', `--${flag} is ${text}, expected ${(error as Error).message}`, { cause: error });
+  }
+}
+
 /** Runs the playground until it is stopped. */
 export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<void> {
   const given = (name: string): string | null => {
@@ -71,6 +81,10 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   const text = (name: string, fallback: string): string => given(name) ?? fallback;
   const stratum = text('stratum', process.env.LODESTREAM_STRATUM ?? '127.0.0.1:3333');
   const minerShare = Number(text('miner-share', '30'));
+  if (!(minerShare >= 0 && minerShare <= 100)) {
+    throw new PoolError('usage', `--miner-share is ${given('miner-share')}, expected a percentage from 0 to 100`);
+  }
+  for (const flag of ['node-rpc', 'node-zmq']) addressOf(flag, text(flag, DEFAULT_RPC));
 
   const dataDir = loadConfig({
     options: typeof parsed.values['data-dir'] === 'string' ? { 'lodestream.data_dir': parsed.values['data-dir'] } : {},
@@ -87,14 +101,8 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   const rpc = given('node-rpc') ?? config.nodes[0]?.url ?? DEFAULT_RPC;
   const zmq = given('node-zmq') ?? config.zmqBlock?.replace(/^tcp:\/\//, '') ?? DEFAULT_ZMQ;
 
-  const flags = [
-    ['--config', file],
-    ['--data-dir', dataDir],
-    ['--stratum', config.listen.map(hostPortText).join(',')],
-    ['--http', hostPortText(config.http)],
-    ['--clickhouse-http', hostPortText(config.clickhouseHttp)],
-    ...(typeof parsed.values.name === 'string' ? [['--name', parsed.values.name]] : []),
-  ].flat();
+  const values = { ...parsed.values, config: file, 'data-dir': dataDir, stratum };
+  const flags = childFlags(values, Object.keys(PLAYGROUND_FLAGS));
   const children: ChildSpec[] = [
     { name: 'toy-chain', args: ['_toy-chain', '--data-dir', dataDir, '--node-rpc', rpc, '--node-zmq', zmq] },
     ...programChildren(config, flags).map((child) =>
@@ -114,7 +122,12 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   const supervisor = supervise(children, life, panel.line, paths.status);
   supervisor.up.then(async () => {
     const ask = `curl --user ${RPC_USER}:${RPC_PASS} -d '{"method":"getblockchaininfo"}' http://${rpc}/`;
-    panel.line(welcome(config, [['toy chain', `${ask}   ZMQ tcp://${zmq}`]]));
+    panel.line(
+      welcome(config, [
+        ['a miner', `minerd -a sha256d -o stratum+tcp://${hostPortText(config.listen[0]!)} -u you.rig1 -p x`],
+        ['toy chain', `${ask}   ZMQ tcp://${zmq}`],
+      ]),
+    );
     panel.start();
     await openSampleContract(config, life, panel.line);
   });
@@ -134,16 +147,13 @@ async function openSampleContract(config: Config, life: Lifecycle, print: (line:
   while (!life.signal.aborted) {
     try {
       const outcome = await openContract(config, terms);
-      if (outcome === 'opened')
-        print(
-          'contract sample opened: 20 kH/s, the first payout skipped; `./lodestream payouts list` shows what it is owed',
-        );
+      if (outcome === 'opened') print('contract sample: 20 kH/s, the first payout skipped');
       return;
     } catch (error) {
       const line = errorLine(error);
       if (line !== said) life.log(`the sample contract waits: ${line}`);
       said = line;
-      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      await delay(1_000, undefined, { signal: life.signal }).catch(() => {});
     }
   }
 }
@@ -151,8 +161,8 @@ async function openSampleContract(config: Config, life: Lifecycle, print: (line:
 /** The toy chain as a program of its own. */
 export async function runToyChain(parsed: Parsed, life: Lifecycle): Promise<void> {
   const { startToyChain } = await import('../playground/main.ts');
-  const rpc = parseHostPort(String(parsed.values['node-rpc']), null);
-  const zmq = parseHostPort(String(parsed.values['node-zmq']), null);
+  const rpc = addressOf('node-rpc', String(parsed.values['node-rpc']));
+  const zmq = addressOf('node-zmq', String(parsed.values['node-zmq']));
   const dir = openDataDir(String(parsed.values['data-dir'])).playground;
   const chain = await startToyChain({
     dir,

@@ -34,6 +34,14 @@ function notStarted(name: Program, config: Config): string | null {
   return null;
 }
 
+/** The flags as they were given, for a child; those of `except` are the parent's own. */
+export function childFlags(values: Parsed['values'], except: readonly string[]): string[] {
+  return Object.entries(values).flatMap(([name, value]) => {
+    if (except.includes(name) || value === undefined || value === false) return [];
+    return value === true ? [`--${name}`] : [`--${name}`, value];
+  });
+}
+
 /** Runs a configuration's programs, or those of `--only`, until it is stopped. */
 export async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> {
   const config = configFrom(parsed, modeOf(parsed));
@@ -46,17 +54,11 @@ export async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> 
     if (fault !== null) throw new PoolError('usage', `--only: ${fault}`);
   }
   const paths = holdDataDir(config.dataDir, life);
-  const flags = Object.entries(parsed.values).flatMap(([name, value]) =>
-    name === 'only' || name === 'proxy' || value === undefined || value === false
-      ? []
-      : value === true
-        ? [`--${name}`]
-        : [`--${name}`, value as string],
-  );
+  const flags = childFlags(parsed.values, ['only', 'proxy']);
   const panel = livePanel(paths.status, life, [shortWelcome(config)]);
   const supervisor = supervise(programChildren(config, flags, only), life, panel.line, paths.status);
   supervisor.up.then(() => {
-    panel.line(welcome(config));
+    panel.line(welcome(config, [], only));
     panel.start();
   });
 }
@@ -96,8 +98,14 @@ export function shortWelcome(config: Config): string {
 /**
  * What is where, in the words of the first minute.
  * @param more - further rows, name and text
+ * @param only - the programs that run; null: all
  */
-export function welcome(config: Config, more: readonly (readonly [string, string])[] = []): string {
+export function welcome(
+  config: Config,
+  more: readonly (readonly [string, string])[] = [],
+  only: readonly string[] | null = null,
+): string {
+  const runs = (name: string): boolean => only === null || only.includes(name);
   const { dataDir } = config;
   const http = hostPortText(reachable(config.http));
   const where = [
@@ -109,10 +117,14 @@ export function welcome(config: Config, more: readonly (readonly [string, string
   ].join('');
   const stratum = hostPortText(reachable(config.listen[0] ?? parseHostPort('127.0.0.1:3333', null)));
   const rows: (readonly [string, string])[] = [
-    ['dashboard', `http://${http}/`],
-    ['health', `http://${http}/healthz   metrics http://${http}/metrics`],
+    ...(runs('api')
+      ? ([
+          ['dashboard', `http://${http}/`],
+          ['health', `http://${http}/healthz   metrics http://${http}/metrics`],
+        ] as const)
+      : []),
     ['SQL', `curl '${sqlUrl(config)}/?query=SELECT+count()+FROM+shares+WHERE+accepted'`],
-    ['stratum', `minerd -a sha256d -o stratum+tcp://${stratum} -u you.rig1 -p x`],
+    ...(runs(config.mode) ? ([['stratum', `stratum+tcp://${stratum}   user YOU.RIG, any password`]] as const) : []),
     ...more,
     ['contracts', `./lodestream contracts list${where}   ./lodestream payouts list${where}`],
     ['files', dataDir],

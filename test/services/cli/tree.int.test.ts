@@ -43,3 +43,19 @@ test('--only names what the configuration has, else it says what is missing and 
   expect(outcomes[2]!.output).toContain('--only: clickhouse is the embedded engine');
   for (const { output } of outcomes) expect(output.trim().split('\n')).toHaveLength(1);
 });
+
+test('a playground flag that makes no sense is one clear line, and nothing starts', { timeout: 60_000 }, async () => {
+  const dir = tempDir('cli');
+  ends.push(() => dir.remove());
+  const run = (...flags: string[]) => lodestreamOnce(['playground', '--data-dir', dir.path, ...flags]);
+  for (const [flag, value] of [
+    ['--miner-share', 'half'],
+    ['--miner-share', '101'],
+    ['--node-rpc', 'nowhere'],
+    ['--node-zmq', '1:2:3'],
+  ] as const) {
+    const { status, output } = await run(flag, value);
+    expect([status, output.trim().split('\n').length], output).toEqual([64, 1]);
+    expect(output).toContain(`${flag} is ${value}, expected`);
+  }
+});

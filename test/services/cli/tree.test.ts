@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { programChildren, welcome } from '../../../services/cli/tree.ts';
+import { childFlags, programChildren, welcome } from '../../../services/cli/tree.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 
 const config = (mode: 'pool' | 'proxy', more: Partial<Config> = {}): Config => ({
@@ -33,4 +33,16 @@ test('what is where names addresses that can be connected to', () => {
   const text = welcome(config('pool', { http: { host: '0.0.0.0', port: 8080 } }));
   expect(text).toContain('http://127.0.0.1:8080/');
   expect(text).toContain('stratum+tcp://127.0.0.1:3333 ');
+});
+
+test('what does not run is not named', () => {
+  const text = welcome(config('pool'), [], ['clickhouse', 'consume']);
+  expect(text).not.toContain('dashboard');
+  expect(text).not.toContain('stratum+tcp');
+  expect(text).toContain('SQL');
+});
+
+test('a child gets every flag that was given, but its parent’s own', () => {
+  const values = { config: 'x.conf', origin: 'farm', json: true, only: 'api', name: undefined, help: false };
+  expect(childFlags(values, ['only'])).toEqual(['--config', 'x.conf', '--origin', 'farm', '--json']);
 });
