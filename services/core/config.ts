@@ -67,6 +67,12 @@ export interface Config {
   readonly zmqBlock: string | null;
   readonly logDir: string;
   readonly logShares: boolean;
+  /** Folder of the control sockets and the pid file; null: none (a program that is not run by its own command line). */
+  readonly sockDir: string | null;
+  /** Group that owns the sockets; null: the process' own. */
+  readonly sockGroup: string | null;
+  /** What was read otherwise than it was written, a line each, to be said once at the start. */
+  readonly warnings: readonly string[];
   readonly compat: 'lodestream' | 'ckpool';
   readonly chain: string;
   readonly origin: string;
@@ -91,6 +97,8 @@ export interface Overrides {
   readonly name?: string | undefined;
   readonly mode?: 'pool' | 'proxy' | undefined;
   readonly logShares?: boolean | undefined;
+  readonly sockDir?: string | undefined;
+  readonly sockGroup?: string | undefined;
   /** By option name of the table, as text. */
   readonly options?: Readonly<Partial<Record<OptionName, string>>> | undefined;
 }
@@ -158,6 +166,8 @@ function fit(option: Option, value: unknown): unknown {
         ? value
         : undefined;
     case 'hex':
+      // CKPool: what is not there means the default.
+      if (value === '') return option.default;
       return typeof value === 'string' && /^[0-9a-fA-F]{8}$/.test(value) ? value : undefined;
     case 'integer':
     case 'number':
@@ -190,9 +200,12 @@ function isAddress(text: string, defaultPort: number | null = null): boolean {
 }
 
 function wrong(name: string, option: Option, value: unknown, where: string): PoolError {
-  const shown = JSON.stringify(value) ?? String(value);
+  const secret = /pass(word)?$/.test(name);
+  const shown = secret
+    ? `of type ${Array.isArray(value) ? 'list' : typeof value}`
+    : (JSON.stringify(value) ?? String(value));
   return new PoolError('config', `${where}: "${name}" is ${shown.slice(0, 80)}, expected ${expected(option)}`, {
-    facts: { key: name, value },
+    facts: { key: name, ...(secret ? {} : { value }) },
   });
 }
 
@@ -275,6 +288,35 @@ function parseConfigText(text: string, file: string): Source {
   };
 }
 
+/** Keys of CKPool's other modes, which are not built: what to use in their place. */
+const NOT_BUILT: Readonly<Record<string, string>> = {
+  nodeserver:
+    'node mode is not built: run `lodestream pool` with a node of its own there, and name this pool as its backup',
+  trusted:
+    'trusted remotes are not built: run a second `lodestream pool` under its own origin; their shares meet in Kafka or ClickHouse',
+  upstream: 'trusted remote mode is not built: run `lodestream proxy` with that pool under "proxy"',
+  redirecturl: 'redirector mode is not built: run `lodestream proxy` with those pools under "proxy"',
+};
+
+function isSet(value: unknown): boolean {
+  return value !== undefined && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0);
+}
+
+/** CKPool's default for `zmqblock`. */
+const ZMQ_DEFAULT = 'tcp://127.0.0.1:28332';
+/** CKPool's limit for `btcsig`. */
+const SIGNATURE_LIMIT_BYTES = 38;
+
+/** The text cut to so many bytes, at a whole character. */
+function cutText(text: string, limitBytes: number): string {
+  let cut = '';
+  for (const char of text) {
+    if (Buffer.byteLength(cut + char) > limitBytes) break;
+    cut += char;
+  }
+  return cut;
+}
+
 const OURS = Object.keys(OPTIONS).filter((name) => name.startsWith('lodestream.'));
 
 function readFile(path: string): string {
@@ -313,6 +355,12 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     throw new PoolError('config', `${source.where(name)}: "${name}" is not an option; ${hint}`);
   }
 
+  for (const [name, instead] of Object.entries(NOT_BUILT)) {
+    if (!isSet(source.values[name])) continue;
+    throw new PoolError('config', `${source.where(name)}: "${name}": ${instead}`, { facts: { key: name } });
+  }
+
+  const warnings: string[] = [];
   const origin = new Map<string, string>();
   const value = <T>(name: OptionName): T => {
     const option: Option = OPTIONS[name];
@@ -371,14 +419,30 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     );
   }
 
+  const nodes = objects('btcd', ['url', 'auth', 'pass', 'notify']) as unknown as NodeAddress[];
+  const signature = value<string>('btcsig');
+  const btcSig = cutText(signature, SIGNATURE_LIMIT_BYTES);
+  if (btcSig !== signature) {
+    warnings.push(`Signature ${signature} too long, truncating to ${SIGNATURE_LIMIT_BYTES} bytes`);
+  }
+  const highDiffListeners = ckpoolRule ? listen.flatMap((each, index) => (each.port > 4000 ? [index] : [])) : [];
+  for (const index of highDiffListeners) {
+    warnings.push(
+      `Highdiff server ${hostPortText(listen[index]!)}: serverurl ports above 4000 start at highdiff; lodestream.listen has no such rule`,
+    );
+  }
+  if (donationPercent >= 0.1 && donationAddress === null) {
+    warnings.push(`donation ${donationPercent} goes to nobody without donaddress`);
+  }
+
   return {
     file,
     name,
     mode,
-    nodes: objects('btcd', ['url', 'auth', 'pass', 'notify']) as unknown as NodeAddress[],
+    nodes,
     upstreams: objects('proxy', ['url', 'auth', 'pass']) as unknown as UpstreamAddress[],
     btcAddress: value<string | null>('btcaddress') || null,
-    btcSig: value('btcsig'),
+    btcSig,
     donation:
       donationPercent >= 0.1 && donationAddress !== null
         ? { address: donationAddress, percent: donationPercent }
@@ -386,18 +450,22 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     blockPollMs: value('blockpoll'),
     updateIntervalS: value('update_interval'),
     nonce1Bytes: value('nonce1length'),
-    nonce2Bytes: source.values.nonce2length === undefined ? null : value('nonce2length'),
+    nonce2Bytes: (source.values.nonce2length ?? 0) === 0 ? null : value('nonce2length'),
     versionMask: Number.parseInt(value<string>('version_mask'), 16),
     listen,
-    highDiffListeners: ckpoolRule ? listen.flatMap((each, index) => (each.port > 4000 ? [index] : [])) : [],
+    highDiffListeners,
     minDiff: value('mindiff'),
     startDiff: value('startdiff'),
     maxDiff: value('maxdiff'),
     highDiff: value('highdiff'),
     maxClients: value('maxclients'),
-    zmqBlock: value('zmqblock'),
+    // A node that announces its blocks does so where CKPool listens by default.
+    zmqBlock: value<string | null>('zmqblock') ?? (nodes.some(({ notify }) => notify) ? ZMQ_DEFAULT : null),
     logDir: value('logdir'),
     logShares: overrides.logShares ?? false,
+    sockDir: overrides.sockDir ?? null,
+    sockGroup: overrides.sockGroup ?? null,
+    warnings,
     compat: value('lodestream.compat'),
     chain: value('lodestream.chain'),
     origin: originName,
