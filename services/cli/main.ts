@@ -138,7 +138,10 @@ const INNER: Readonly<Record<string, Runnable>> = {
       run('pipeline', async (life) => {
         const config = configFrom(parsed, modeOf(parsed));
         for (const name of parsed.positionals.join(',').split(',')) {
-          await startProgram(name as Program, config, { ...life, log: (line) => life.log(`${name}: ${line}`) });
+          await startProgram(name as Program, config, {
+            ...life,
+            log: (line, level) => life.log(`${name}: ${line}`, level),
+          });
         }
       }),
   },

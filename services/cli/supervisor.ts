@@ -100,6 +100,10 @@ export function supervise(
     });
   };
 
+  // Only the tree's own process is told by logrotate; the files are the children's.
+  life.onHangup(() => {
+    for (const child of all) child.process?.kill('SIGHUP');
+  });
   life.onStop('children', async () => {
     for (const child of [...all].reverse()) {
       if (child.timer !== null) clearTimeout(child.timer);

@@ -73,6 +73,8 @@ export interface Config {
   readonly sockGroup: string | null;
   /** What was read otherwise than it was written, a line each, to be said once at the start. */
   readonly warnings: readonly string[];
+  /** Syslog's number: lines of the main log up to this one are written. */
+  readonly logLevel: number;
   readonly compat: 'lodestream' | 'ckpool';
   readonly chain: string;
   readonly origin: string;
@@ -99,6 +101,7 @@ export interface Overrides {
   readonly logShares?: boolean | undefined;
   readonly sockDir?: string | undefined;
   readonly sockGroup?: string | undefined;
+  readonly logLevel?: number | undefined;
   /** By option name of the table, as text. */
   readonly options?: Readonly<Partial<Record<OptionName, string>>> | undefined;
 }
@@ -316,6 +319,8 @@ function cutText(text: string, limitBytes: number): string {
   }
   return cut;
 }
+/** CKPool's: notices and above. */
+const LOG_LEVEL = 5;
 
 const OURS = Object.keys(OPTIONS).filter((name) => name.startsWith('lodestream.'));
 
@@ -466,6 +471,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     sockDir: overrides.sockDir ?? null,
     sockGroup: overrides.sockGroup ?? null,
     warnings,
+    logLevel: overrides.logLevel ?? LOG_LEVEL,
     compat: value('lodestream.compat'),
     chain: value('lodestream.chain'),
     origin: originName,

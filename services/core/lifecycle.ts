@@ -4,7 +4,18 @@
  */
 import { errorLine, PoolError } from './errors.ts';
 
-export type Log = (line: string) => void;
+/** Syslog's numbers, as CKPool's `--loglevel` has them: 3 error, 4 warning, 5 notice, 6 info, 7 debug. */
+export type LogLevel = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7;
+
+/**
+ * Takes a line. Without a level it is a sentence for whoever watches: it goes to standard error and to the main log, as a notice. With a
+ * level it is one of the main log's own: 0 to 4 go to standard error too, 5 and above to the file alone, where its level lets them in.
+ */
+export interface Log {
+  (line: string, level?: LogLevel): void;
+  /** The highest level that is written anywhere; absent: 5. Who makes many lines asks before building one. */
+  readonly level?: number;
+}
 
 export interface Lifecycle {
   readonly log: Log;
@@ -12,6 +23,8 @@ export interface Lifecycle {
   readonly signal: AbortSignal;
   /** Registers something to close at the end; the last registered is closed first. */
   onStop(what: string, close: () => Promise<void> | void): void;
+  /** Registers what SIGHUP does: files held open are opened anew by their names. */
+  onHangup(reopen: () => void): void;
   /** Asks the program to stop; with an error it ends with that error's status. */
   stop(error?: unknown): void;
 }
@@ -24,9 +37,13 @@ export function logStamp(now: Date): string {
   return `[${day} ${time}.${String(now.getMilliseconds()).padStart(3, '0')}]`;
 }
 
+/** The routine lines of a main log start here: they are not for standard error (CKPool's levels 0 to 4 are). */
+const FILE_ONLY_LEVEL = 5;
+
 /** A log to standard error; `program` names the speaker where several share a terminal. */
 export function stderrLog(program: string): Log {
-  return (line) => {
+  return (line, level = 0) => {
+    if (level >= FILE_ONLY_LEVEL) return;
     process.stderr.write(`${logStamp(new Date())} ${program}: ${line}\n`);
   };
 }
@@ -43,6 +60,7 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
   const log = stderrLog(program);
   const controller = new AbortController();
   const closers: { what: string; close: () => Promise<void> | void }[] = [];
+  const reopeners: (() => void)[] = [];
   let failure: unknown;
   let told!: () => void;
   const asked = new Promise<void>((resolve) => {
@@ -62,10 +80,10 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     stop();
   };
   process.on('SIGTERM', onSignal);
-  // CKPool's "reopen the logs": nothing here holds a log file open, and nobody's miners are to be cut off by logrotate. To who watches at a
-  // terminal it says that the terminal is gone.
+  // "Reopen the logs": nobody's miners are to be cut off by logrotate. To who watches at a terminal it says that the terminal is gone.
   const watched = process.channel === undefined && process.stderr.isTTY === true;
   process.on('SIGHUP', () => {
+    for (const reopen of reopeners) reopen();
     if (watched) onSignal();
   });
   if (process.channel === undefined) {
@@ -87,6 +105,9 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     signal: controller.signal,
     onStop: (what, close) => {
       closers.push({ what, close });
+    },
+    onHangup: (reopen) => {
+      reopeners.push(reopen);
     },
     stop,
   };

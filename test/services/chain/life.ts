@@ -26,6 +26,7 @@ export function testLife(closers: (() => Promise<unknown> | unknown)[]): TestLif
     log: (line) => void lines.push(line),
     signal: controller.signal,
     onStop: (_what, close) => void registered.push(close),
+    onHangup: () => {},
     stop: (error) => asked.resolve(error),
     stopped: (withinMs = 45_000) => Promise.race([asked.promise, delay(withinMs, undefined, { ref: false })]),
     end,

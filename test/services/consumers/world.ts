@@ -23,6 +23,7 @@ export function testLife(): TestLife {
     onStop: (_what, close) => {
       closers.push(close);
     },
+    onHangup: () => {},
     stop: (error) => {
       lines.push(`stop: ${error instanceof Error ? error.message : String(error)}`);
       controller.abort();

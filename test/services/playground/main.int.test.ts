@@ -25,6 +25,7 @@ function testLife(lines: string[]): Lifecycle & { end(): Promise<void> } {
     log: (line) => lines.push(line),
     signal: controller.signal,
     onStop: (_what, close) => closers.push(close),
+    onHangup: () => {},
     stop: () => controller.abort(),
     async end() {
       controller.abort();

@@ -407,6 +407,7 @@ export function testLife(): { life: Lifecycle; lines: string[]; stopped: unknown
       log: (line) => void lines.push(line),
       signal: controller.signal,
       onStop: (_what, close) => void closers.push(close),
+      onHangup: () => {},
       stop: (error) => void stopped.push(error),
     },
     end: async () => {
