@@ -13,6 +13,12 @@ export interface HostPort {
   readonly port: number;
 }
 
+/** A stratum listener: plain data, so that it can be handed to another process. */
+export interface ListenerConfig extends HostPort {
+  /** Path of a unix socket (`unix:/path`); `host` is then empty and `port` 0. */
+  readonly path?: string;
+}
+
 export interface NodeAddress {
   readonly url: string;
   readonly auth: string;
@@ -54,7 +60,7 @@ export interface Config {
   /** Null: chosen by the mode (pool 8, proxy as the upstream leaves). */
   readonly nonce2Bytes: number | null;
   readonly versionMask: number;
-  readonly listen: readonly HostPort[];
+  readonly listen: readonly ListenerConfig[];
   /** Indices into `listen` that follow CKPool's rule for ports above 4000. */
   readonly highDiffListeners: readonly number[];
   readonly minDiff: number;
@@ -131,8 +137,9 @@ export function reachable({ host, port }: HostPort): HostPort {
   return { host: host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host, port };
 }
 
-/** `host:port`, IPv6 in brackets. */
-export function hostPortText(address: HostPort): string {
+/** `host:port`, IPv6 in brackets; `unix:/path`. */
+export function hostPortText(address: HostPort & { readonly path?: string }): string {
+  if (address.path !== undefined) return `unix:${address.path}`;
   return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 }
 

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
-import type { Config, HostPort } from '../core/config.ts';
+import type { Config, ListenerConfig } from '../core/config.ts';
 import { hostPortText } from '../core/config.ts';
 import { type DataPaths, openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
@@ -18,6 +18,7 @@ import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
 import { Daemon } from './daemon.ts';
 import { type JobIds, openJobIds } from './job.ts';
+import { takeSystemdSockets } from './listeners.ts';
 import { PoolSource, payoutAddressOf, poolIdentity } from './pool.ts';
 import { ProxyUpstreams } from './proxy.ts';
 import { clientLimit, type StratumServer, startServer } from './server.ts';
@@ -29,7 +30,7 @@ const LINE_LIMIT_CKPOOL_BYTES = 1_024;
 /** A running daemon. */
 export interface StratumHandle {
   /** Where it listens, in the order of the configuration; ports of 0 are filled in. */
-  readonly addresses: readonly HostPort[];
+  readonly addresses: readonly ListenerConfig[];
   readonly daemon: Daemon;
 }
 
@@ -68,7 +69,7 @@ async function openServer(daemon: Daemon, life: Lifecycle): Promise<StratumServe
     life.log(`maxclients ${config.maxClients} is more than the open-file limit allows: ${maxClients}`);
   }
   const server = await startServer({
-    listen: config.listen,
+    listen: takeSystemdSockets(config.listen, { env: process.env, pid: process.pid, log: life.log }),
     lineLimitBytes: config.compat === 'ckpool' ? LINE_LIMIT_CKPOOL_BYTES : LINE_LIMIT_BYTES,
     maxClients,
     log: life.log,

@@ -3,25 +3,21 @@
  * A client can at most close its own line: oversize, unread answers and errors in handling it end there.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
-import { type HostPort, hostPortText } from '../core/config.ts';
-import { errorLine, PoolError } from '../core/errors.ts';
+import { hostPortText, type ListenerConfig } from '../core/config.ts';
+import { errorLine } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
+import { type BindOptions, type ListenerSpec, listenOn } from './listeners.ts';
 
 /** A client that does not read its answers is cut off here; a notify is about 3 kB. */
 const UNREAD_LIMIT_BYTES = 1 << 20;
 /** One connection's lines hold the loop no longer than this; the others then have their turn. A share takes some 20 µs, a solved block 4 ms. */
 const SLICE_MS = 5;
 const KEEPALIVE_IDLE_MS = 45_000;
-const BACKLOG = 8192;
-/** How a listener waits for its port: CKPool tries 25 times, 5 s apart; we say so at once and keep to a minute. */
-const BIND_RETRY_MS = 5_000;
-const BIND_TRIES = 12;
 
 export interface Connection {
   /** Rising from 1 in this process. */
   readonly id: number;
-  /** The client's network address. */
+  /** The client's network address; `unix` on a unix socket. */
   readonly address: string;
   /** Listen address as configured. */
   readonly listener: string;
@@ -42,17 +38,12 @@ export interface LineHandler {
   closed(reason: string): void;
 }
 
-export interface ServerOptions {
-  readonly listen: readonly HostPort[];
+export interface ServerOptions extends BindOptions {
+  readonly listen: readonly ListenerSpec[];
   readonly lineLimitBytes: number;
   /** Above this many connections new ones are closed at once; Infinity: none. */
   readonly maxClients: number;
-  readonly log: Log;
-  readonly signal: AbortSignal;
   readonly onConnection: (connection: Connection) => LineHandler;
-  /** Retry pause of a port in use, for tests. */
-  readonly bindRetryMs?: number;
-  readonly bindTries?: number;
 }
 
 /** Descriptors that connections leave to the journal, share logs and nodes; or a tenth of all (CKPool), where that is more. */
@@ -73,7 +64,7 @@ export function clientLimit(configured: number, limitsText: string): number {
 }
 
 export interface StratumServer {
-  readonly addresses: readonly HostPort[];
+  readonly addresses: readonly ListenerConfig[];
   readonly connections: number;
   close(): Promise<void>;
 }
@@ -105,7 +96,7 @@ class Line implements Connection {
   ) {
     this.#socket = socket;
     this.id = facts.id;
-    this.address = (socket.remoteAddress ?? '').replace(/^::ffff:/, '');
+    this.address = socket.remoteAddress?.replace(/^::ffff:/, '') ?? 'unix';
     this.listener = facts.listener;
     this.listenerIndex = facts.listenerIndex;
     this.#limitBytes = facts.limitBytes;
@@ -221,32 +212,6 @@ class Line implements Connection {
   }
 }
 
-async function listen(server: Server, address: HostPort, options: ServerOptions): Promise<void> {
-  const tries = options.bindTries ?? BIND_TRIES;
-  for (let attempt = 1; ; attempt++) {
-    try {
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', reject);
-        server.listen({ host: address.host, port: address.port, backlog: BACKLOG }, () => {
-          server.off('error', reject);
-          resolve();
-        });
-      });
-      return;
-    } catch (cause) {
-      const code = (cause as NodeJS.ErrnoException).code;
-      const where = hostPortText(address);
-      if (code !== 'EADDRINUSE') {
-        const why = code === 'EACCES' ? 'this user may not listen there' : (cause as Error).message;
-        throw new PoolError('config', `stratum address ${where}: ${why}`, { cause });
-      }
-      if (attempt >= tries) throw new PoolError('port_in_use', `stratum address ${where} is in use`, { cause });
-      if (attempt === 1) options.log(`stratum address ${where} is in use; trying again`);
-      await delay(options.bindRetryMs ?? BIND_RETRY_MS, undefined, { signal: options.signal });
-    }
-  }
-}
-
 /**
  * Opens all listeners.
  *
@@ -255,7 +220,7 @@ async function listen(server: Server, address: HostPort, options: ServerOptions)
 export async function startServer(options: ServerOptions): Promise<StratumServer> {
   const lines = new Set<Line>();
   const servers: Server[] = [];
-  const addresses: HostPort[] = [];
+  const addresses: ListenerConfig[] = [];
   let nextId = 1;
   let saidFull = false;
   const closeAll = async (): Promise<void> => {
@@ -290,11 +255,9 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
         socket.on('close', () => lines.delete(line));
         line.start(options.onConnection(line));
       });
-      await listen(server, address, options);
+      addresses.push(await listenOn(server, address, options));
       servers.push(server);
       server.on('error', (error) => options.log(`stratum listener: ${errorLine(error)}`));
-      const bound = server.address();
-      addresses.push(typeof bound === 'object' && bound !== null ? { host: address.host, port: bound.port } : address);
     }
   } catch (error) {
     await closeAll();
