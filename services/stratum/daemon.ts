@@ -8,13 +8,15 @@ import { join } from 'node:path';
 import type { ShareInput } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
-import { PoolError } from '../core/errors.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { Facts } from './facts.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
+import { Predecessors } from './predecessors.ts';
 import type { Connection } from './server.ts';
 import { Session } from './session.ts';
+import { duplicateKey } from './share.ts';
 import { ShareLog, shareLogLine } from './sharelog.ts';
 import type { WorkSource } from './source.ts';
 import { decay } from './vardiff.ts';
@@ -55,6 +57,8 @@ export interface Resumable {
   readonly sinceMs: number;
   /** `Job.order` of the last job sent with this extranonce1; -1: none. */
   readonly lastOrder: number;
+  /** Difficulty in force at last, unit of the wire; 0: none. */
+  readonly diff: number;
 }
 
 export interface Counters {
@@ -96,6 +100,11 @@ export class Daemon {
   readonly #resumable = new Map<string, Resumable>();
   /** Last jobs of sources whose lines all have the same extranonce1, one after the other. */
   readonly #aloneOrders = new WeakMap<WorkSource, number>();
+  #earlier: {
+    readonly source: WorkSource;
+    readonly predecessors: Predecessors;
+    readonly claim: (sessionId: string) => Promise<boolean>;
+  } | null = null;
   readonly #sweeper: NodeJS.Timeout;
   #ready = false;
   #saidSmall = false;
@@ -161,6 +170,7 @@ export class Daemon {
       address: session.connection.address,
       sinceMs: now,
       lastOrder: session.lastOrder,
+      diff: session.difficulty,
     });
     for (const [id, { sinceMs }] of this.#resumable) {
       if (this.#resumable.size <= RESUMABLE_SESSIONS && now - sinceMs < RESUME_MS) break;
@@ -177,12 +187,91 @@ export class Daemon {
   }
 
   /**
-   * The extranonce1 of an ended session and its source, once, for the same address; null where it cannot be resumed.
-   * `user` must be the one that authorizes.
+   * Takes up what earlier processes left in the journal: jobs that shares may still name, the shares accepted on them, and sessions that can
+   * be resumed. Call once, before the first connection.
+   *
+   * @param running - instances of processes that still run and hand their sessions over to this one
+   * @param except - instances beside this one that do not
+   * @param claim - makes a session ours alone, and ends it where it still lives; false: another process has it
    */
-  resume(sessionId: string, address: string): Resumable | null {
+  async takeUp(
+    source: WorkSource,
+    of: {
+      readonly journalDir: string;
+      readonly running?: readonly string[];
+      readonly except?: readonly string[];
+      readonly claim?: (sessionId: string) => Promise<boolean>;
+    },
+  ): Promise<void> {
+    const { jobs, nonce2Bytes, enonces } = source;
+    let key = '';
+    let job: Job | undefined;
+    const predecessors = new Predecessors({
+      dir: of.journalDir,
+      origin: this.config.origin,
+      nowMs: this.nowMs(),
+      running: of.running ?? [],
+      except: of.except ?? [],
+      facts: {
+        job: ({ id, key, content, value, txCount, madeMs }) => {
+          // Work of another split cannot be taken: its shares would be other bytes.
+          if (content.enonce1Bytes !== enonces.sizeBytes || content.nonce2Bytes !== nonce2Bytes) return;
+          if (jobs.findByKey(key) !== undefined) return;
+          jobs.add(content, { id, nowMs: madeMs, value, txCount, template: null, upstream: null, earlier: true });
+        },
+        acceptedShare: (jobKey, hash) => {
+          if (jobKey !== key) {
+            key = jobKey;
+            job = jobs.findByKey(key);
+          }
+          job?.seen.add(duplicateKey(hash));
+        },
+      },
+    });
+    this.#earlier = { source, predecessors, claim: of.claim ?? (async () => true) };
+    await predecessors.catchUp();
+    for (const { enonce1, lastMs } of predecessors.enonces()) enonces.hold(enonce1, lastMs);
+  }
+
+  async #resumeEarlier(sessionId: string, address: string): Promise<Resumable | null> {
+    const { source, predecessors, claim } = this.#earlier!;
+    if (!(await claim(sessionId))) return null;
+    // What its line did until it was ended: the last shares, so that none is taken twice.
+    await predecessors.catchUp();
+    const found = predecessors.session(sessionId);
+    if (found === undefined || !found.ended || found.address !== address) return null;
+    predecessors.forget(sessionId);
+    source.enonces.hold(found.enonce1, found.lastMs);
+    if (!source.enonces.takeBack(found.enonce1)) return null;
+    return {
+      source,
+      enonce1: found.enonce1,
+      user: found.user,
+      address,
+      sinceMs: found.lastMs,
+      // Which of its jobs came last is not known: it gets one of its own.
+      lastOrder: source.jobs.current?.order ?? -1,
+      diff: found.diff * this.profile.stratum_difficulty_multiplier,
+    };
+  }
+
+  /**
+   * The extranonce1 of an ended session and its source, once, for the same address; null where it cannot be resumed; a promise where it
+   * began at an earlier process. `user` must be the one that authorizes.
+   */
+  resume(sessionId: string, address: string): Resumable | null | Promise<Resumable | null> {
     const found = this.#resumable.get(sessionId.toLowerCase());
-    if (found === undefined || found.address !== address || this.nowMs() - found.sinceMs >= RESUME_MS) return null;
+    if (found === undefined) {
+      const earlier = this.#earlier?.predecessors.session(sessionId.toLowerCase());
+      if (earlier === undefined || earlier.address !== address || this.nowMs() - earlier.lastMs >= RESUME_MS) {
+        return null;
+      }
+      return this.#resumeEarlier(sessionId.toLowerCase(), address).catch((error: unknown) => {
+        this.log(`session ${sessionId} cannot be resumed: ${errorLine(error)}`);
+        return null;
+      });
+    }
+    if (found.address !== address || this.nowMs() - found.sinceMs >= RESUME_MS) return null;
     if (!found.source.enonces.takeBack(found.enonce1)) return null;
     this.#resumable.delete(sessionId.toLowerCase());
     return found;
@@ -244,6 +333,7 @@ export class Daemon {
 
   sessionEvent(session: Session, kind: string, reason = ''): void {
     const worker = session.workers.values().next().value;
+    session.toldMs = this.nowMs();
     this.facts.session({
       kind,
       origin: this.config.origin,
@@ -334,7 +424,8 @@ export class Daemon {
   }
 
   /** Ends all sessions and writes what is left. */
-  close(): void {
+  async close(): Promise<void> {
+    await this.#earlier?.predecessors.close();
     clearInterval(this.#sweeper);
     for (const session of [...this.sessions]) this.forget(session, 'the daemon stopped');
     this.#daemonEvent('stopped', '');

@@ -2,6 +2,7 @@
  * Extranonce1: the part of the coinbase that makes each connection's work its own. Unique among the connections that live and those
  * whose jobs may still be in flight or resumed.
  */
+import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 
 /** As long as a job lives, and CKPool keeps sessions. */
 const HELD_MS = 600_000;
@@ -9,17 +10,22 @@ const HELD_MS = 600_000;
 export class EnonceAllocator {
   readonly #sizeBytes: number;
   readonly #prefix: Uint8Array;
+  readonly #prefixHex: string;
+  /** By their hex; also those of sessions that began at another process and go on here. */
   readonly #live = new Set<string>();
   readonly #held = new Map<string, number>();
+  /** How many of the two are of our own prefix. */
+  #own = 0;
   #next: bigint;
 
   /**
-   * @param prefix - stands before each value: the upstream's extranonce1, empty in a pool
+   * @param prefix - stands before each value: the upstream's extranonce1, or what tells processes of a pool apart; may be empty
    * @param sizeBytes - of the counter, little-endian as CKPool writes it; 0 gives one single value
    * @param start - first counter value; CKPool begins with the time
    */
   constructor(prefix: Uint8Array, sizeBytes: number, start: bigint) {
     this.#prefix = prefix;
+    this.#prefixHex = hexFromBytes(prefix);
     this.#sizeBytes = sizeBytes;
     this.#next = start;
   }
@@ -36,47 +42,64 @@ export class EnonceAllocator {
   /** How many more can be taken now. */
   room(nowMs: number): number {
     this.#expire(nowMs);
-    return this.capacity - this.#live.size - this.#held.size;
+    return this.capacity - this.#own;
   }
 
   /** A value that nobody has, as bytes with the prefix; null where all are taken. */
   take(nowMs: number): Uint8Array | null {
     if (this.room(nowMs) <= 0) return null;
     for (;;) {
-      const counter = new Uint8Array(this.#sizeBytes);
-      for (let i = 0; i < counter.length; i++) counter[i] = Number((this.#next >> BigInt(8 * i)) & 0xffn);
+      const enonce1 = new Uint8Array(this.sizeBytes);
+      enonce1.set(this.#prefix);
+      for (let i = 0; i < this.#sizeBytes; i++) {
+        enonce1[this.#prefix.length + i] = Number((this.#next >> BigInt(8 * i)) & 0xffn);
+      }
       this.#next += 1n;
-      const key = Buffer.from(counter).toString('hex');
+      const key = hexFromBytes(enonce1);
       if (this.#live.has(key) || this.#held.has(key)) continue;
       this.#live.add(key);
-      return Buffer.concat([this.#prefix, counter]);
+      this.#own += 1;
+      return enonce1;
     }
+  }
+
+  /** Keeps a value that another process gave from being given again, until `takeBack` or its time. */
+  hold(enonce1: Uint8Array, sinceMs: number): void {
+    const key = hexFromBytes(enonce1);
+    if (enonce1.length !== this.sizeBytes || this.#live.has(key)) return;
+    if (!this.#held.has(key)) this.#count(key, 1);
+    this.#held.set(key, sinceMs);
   }
 
   /** Takes a value back that was released: a resumed session. False where somebody has it, or it is free for anybody. */
   takeBack(enonce1: Uint8Array): boolean {
-    return this.#held.delete(this.#keyOf(enonce1)) && this.#live.add(this.#keyOf(enonce1)) !== undefined;
+    const key = hexFromBytes(enonce1);
+    return this.#held.delete(key) && this.#live.add(key) !== undefined;
   }
 
   /** Lets go of a value; it is not given to another before its jobs are dead. */
   release(enonce1: Uint8Array, nowMs: number): void {
-    const key = this.#keyOf(enonce1);
-    if (this.#live.delete(key) && this.#sizeBytes > 0) this.#held.set(key, nowMs);
+    const key = hexFromBytes(enonce1);
+    if (!this.#live.delete(key)) return;
+    if (this.#sizeBytes > 0) this.#held.set(key, nowMs);
+    else this.#count(key, -1);
   }
 
   /** Lets go of a value that nobody worked with: anybody may have it. */
   free(enonce1: Uint8Array): void {
-    this.#live.delete(this.#keyOf(enonce1));
+    const key = hexFromBytes(enonce1);
+    if (this.#live.delete(key)) this.#count(key, -1);
   }
 
-  #keyOf(enonce1: Uint8Array): string {
-    return Buffer.from(enonce1.subarray(this.#prefix.length)).toString('hex');
+  #count(key: string, by: 1 | -1): void {
+    if (key.startsWith(this.#prefixHex)) this.#own += by;
   }
 
   #expire(nowMs: number): void {
     for (const [key, since] of this.#held) {
       if (nowMs - since < HELD_MS) break;
       this.#held.delete(key);
+      this.#count(key, -1);
     }
   }
 }

@@ -19,7 +19,7 @@ import type { CheckedJob } from './share.ts';
 import { notifyHead, notifyText } from './wire.ts';
 
 /** How long a job is known after it was made, and at least how many are (CKPool). */
-const JOB_LIFE_MS = 600_000;
+export const JOB_LIFE_MS = 600_000;
 const JOBS_KEPT = 3;
 
 /** All that decides the header, apart from what the miner puts in. */
@@ -112,6 +112,8 @@ export class JobRegistry {
   readonly #jobs = new Map<string, Job>();
   readonly #seen = new Map<string, Set<string>>();
   #current: Job | null = null;
+  #prevHash: string | null = null;
+  #generation = 0;
   #variants: Job[] = [];
 
   constructor(origin: string, profile: ChainProfile, ids: JobIds) {
@@ -126,13 +128,19 @@ export class JobRegistry {
   }
 
   get generation(): number {
-    return this.#current?.generation ?? 0;
+    return this.#generation;
   }
 
   /** `order` of the oldest job that is still known. */
   get oldestOrder(): number {
     for (const job of this.#jobs.values()) return job.order;
     return 0;
+  }
+
+  /** The job with this key, where it is still known. */
+  findByKey(key: string): Job | undefined {
+    for (const job of this.#jobs.values()) if (job.key === key) return job;
+    return undefined;
   }
 
   /** A job of the present template that was made after `order`, or null. */
@@ -167,13 +175,19 @@ export class JobRegistry {
       readonly upstream: UpstreamWork | null;
       readonly clean?: boolean;
       readonly variantOf?: Job;
+      /** Given by the process that builds the jobs; absent: the next of our own. */
+      readonly id?: string;
+      /** True: of an earlier process. Shares on it are taken, but nobody is sent it. */
+      readonly earlier?: boolean;
     },
   ): Job {
     const profile = this.#profile;
-    const before = this.#current;
-    const clean =
-      made.variantOf === undefined &&
-      (before === null || before.prevHashRpc !== content.prevHashRpc || made.clean === true);
+    // What an earlier process is found to have made meanwhile does not turn the page.
+    const late = made.earlier === true && this.#current !== null;
+    const samePrevHash = this.#prevHash === content.prevHashRpc;
+    const clean = made.variantOf === undefined && !late && (!samePrevHash || made.clean === true);
+    if (clean) this.#generation += 1;
+    if (made.variantOf === undefined && !late) this.#prevHash = content.prevHashRpc;
     const prevHash = bytesFromHashHex(content.prevHashRpc);
     const headerBase = new Uint8Array(80);
     const view = new DataView(headerBase.buffer);
@@ -181,7 +195,7 @@ export class JobRegistry {
     headerBase.set(prevHash, 4);
     view.setUint32(72, content.bits, true);
     const networkDiff = difficultyOf(profile, content.bits);
-    const id = this.#ids.next();
+    const id = this.#ids.next(made.id);
     const head = notifyHead({
       id,
       prevHashStratum: stratumPrevHash(content.prevHashRpc),
@@ -203,7 +217,7 @@ export class JobRegistry {
       id,
       key: jobKey(this.#origin, content),
       order: this.#ids.order,
-      generation: this.generation + (clean ? 1 : 0),
+      generation: late && !samePrevHash ? this.#generation - 1 : this.#generation,
       baseId: made.variantOf?.baseId ?? id,
       madeMs: made.nowMs,
       notify: [notifyText(head, false), notifyText(head, true)],
@@ -222,8 +236,12 @@ export class JobRegistry {
       difficulty1: Number(profile.difficulty_1_target),
       wireMultiplier: profile.stratum_difficulty_multiplier,
     };
+    // The same job from an earlier process: behind those that are older.
+    this.#jobs.delete(id);
     this.#jobs.set(id, job);
-    if (made.variantOf === undefined) {
+    if (made.earlier === true) {
+      // Known, no more.
+    } else if (made.variantOf === undefined) {
       this.#current = job;
       this.#variants = [];
     } else {
@@ -262,8 +280,10 @@ export class JobIds {
     return this.#order;
   }
 
-  next(): string {
+  /** @param given - an id from elsewhere, which only takes its place in the order */
+  next(given?: string): string {
     this.#order += 1;
+    if (given !== undefined) return given;
     const id = this.#next.toString(16).padStart(16, '0');
     this.#next += 1n;
     return id;

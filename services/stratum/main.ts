@@ -126,6 +126,7 @@ export async function startPool(config: Config, life: Lifecycle): Promise<Stratu
   const blocks = new BlockDesk({ dir: join(paths.root, 'blocks'), templates, facts: daemon.facts, log: life.log });
   life.onStop('blocks', () => blocks.close());
   const source = new PoolSource(daemon, identity, blocks);
+  await daemon.takeUp(source, { journalDir: paths.journal });
   daemon.pickSource = () => source;
   daemon.ready = true;
   blocks.sendPending();

@@ -42,6 +42,8 @@ const UNAUTHORIZED_MS = 60_000;
 const WISH_PAUSE_MS = 60_000;
 /** Each wish may cost a job and an event: so many in WISH_PAUSE_MS are heard. */
 const WISHES_LIMIT = 10;
+/** A session is told of at least this often: within what a restarted process reads of the journal (ten minutes). */
+const ALIVE_MS = 8 * 60_000;
 /** Refused shares of one connection that become events of their own, per second. */
 const REFUSALS_PER_SECOND = 10;
 
@@ -61,6 +63,8 @@ export class Session implements LineHandler {
   readonly workers = new Map<string, Worker>();
   /** Version bits that the client may roll, before the source's mask; all until it says otherwise (BIP 310). */
   versionMask = 0xffff_ffff;
+  /** When an event last told of it, milliseconds. */
+  toldMs = 0;
   /** User of a resumed session: nobody else may authorize on it. */
   resumedUser: string | null = null;
 
@@ -129,6 +133,12 @@ export class Session implements LineHandler {
     this.connection.resume();
   }
 
+  /** Reads no further line before this has ended; it must not fail. */
+  waitFor(answer: Promise<void>): void {
+    this.connection.pause();
+    void answer.finally(() => this.connection.resume());
+  }
+
   closed(reason: string): void {
     this.daemon.forget(this, reason);
   }
@@ -175,6 +185,12 @@ export class Session implements LineHandler {
     this.source = source;
     this.enonce1 = enonce1;
     this.enonce1Hex = hexFromBytes(enonce1);
+  }
+
+  /** Begins at a difficulty that an earlier line had, within the limits; 0: none. */
+  startAt(diff: number): void {
+    const { min, max } = this.daemon.limits;
+    if (diff > 0) this.#wanted = Math.min(Math.max(diff, min), max);
   }
 
   /**
@@ -333,6 +349,7 @@ export class Session implements LineHandler {
       if (now - this.startedMs >= UNAUTHORIZED_MS && this.daemon.ready) this.end('not authorized within a minute');
       return;
     }
+    if (now - this.toldMs >= ALIVE_MS) this.daemon.sessionEvent(this, 'alive');
     if (now - this.#lastProgressMs < IDLE_MS || this.source?.jobs.current == null) return;
     this.#lastProgressMs = now;
     this.#wish = null;

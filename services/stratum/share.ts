@@ -144,6 +144,11 @@ export function shareHeader(
   return header;
 }
 
+/** The key under which the memory of duplicates has a hash that was printed. */
+export function duplicateKey(hash: string): string {
+  return Buffer.from(hash, 'hex').reverse().toString('latin1', 0, 16);
+}
+
 /**
  * Judges a submission.
  *

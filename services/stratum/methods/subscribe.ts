@@ -26,6 +26,18 @@ export function subscribe(session: Session, request: Request): void {
   const [agent, wantedId] = params as unknown[];
   session.agent = typeof agent === 'string' ? agent.toWellFormed().slice(0, AGENT_LIMIT) : '';
   const resumed = typeof wantedId === 'string' ? daemon.resume(wantedId, session.connection.address) : null;
+  if (resumed instanceof Promise) session.waitFor(resumed.then((found) => begin(session, request, found)));
+  else begin(session, request, resumed);
+}
+
+function begin(session: Session, request: Request, resumed: Resumable | null): void {
+  const { daemon } = session;
+  const { id } = request;
+  if (session.connection.closed) {
+    // It left while its earlier session was looked for.
+    resumed?.source.enonces.release(resumed.enonce1, daemon.nowMs());
+    return;
+  }
   const given = resumed ?? fresh(session);
   if (given === null) {
     session.reply('result-id-error', id, 'null', errorJson(20, 'full'));
@@ -36,6 +48,7 @@ export function subscribe(session: Session, request: Request): void {
   session.resumedUser = resumed?.user ?? null;
   session.sessionId = daemon.newSessionId();
   answer(session, request);
+  if (resumed !== null && daemon.config.compat !== 'ckpool') session.startAt(resumed.diff);
   session.begin(given.lastOrder);
   daemon.sessionEvent(session, 'subscribed', resumed === null ? '' : 'resumed');
 }

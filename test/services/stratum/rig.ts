@@ -186,7 +186,7 @@ export async function startRig(
       for (const client of clients) client.destroy();
       await server.close();
       await blocks.close();
-      daemon.close();
+      await daemon.close();
       dir.remove();
     },
   });

@@ -1,0 +1,209 @@
+/**
+ * What the processes before this one left in the journal that miners may still refer to: jobs of the last ten minutes, the shares that were
+ * accepted on them, and the sessions that can be resumed. Read once at start, before the first connection; and read on while a predecessor
+ * still runs (a hand-over), whenever one of its sessions is resumed here, so that no share is accepted twice.
+ *
+ * Where it stands: main.ts or worker.ts → here → daemon.ts (registry, resume).
+ */
+import type { Events, Topic } from '../../schemas/events.ts';
+import { bytesFromHex } from '../core/bitcoin/bytes.ts';
+import { bitsFromHex } from '../core/bitcoin/target.ts';
+import type { EventLog, Position } from '../core/log/event-log.ts';
+import { openJournalLog } from '../core/log/journal.ts';
+import { positionSince } from '../core/log/journal-since.ts';
+import { JOB_LIFE_MS, type JobContent, type JobValue } from './job.ts';
+
+const RECORDS_PER_READ = 20_000;
+
+/** A session of an earlier process. */
+export interface EarlierSession {
+  readonly enonce1: Uint8Array;
+  readonly user: string;
+  readonly address: string;
+  /** Difficulty in force at last, in the chain's unit; 0: none. */
+  readonly diff: number;
+  /** Last heard of, or ended, milliseconds. */
+  readonly lastMs: number;
+  /** False while its line is open at a process that still runs. */
+  readonly ended: boolean;
+}
+
+/** A job of an earlier process. */
+export interface EarlierJob {
+  readonly id: string;
+  readonly key: string;
+  readonly content: JobContent;
+  readonly value: JobValue | null;
+  readonly txCount: number;
+  readonly madeMs: number;
+}
+
+/** Takes what is found, in the order of the journal; jobs come before their shares. */
+export interface EarlierFacts {
+  job(job: EarlierJob): void;
+  /** @param hash - proof-of-work hash as printed, 64 hex digits */
+  acceptedShare(jobKey: string, hash: string): void;
+}
+
+export interface PredecessorsOptions {
+  /** `<data-dir>/journal` */
+  readonly dir: string;
+  readonly origin: string;
+  readonly nowMs: number;
+  readonly facts: EarlierFacts;
+  /** Instances whose processes still run and will hand their sessions over. Sessions of all others are over, said or not. */
+  readonly running?: readonly string[];
+  /** Instances to leave out: they run beside this one and keep what they have. */
+  readonly except?: readonly string[];
+}
+
+const TOPICS_READ = ['job', 'session', 'share'] as const;
+
+interface KnownSession extends Omit<EarlierSession, 'ended'> {
+  readonly disconnected: boolean;
+  readonly instance: string;
+}
+
+function jobOf(event: Events['job']): EarlierJob {
+  return {
+    id: event.job_id,
+    key: event.job_key,
+    content: {
+      height: event.height,
+      prevHashRpc: event.prev_hash,
+      coinbase1: bytesFromHex(event.coinbase1),
+      coinbase2: bytesFromHex(event.coinbase2),
+      branch: event.merkle_branch.map((step) => bytesFromHex(step)),
+      version: Number.parseInt(event.version, 16),
+      versionMask: Number.parseInt(event.version_mask, 16),
+      bits: bitsFromHex(event.nbits),
+      ntime: Number.parseInt(event.ntime, 16),
+      enonce1Bytes: event.enonce1_bytes,
+      nonce2Bytes: event.nonce2_bytes,
+    },
+    value:
+      event.subsidy_sats === ''
+        ? null
+        : {
+            subsidySats: BigInt(event.subsidy_sats),
+            feesSats: BigInt(event.fees_sats),
+            coinbaseValueSats: BigInt(event.coinbase_value_sats),
+          },
+    txCount: event.tx_count,
+    madeMs: event.time_us / 1000,
+  };
+}
+
+export class Predecessors {
+  readonly #options: PredecessorsOptions;
+  readonly #log: EventLog;
+  readonly #sinceUs: number;
+  readonly #positions = new Map<string, Position | null>();
+  readonly #running: ReadonlySet<string>;
+  readonly #sessions = new Map<string, KnownSession>();
+  #reading: Promise<void> = Promise.resolve();
+
+  constructor(options: PredecessorsOptions) {
+    this.#options = options;
+    this.#log = openJournalLog({ dir: options.dir });
+    this.#sinceUs = (options.nowMs - JOB_LIFE_MS) * 1000;
+    this.#running = new Set(options.running ?? []);
+  }
+
+  /** Sessions known so far. */
+  get sessions(): number {
+    return this.#sessions.size;
+  }
+
+  /** A session by its id, whoever had it; undefined where none of the last ten minutes had it. */
+  session(sessionId: string): EarlierSession | undefined {
+    const found = this.#sessions.get(sessionId);
+    return found === undefined
+      ? undefined
+      : { ...found, ended: found.disconnected || !this.#running.has(found.instance) };
+  }
+
+  /** The session is taken up: nobody else may have it. */
+  forget(sessionId: string): void {
+    this.#sessions.delete(sessionId);
+  }
+
+  /**
+   * Reads what was appended since the last call; the first call reads the last ten minutes.
+   * @throws PoolError schema_unknown; what the file system throws
+   */
+  catchUp(): Promise<void> {
+    const next = this.#reading.then(() => this.#read());
+    this.#reading = next.catch(() => {});
+    return next;
+  }
+
+  async #read(): Promise<void> {
+    const except = new Set(this.#options.except ?? []);
+    const { facts } = this.#options;
+    for (const topic of TOPICS_READ) {
+      const jobs: EarlierJob[] = [];
+      for (const instance of await this.#log.partitions(topic)) {
+        if (except.has(instance)) continue;
+        await this.#readPartition(topic, instance, (event) => {
+          if (topic === 'job') jobs.push(jobOf(event as Events['job']));
+          else if (topic === 'share') this.#takeShare(event as Events['share']);
+          else this.#takeSession(event as Events['session'], instance);
+        });
+      }
+      for (const job of jobs.sort((a, b) => a.madeMs - b.madeMs)) facts.job(job);
+    }
+  }
+
+  async #readPartition(
+    topic: (typeof TOPICS_READ)[number],
+    instance: string,
+    take: (event: Events[typeof topic]) => void,
+  ): Promise<void> {
+    const key = `${topic}/${instance}`;
+    let at = this.#positions.has(key)
+      ? this.#positions.get(key)!
+      : positionSince(this.#options.dir, instance, topic, this.#sinceUs);
+    for (;;) {
+      const { records, damage, next } = await this.#log.read(topic, instance, at, {
+        maxRecords: RECORDS_PER_READ,
+        waitMs: 0,
+      });
+      at = next;
+      this.#positions.set(key, at);
+      if (records.length === 0 && damage.length === 0) return;
+      for (const { fingerprint, body } of records) {
+        const event = (await this.#log.decoder<Topic>(topic, fingerprint))(body) as Events[typeof topic];
+        if (event.origin === this.#options.origin && event.time_us >= this.#sinceUs) take(event);
+      }
+    }
+  }
+
+  #takeShare(share: Events['share']): void {
+    if (!share.accepted || share.kind !== 'submitted' || share.source !== 'live') return;
+    this.#options.facts.acceptedShare(share.job_key, share.hash);
+  }
+
+  #takeSession(event: Events['session'], instance: string): void {
+    if (event.session_id === '' || event.user === '') return;
+    this.#sessions.set(event.session_id, {
+      enonce1: bytesFromHex(event.enonce1),
+      user: event.user,
+      address: event.address,
+      diff: event.diff,
+      lastMs: event.time_us / 1000,
+      disconnected: event.kind === 'disconnected',
+      instance,
+    });
+  }
+
+  /** All sessions known, for the extranonces that they hold. */
+  enonces(): { readonly enonce1: Uint8Array; readonly lastMs: number }[] {
+    return [...this.#sessions.values()];
+  }
+
+  async close(): Promise<void> {
+    await this.#reading;
+    await this.#log.close();
+  }
+}

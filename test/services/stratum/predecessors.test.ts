@@ -1,0 +1,127 @@
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { openJournalWriter } from '../../../services/core/log/journal.ts';
+import { positionSince } from '../../../services/core/log/journal-since.ts';
+import { Predecessors } from '../../../services/stratum/predecessors.ts';
+import { sampleJob, sampleSession, sampleShare } from '../../contracts/samples.ts';
+import { tempDir } from '../../helpers/leash.ts';
+
+const NOW_MS = 1_700_000_600_000;
+const MINUTE_US = 60_000_000;
+
+let dir: { path: string; remove(): void };
+beforeEach(() => {
+  dir = tempDir('predecessors');
+});
+afterEach(() => dir.remove());
+
+const us = (minutesAgo: number): number => NOW_MS * 1000 - minutesAgo * MINUTE_US;
+
+function reader(running: readonly string[] = []): { found: Predecessors; jobs: string[]; shares: string[] } {
+  const jobs: string[] = [];
+  const shares: string[] = [];
+  const found = new Predecessors({
+    dir: dir.path,
+    origin: 'test',
+    nowMs: NOW_MS,
+    running,
+    facts: {
+      job: (job) => void jobs.push(job.id),
+      acceptedShare: (key, hash) => void shares.push(`${key} ${Number.parseInt(hash, 16)}`),
+    },
+  });
+  return { found, jobs, shares };
+}
+
+test('jobs of the last ten minutes come in order of time, whichever process made them', async () => {
+  const a = openJournalWriter({ dir: dir.path, instance: 'pool.1' });
+  a.append([20, 9, 3].map((ago, i) => ({ topic: 'job', event: { ...sampleJob(i), time_us: us(ago) } }) as const));
+  const b = openJournalWriter({ dir: dir.path, instance: 'pool.2' });
+  b.append([{ topic: 'job', event: { ...sampleJob(7), time_us: us(5) } }]);
+  b.append([{ topic: 'job', event: { ...sampleJob(8), origin: 'another', time_us: us(4) } }]);
+  const { found, jobs } = reader();
+  await found.catchUp();
+  expect(jobs.map((id) => Number.parseInt(id, 16))).toEqual([1, 7, 2]);
+  for (const each of [a, b, found]) await each.close();
+});
+
+test('accepted shares are found, also those that come after the first look; refused and back-filled ones are not', async () => {
+  const writer = openJournalWriter({ dir: dir.path, instance: 'pool.1' });
+  const share = (n: number, more: object) =>
+    writer.append([{ topic: 'share', event: sampleShare(n, { time_us: us(1), ...more }) }]);
+  share(1, { job_key: 'test/a' });
+  share(2, { job_key: 'test/a', accepted: false, errn: 4 });
+  share(3, { job_key: 'test/a', source: 'backfill' });
+  share(4, { job_key: 'test/a', time_us: us(11) });
+  const { found, shares } = reader(['pool.1']);
+  await found.catchUp();
+  expect(shares).toEqual(['test/a 1']);
+  share(5, { job_key: 'test/b' });
+  await found.catchUp();
+  await found.catchUp();
+  expect(shares).toEqual(['test/a 1', 'test/b 5']);
+  writer.close();
+  await found.close();
+});
+
+test('a session of a process that runs is over when its line is; that of a dead process is over', async () => {
+  const writer = openJournalWriter({ dir: dir.path, instance: 'pool.1' });
+  const session = (kind: string, id: string, more: object = {}) =>
+    writer.append([
+      {
+        topic: 'session',
+        event: {
+          ...sampleSession(1),
+          kind,
+          session_id: id,
+          user: 'alice',
+          enonce1: `0000000${id}`,
+          diff: 3,
+          time_us: us(1),
+          ...more,
+        },
+      },
+    ]);
+  session('authorized', '1');
+  session('authorized', '2');
+  session('disconnected', '2');
+  session('subscribed', '3', { user: '' });
+  const { found } = reader(['pool.1']);
+  await found.catchUp();
+  expect(found.session('1')).toMatchObject({ user: 'alice', diff: 3, ended: false });
+  expect(found.session('2')).toMatchObject({ ended: true });
+  expect(found.session('3')).toBeUndefined();
+  session('disconnected', '1');
+  await found.catchUp();
+  expect(found.session('1')).toMatchObject({ ended: true });
+  const dead = reader().found;
+  await dead.catchUp();
+  expect(dead.enonces()).toHaveLength(2);
+  expect(dead.session('1')!.ended).toBe(true);
+  writer.close();
+  await found.close();
+  await dead.close();
+});
+
+test('the place of an instant is found in a journal of many segments, and nothing before it is read but a record or two', async () => {
+  const writer = openJournalWriter({ dir: dir.path, instance: 'pool.1', segmentBytes: 20_000 });
+  const MINUTES = 2_000;
+  for (let ago = MINUTES; ago > 0; ago--) {
+    writer.append([{ topic: 'share', event: sampleShare(ago, { time_us: us(ago), job_key: `test/${ago}` }) }]);
+  }
+  writer.close();
+  const read = (sinceMinutes: number) => positionSince(dir.path, 'pool.1', 'share', us(sinceMinutes));
+  const sequence = (position: string | null): number => (position === null ? -1 : Number(position.split(':')[1]));
+  // Record n is of minute MINUTES - n.
+  for (const ago of [1, 10, 400, 1_999]) {
+    const at = sequence(read(ago));
+    expect(at).toBeLessThanOrEqual(MINUTES - ago);
+    expect(at).toBeGreaterThanOrEqual(MINUTES - ago - 1);
+  }
+  expect(read(5_000)).toBeNull();
+  expect(positionSince(join(dir.path, 'none'), 'pool.1', 'share', 0)).toBeNull();
+  const { found, shares } = reader();
+  await found.catchUp();
+  expect(shares).toHaveLength(10);
+  await found.close();
+});
