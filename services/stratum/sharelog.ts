@@ -11,15 +11,17 @@ import { createdate } from '../../schemas/identity.ts';
 /**
  * A real as CKPool prints it: 17 significant digits (C's %.17g) without trailing zeros, `.0` where it would look whole,
  * an exponent without plus and leading zeros.
+ *
+ * @param precision - significant digits, 1 to 17
  */
-export function realText(value: number): string {
+export function realText(value: number, precision = 17): string {
   if (value === 0) return '0.0';
-  const [mantissa, exponentText] = value.toExponential(16).split('e') as [string, string];
+  const [mantissa, exponentText] = value.toExponential(precision - 1).split('e') as [string, string];
   const exponent = Number(exponentText);
   const negative = mantissa.startsWith('-') ? '-' : '';
   const digits = mantissa.replace('-', '').replace('.', '').replace(/0+$/, '');
-  // %g: exponent form below 1e-4 and from 1e17 on.
-  if (exponent < -4 || exponent >= 17) {
+  // %g: exponent form below 1e-4 and from 10^precision on.
+  if (exponent < -4 || exponent >= precision) {
     const rest = digits.slice(1);
     return `${negative}${digits[0]}${rest === '' ? '' : `.${rest}`}e${exponent}`;
   }
