@@ -19,6 +19,7 @@ import { Session } from './session.ts';
 import { duplicateKey } from './share.ts';
 import { ShareLog, shareLogLine } from './sharelog.ts';
 import type { WorkSource } from './source.ts';
+import { type Changes, Tally } from './tally.ts';
 import { decay } from './vardiff.ts';
 
 const SWEEP_MS = 5_000;
@@ -26,6 +27,8 @@ const SWEEP_MS = 5_000;
 const RESUME_MS = 600_000;
 const RESUMABLE_SESSIONS = 20_000;
 const HASHRATE_INTERVAL_S = 60;
+/** A line without an accepted share for so long is idle (CKPool). */
+const IDLE_LINE_MS = 60_000;
 
 /** Difficulties that the configuration allows; unit of the wire. */
 export interface Limits {
@@ -89,6 +92,9 @@ export class Daemon {
   readonly sessions = new Set<Session>();
   /** Sessions whose line waits for a source of work. */
   readonly waiting = new Set<Session>();
+  /** What this process counts for the statistics. */
+  readonly tally = new Tally();
+  #idleLines = 0;
   readonly counters: Counters = { accepted: 0, refused: 0, malformed: 0, blocks: 0 };
   readonly nowMs: () => number;
   readonly ids: JobIds;
@@ -157,6 +163,7 @@ export class Daemon {
     session.tellRefusals();
     this.sessionEvent(session, 'disconnected', reason);
     const now = this.nowMs();
+    for (const { tally } of session.workers.values()) this.tally.leave(tally);
     const first = session.workers.values().next().value;
     if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.lastOrder);
     // Nobody's share was ever taken on what a mere probe was given.
@@ -172,6 +179,10 @@ export class Daemon {
       lastOrder: session.lastOrder,
       diff: session.difficulty,
     });
+    this.#dropOldResumable(now);
+  }
+
+  #dropOldResumable(now: number): void {
     for (const [id, { sinceMs }] of this.#resumable) {
       if (this.#resumable.size <= RESUMABLE_SESSIONS && now - sinceMs < RESUME_MS) break;
       this.#resumable.delete(id);
@@ -384,7 +395,19 @@ export class Daemon {
   // --- upkeep ----------------------------------------------------------------------------------------------------------------
 
   sweep(): void {
-    for (const session of this.sessions) session.sweep();
+    const now = this.nowMs();
+    let idle = 0;
+    for (const session of this.sessions) {
+      session.sweep();
+      if (session.authorized && now - session.lastShareMs >= IDLE_LINE_MS) idle += 1;
+    }
+    this.#idleLines = idle;
+    this.#dropOldResumable(now);
+  }
+
+  /** What was counted since the last call, for the statistics. */
+  takeChanges(): Changes {
+    return this.tally.take({ idle: this.#idleLines, resumable: this.#resumable.size });
   }
 
   /** Hashes per second of accepted shares, a mean that decays over a minute. */

@@ -9,6 +9,7 @@ import type { Job } from './job.ts';
 import { dispatch } from './methods/index.ts';
 import type { Connection, LineHandler } from './server.ts';
 import type { WorkSource } from './source.ts';
+import type { WorkerTally } from './tally.ts';
 import {
   type AcceptedShare,
   IDLE_MS,
@@ -24,6 +25,8 @@ export interface Worker {
   readonly user: string;
   /** As authorized. */
   readonly name: string;
+  /** Where its shares are counted for the statistics. */
+  readonly tally: WorkerTally;
 }
 
 /** A rise is told with new work where the present job is older than this. */
@@ -81,6 +84,8 @@ export class Session implements LineHandler {
   #lastGeneration = -1;
   #cleanNext = false;
   #lastProgressMs: number;
+  /** Of the last accepted share; before the first when the line began. */
+  lastShareMs: number;
   #refusedSinceMs: number | null = null;
   #newWorkSent = false;
   #refusalSecond = 0;
@@ -93,6 +98,7 @@ export class Session implements LineHandler {
     this.daemon = daemon;
     this.startedMs = daemon.nowMs();
     this.#lastProgressMs = this.startedMs;
+    this.lastShareMs = this.startedMs;
     this.#vardiff = initialVardiff(this.startedMs);
     const { start, wish } = daemon.limits.of(connection.listenerIndex);
     this.#wanted = start;
@@ -294,6 +300,7 @@ export class Session implements LineHandler {
   accepted(job: Job, credited: number): void {
     const now = this.daemon.nowMs();
     this.#lastProgressMs = now;
+    this.lastShareMs = now;
     this.#refusedSinceMs = null;
     this.#newWorkSent = false;
     const { asked } = requirementFor(this.#steps, job.order);

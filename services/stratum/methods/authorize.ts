@@ -70,7 +70,7 @@ export function authorize(session: Session, request: Request): void {
       session.reply('result-error-id', id, 'false', errorJson(20, 'Too many workers on one line'));
       return;
     }
-    session.workers.set(name, { user, name });
+    session.workers.set(name, { user, name, tally: daemon.tally.join(user, name, session.agent, daemon.nowMs()) });
   }
   const wish = ckpool ? null : passwordDifficulty(password);
   if (wish !== null) session.wishDifficulty(wish);

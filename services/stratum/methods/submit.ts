@@ -116,22 +116,32 @@ export function submit(session: Session, request: Request): void {
   const event = shareEvent(session, fields, worker, job, verdict);
   if (job !== undefined) source.judged({ job, submission, verdict, enonce1: session.enonce1, event });
 
-  if (verdict.accepted) accept(session, request, job!, verdict.diff, verdict.proof.key, event);
+  if (verdict.accepted) accept(session, request, job!, verdict.diff, verdict.proof.key, event, worker);
   else {
     daemon.counters.refused += 1;
+    daemon.tally.refused(event.diff);
     if (session.refusalIsEvent()) daemon.share(event, job ?? source.jobs.current);
     session.send(refusalText(compat, id, verdict.errn, verdict.reason));
     session.refused();
   }
 }
 
-function accept(session: Session, { id }: Request, job: Job, diff: number, key: string, event: ShareInput): void {
+function accept(
+  session: Session,
+  { id }: Request,
+  job: Job,
+  diff: number,
+  key: string,
+  event: ShareInput,
+  worker: Worker,
+): void {
   const { daemon } = session;
   job.seen.add(key);
   daemon.share(event, job);
   session.send((journaled) => {
     if (journaled) {
       daemon.counters.accepted += 1;
+      worker.tally.accepted(event.diff, event.sdiff, session.lastShareMs);
       return replyText('result-error-id', id, 'true');
     }
     // It does not count, so the miner may send it again.
