@@ -26,6 +26,8 @@ const SWEEP_MS = 5_000;
 /** A session can be resumed this long (CKPool). */
 const RESUME_MS = 600_000;
 const RESUMABLE_SESSIONS = 20_000;
+/** A line that takes another extranonce1 waits this long for another source; then its miner shall look for another pool. */
+const STRANDED_MS = 20_000;
 const HASHRATE_INTERVAL_S = 60;
 /** A line without an accepted share for so long is idle (CKPool). */
 const IDLE_LINE_MS = 60_000;
@@ -46,7 +48,7 @@ function limitsOf(config: Config): Limits {
     // CKPool: the difficulty of a high-difficulty port counts as the client's suggestion, and maxdiff does not touch it.
     of: (listenerIndex) =>
       config.highDiffListeners.includes(listenerIndex)
-        ? { start: config.highDiff, wish: config.highDiff }
+        ? { start: Math.max(config.startDiff, config.highDiff), wish: config.highDiff }
         : { start: config.startDiff, wish: null },
   };
 }
@@ -56,7 +58,6 @@ export interface Resumable {
   readonly source: WorkSource;
   readonly enonce1: Uint8Array;
   readonly user: string;
-  readonly address: string;
   readonly sinceMs: number;
   /** `Job.order` of the last job sent with this extranonce1; -1: none. */
   readonly lastOrder: number;
@@ -100,10 +101,14 @@ export class Daemon {
   readonly ids: JobIds;
   /** Gives a new connection its source; null where no more fit. Set by pool.ts or proxy.ts. */
   pickSource: () => WorkSource | null = () => null;
+  /** True while miners are to be pinged each update interval. Set by main.ts. */
+  pings: () => boolean = () => false;
 
   readonly #shareLog: ShareLog | null;
   readonly #touched = new Set<Session>();
   readonly #resumable = new Map<string, Resumable>();
+  /** Lines that wait for another source, and since when. */
+  readonly #stranded = new Map<Session, number>();
   /** Last jobs of sources whose lines all have the same extranonce1, one after the other. */
   readonly #aloneOrders = new WeakMap<WorkSource, number>();
   #earlier: {
@@ -117,6 +122,7 @@ export class Daemon {
   #diffPerSecond = 0;
   #diffAdded = 0;
   #diffUpdatedMs: number;
+  #pingedMs: number;
 
   constructor(options: DaemonOptions) {
     this.config = options.config;
@@ -129,6 +135,7 @@ export class Daemon {
     this.#shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
     this.facts = new Facts(options.writer, this.#shareLog, options.log, (ok) => this.#answer(ok));
     this.#diffUpdatedMs = this.nowMs();
+    this.#pingedMs = this.#diffUpdatedMs;
     this.facts.onClockStep = (ms) => this.#daemonEvent('clock_step', `${ms} ms`);
     this.#daemonEvent('started', '');
     this.#sweeper = setInterval(() => this.sweep(), SWEEP_MS);
@@ -143,6 +150,7 @@ export class Daemon {
   set ready(ready: boolean) {
     this.#ready = ready;
     if (!ready) return;
+    this.#landStranded();
     const waiting = [...this.waiting];
     this.waiting.clear();
     for (const session of waiting) session.wake();
@@ -158,6 +166,7 @@ export class Daemon {
   forget(session: Session, reason: string): void {
     if (!this.sessions.delete(session)) return;
     this.waiting.delete(session);
+    this.#stranded.delete(session);
     const { source } = session;
     if (source === null) return;
     session.tellRefusals();
@@ -174,7 +183,6 @@ export class Daemon {
       source,
       enonce1: session.enonce1,
       user: first.user,
-      address: session.connection.address,
       sinceMs: now,
       lastOrder: session.lastOrder,
       diff: session.difficulty,
@@ -258,7 +266,6 @@ export class Daemon {
       source,
       enonce1: found.enonce1,
       user: found.user,
-      address,
       sinceMs: found.lastMs,
       // Which of its jobs came last is not known: it gets one of its own.
       lastOrder: source.jobs.current?.order ?? -1,
@@ -267,8 +274,9 @@ export class Daemon {
   }
 
   /**
-   * The extranonce1 of an ended session and its source, once, for the same address; null where it cannot be resumed; a promise where it
-   * began at an earlier process. `user` must be the one that authorizes.
+   * The extranonce1 of an ended session and its source, once; null where it cannot be resumed. `user` must be the one that authorizes; the
+   * address may be another, for a line that comes back often has a new one. A promise where it began at an earlier process: then from the
+   * same address, for there it may still live.
    */
   resume(sessionId: string, address: string): Resumable | null | Promise<Resumable | null> {
     const found = this.#resumable.get(sessionId.toLowerCase());
@@ -282,7 +290,7 @@ export class Daemon {
         return null;
       });
     }
-    if (found.address !== address || this.nowMs() - found.sinceMs >= RESUME_MS) return null;
+    if (this.nowMs() - found.sinceMs >= RESUME_MS) return null;
     if (!found.source.enonces.takeBack(found.enonce1)) return null;
     this.#resumable.delete(sessionId.toLowerCase());
     return found;
@@ -293,14 +301,55 @@ export class Daemon {
     return this.#aloneOrders.get(source) ?? -1;
   }
 
-  /** Sessions of a source that has ended cannot be resumed, and their lines are closed. */
+  /**
+   * Sessions of a source that has ended cannot be resumed. Lines that take another extranonce1 go on with another source where there is
+   * room, or wait for one where there is none; the others are told to connect again, and closed.
+   */
   dropSource(source: WorkSource, reason: string): void {
     for (const [id, { source: its }] of this.#resumable) if (its === source) this.#resumable.delete(id);
     for (const session of this.sessions) {
       if (session.source !== source) continue;
-      session.send('{"id":null,"method":"client.reconnect","params":[]}\n');
+      if (session.takesExtranonce) {
+        if (this.#moved(session, reason)) continue;
+        if (!this.#ready) {
+          this.#stranded.set(session, this.nowMs());
+          continue;
+        }
+      }
+      session.reconnect();
       session.end(reason);
     }
+  }
+
+  /** Gives a line another source; false where there is none with room. */
+  #moved(session: Session, reason: string): boolean {
+    const source = this.pickSource();
+    if (source === null || source === session.source) return false;
+    const enonce1 = source.enonces.take(this.nowMs());
+    if (enonce1 === null) return false;
+    session.move(source, enonce1, this.lastOrderAlone(source));
+    this.sessionEvent(session, 'subscribed', `moved: ${reason}`);
+    return true;
+  }
+
+  /** Lines without a source go on with the one that there is now, or are closed. */
+  #landStranded(): void {
+    for (const session of this.#stranded.keys()) {
+      if (this.#moved(session, 'the upstream is another')) continue;
+      session.reconnect();
+      session.end('no upstream has room');
+    }
+    this.#stranded.clear();
+  }
+
+  /** The version bits of a source are others now: who negotiated them is told. */
+  maskChanged(source: WorkSource): void {
+    for (const session of this.sessions) if (session.source === source) session.tellMask();
+  }
+
+  /** Asks all clients to connect again. @param place - there, instead of here */
+  reconnect(place?: { readonly host: string; readonly port: number }): void {
+    for (const session of this.sessions) session.reconnect(place);
   }
 
   // --- jobs ------------------------------------------------------------------------------------------------------------------
@@ -325,6 +374,13 @@ export class Daemon {
       this.#shareLog?.openHeight(height);
     } catch (error) {
       this.log(`share log: ${(error as Error).message}`);
+    }
+  }
+
+  /** CKPool's sign of life: to miners whose work could not be renewed, and from a proxy to all of its. */
+  ping(): void {
+    for (const session of this.sessions) {
+      if (session.authorized) session.send('{"params":[],"id":42,"method":"mining.ping"}\n');
     }
   }
 
@@ -396,6 +452,16 @@ export class Daemon {
 
   sweep(): void {
     const now = this.nowMs();
+    if (now - this.#pingedMs >= this.config.updateIntervalS * 1_000) {
+      this.#pingedMs = now;
+      if (this.pings()) this.ping();
+    }
+    for (const [session, sinceMs] of this.#stranded) {
+      if (now - sinceMs < STRANDED_MS) break;
+      this.#stranded.delete(session);
+      session.reconnect();
+      session.end('no upstream answers');
+    }
     let idle = 0;
     for (const session of this.sessions) {
       session.sweep();

@@ -59,6 +59,20 @@ export function tellable(wanted: number, cap: number): number {
   return cap >= 1 ? Math.floor(cap) : cap;
 }
 
+/** CKPool: a change made while job N is the present one is judged by from job N + 2 on. */
+export const SWITCH_OVER_JOBS = 2;
+
+/**
+ * What CKPool would tell: whole numbers from 1 up, cut. Below 1 only where `min` is, or the chain itself is easier; CKPool has no such pools.
+ *
+ * @param min - lowest difficulty of the configuration
+ */
+export function wholeTellable(wanted: number, cap: number, min: number): number {
+  const value = wanted >= 1 ? Math.trunc(wanted) : min >= 1 ? 1 : Number(wanted.toPrecision(3));
+  if (value <= cap) return value;
+  return cap >= 1 ? Math.floor(cap) : cap;
+}
+
 /**
  * A number as plain decimal digits that read back as the same double; never an exponent, which some firmware cannot parse.
  *

@@ -128,6 +128,7 @@ export async function startPool(config: Config, life: Lifecycle): Promise<Stratu
   const source = new PoolSource(daemon, identity, blocks);
   await daemon.takeUp(source, { journalDir: paths.journal });
   daemon.pickSource = () => source;
+  daemon.pings = () => templates.problem() !== null;
   daemon.ready = true;
   blocks.sendPending();
   templates.on('template', ({ template }) => source.take(template));
@@ -168,6 +169,7 @@ export async function startProxy(config: Config, life: Lifecycle): Promise<Strat
   const daemon = openDaemon(config, profile, paths, life);
   const proxy = new ProxyUpstreams(daemon, config.upstreams);
   life.onStop('upstreams', () => proxy.close());
+  daemon.pings = () => true;
   proxy.start();
   const server = await openServer(daemon, life);
   publish(paths, daemon, life, () => proxy.status());

@@ -122,9 +122,9 @@ class Link implements WorkSource {
   }
 
   #narrow(mask: number): void {
-    const narrower = (this.versionMask & ~mask) !== 0;
+    // Who never negotiated rolls nothing (BIP 310).
     this.versionMask = mask;
-    if (narrower) this.#daemon.dropSource(this, 'the upstream allows fewer version bits');
+    this.#daemon.maskChanged(this);
   }
 
   judged({ job, submission, verdict, enonce1, event }: JudgedShare): void {
@@ -279,15 +279,16 @@ export class ProxyUpstreams {
       upstream.nextTryMs = this.#daemon.nowMs() + upstream.retryMs;
       upstream.retryMs = Math.min(upstream.retryMs * 2, RETRY_LIMIT_MS);
     }
-    this.#daemon.dropSource(link, 'the upstream is gone');
-    if (index === this.#current && !upstream.alive) {
+    const over = index === this.#current && !upstream.alive;
+    if (over) {
       this.#current = this.#upstreams.findIndex((other) => other.alive);
       if (this.#current < 0) {
         this.#searchingMs = this.#daemon.nowMs();
         this.#daemon.ready = false;
       }
-      this.#tend();
     }
+    this.#daemon.dropSource(link, 'the upstream is gone');
+    if (over) this.#tend();
   }
 
   status(): { problems: string[]; values: Record<string, number | string>; current: Job | null } {

@@ -4,9 +4,19 @@
  */
 import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import type { Daemon } from './daemon.ts';
-import { type DifficultyStep, pruneSteps, type Requirement, requirementFor, tellable } from './difficulty.ts';
+import {
+  type DifficultyStep,
+  pruneSteps,
+  type Requirement,
+  requirementFor,
+  SWITCH_OVER_JOBS,
+  tellable,
+  wholeTellable,
+} from './difficulty.ts';
 import type { Job } from './job.ts';
+import { maskHex } from './methods/configure.ts';
 import { dispatch } from './methods/index.ts';
+import { showMessage } from './methods/show-message.ts';
 import type { Connection, LineHandler } from './server.ts';
 import type { WorkSource } from './source.ts';
 import type { WorkerTally } from './tally.ts';
@@ -39,6 +49,9 @@ const LOW_SHARES_AFTER_FALL = 32;
 /** Refusals without an accepted share between: new work after the first, the end after the second. */
 const REFUSALS_NEW_WORK_MS = 60_000;
 const REFUSALS_CLOSE_MS = 120_000;
+/** CKPool's: the same new work, then a request to connect again, then the end. */
+const REFUSALS_RECONNECT_CKPOOL_MS = 120_000;
+const REFUSALS_CLOSE_CKPOOL_MS = 180_000;
 /** Who has not authorized by then is not a miner. */
 const UNAUTHORIZED_MS = 60_000;
 /** A wish may lower the difficulty at most this often, once shares have come. */
@@ -68,6 +81,14 @@ export class Session implements LineHandler {
   versionMask = 0xffff_ffff;
   /** When an event last told of it, milliseconds. */
   toldMs = 0;
+  /** The mask that the client was told; null where it never asked. */
+  toldMask: number | null = null;
+  /** The client takes another extranonce1 on the living line. */
+  takesExtranonce = false;
+  /** An authorize failed; CKPool hears no second one. */
+  authorizeFailed = false;
+  /** Of the last mining.get_txnhashes. */
+  hashesAskedMs = -Infinity;
   /** User of a resumed session: nobody else may authorize on it. */
   resumedUser: string | null = null;
 
@@ -88,6 +109,7 @@ export class Session implements LineHandler {
   lastShareMs: number;
   #refusedSinceMs: number | null = null;
   #newWorkSent = false;
+  #reconnectSent = false;
   #refusalSecond = 0;
   #refusals = 0;
   #answers: Answer[] = [];
@@ -155,6 +177,7 @@ export class Session implements LineHandler {
     this.daemon.touch(this);
   }
 
+  /** @param id - undefined under `compat: ckpool` alone: no id in the reply where there was none in the request */
   reply(order: ReplyOrder, id: WireId | undefined, result: string, error = 'null'): void {
     this.send(replyText(order, id, result, error));
   }
@@ -207,9 +230,39 @@ export class Session implements LineHandler {
    */
   begin(lastOrder: number): void {
     const job = this.source!.jobs.current;
-    this.#tell(tellable(this.#wanted, job?.cap ?? Infinity), 0, 'subscribed');
+    this.#tell(this.#tellable(job), 0, 'subscribed');
     this.#lastOrder = lastOrder;
     if (job !== null) this.sendFreshJob();
+  }
+
+  /**
+   * Goes on with another source: the client is told its new extranonce1, then new work. Only for who takes that.
+   *
+   * @param lastOrder - as for `begin`
+   */
+  move(source: WorkSource, enonce1: Uint8Array, lastOrder: number): void {
+    this.subscribe(source, enonce1);
+    this.resumedUser = null;
+    this.send(`{"params":["${this.enonce1Hex}",${source.nonce2Bytes}],"id":null,"method":"mining.set_extranonce"}\n`);
+    this.tellMask();
+    this.#lastOrder = lastOrder;
+    this.#lastGeneration = -1;
+    this.sendFreshJob();
+  }
+
+  /** Tells the version bits that may be rolled, where they are others than the client was told (BIP 310). */
+  tellMask(): void {
+    if (this.source === null || this.toldMask === null) return;
+    const mask = (this.source.versionMask & this.versionMask) >>> 0;
+    if (mask === this.toldMask) return;
+    this.toldMask = mask;
+    this.send(`{"params":["${maskHex(mask)}"],"id":null,"method":"mining.set_version_mask"}\n`);
+  }
+
+  /** Asks the client to connect again, there where a place is named; the line stays open. @param port - CKPool writes it as a text */
+  reconnect(place?: { readonly host: string; readonly port: number }): void {
+    const params = place === undefined ? '' : `${JSON.stringify(place.host)},"${place.port}",0`;
+    this.send(`{"id":null,"method":"client.reconnect","params":[${params}]}\n`);
   }
 
   /** `Job.order` of the last job sent; -1: none. */
@@ -223,7 +276,7 @@ export class Session implements LineHandler {
   }
 
   sendJob(job: Job, clean = false): void {
-    const diff = tellable(this.#wanted, job.cap);
+    const diff = this.#tellable(job);
     if (diff !== this.difficulty) this.#tell(diff, job.order, 'network difficulty');
     const isClean = clean || this.#cleanNext || job.generation !== this.#lastGeneration;
     this.#lastOrder = job.order;
@@ -254,7 +307,8 @@ export class Session implements LineHandler {
    */
   wishDifficulty(wished: number): boolean {
     const { min, max } = this.daemon.limits;
-    const wish = Math.min(Math.max(wished, min), max);
+    // CKPool's maxdiff does not touch what a miner asks for.
+    const wish = Math.min(Math.max(wished, min), this.#ckpool ? Infinity : max);
     const now = this.daemon.nowMs();
     if (now - this.#wishesSinceMs >= WISH_PAUSE_MS) {
       this.#wishesSinceMs = now;
@@ -262,11 +316,22 @@ export class Session implements LineHandler {
     }
     this.#wishes += 1;
     if (this.#wishes > WISHES_LIMIT) return false;
-    if (wish < this.#wanted && this.#vardiff.firstShareMs !== null && now - this.#wishMs < WISH_PAUSE_MS) return false;
+    const shares = this.#vardiff.firstShareMs !== null;
+    if (!this.#ckpool && wish < this.#wanted && shares && now - this.#wishMs < WISH_PAUSE_MS) return false;
     this.#wishMs = now;
     this.#wish = wish;
     this.changeDifficulty(wish, 'wish');
     return true;
+  }
+
+  get #ckpool(): boolean {
+    return this.daemon.config.compat === 'ckpool';
+  }
+
+  #tellable(job: Job | null): number {
+    const cap = job?.cap ?? Infinity;
+    if (!this.#ckpool) return tellable(this.#wanted, cap);
+    return wholeTellable(this.#wanted, cap, this.daemon.limits.min);
   }
 
   changeDifficulty(wanted: number, reason: string): void {
@@ -274,8 +339,14 @@ export class Session implements LineHandler {
     if (!this.subscribed) return;
     const job = this.source!.jobs.current;
     const before = this.difficulty;
-    const diff = tellable(wanted, job?.cap ?? Infinity);
+    const diff = this.#tellable(job);
     if (diff === before) return;
+    if (this.#ckpool) {
+      // Only the value before is remembered, and it judges the present job and the next one; no new work comes with a change.
+      this.#steps = [{ from: 0, diff: before }];
+      this.#tell(diff, (job?.order ?? 0) + SWITCH_OVER_JOBS, reason);
+      return;
+    }
     this.#tell(diff, this.#lastOrder + 1, reason);
     if (job === null || this.#lastOrder < 0) return;
     if (diff < before || this.daemon.nowMs() - job.madeMs > OLD_JOB_MS) this.sendFreshJob();
@@ -284,7 +355,7 @@ export class Session implements LineHandler {
 
   #tell(diff: number, from: number, reason: string): void {
     const now = this.daemon.nowMs();
-    if (diff < this.difficulty) this.#lowShares = LOW_SHARES_AFTER_FALL;
+    if (diff < this.difficulty && !this.#ckpool) this.#lowShares = LOW_SHARES_AFTER_FALL;
     this.#steps = pruneSteps([...this.#steps, { from, diff }], this.source!.jobs.oldestOrder);
     this.#lastProgressMs = now;
     if (reason !== 'vardiff') this.#vardiff = { ...this.#vardiff, lastChangeMs: now, sharesSinceChange: 0 };
@@ -303,6 +374,7 @@ export class Session implements LineHandler {
     this.lastShareMs = now;
     this.#refusedSinceMs = null;
     this.#newWorkSent = false;
+    this.#reconnectSent = false;
     const { asked } = requirementFor(this.#steps, job.order);
     if (credited < asked) this.#lowShares -= 1;
     const share: AcceptedShare = {
@@ -313,7 +385,8 @@ export class Session implements LineHandler {
     };
     const { min, max } = this.daemon.limits;
     const cap = this.source?.jobs.current?.cap ?? Infinity;
-    const outcome = vardiffStep(this.#vardiff, share, { min, max, cap, wish: this.#wish });
+    const whole = this.#ckpool;
+    const outcome = vardiffStep(this.#vardiff, share, { min, max, cap, wish: this.#wish, whole });
     this.#vardiff = outcome.state;
     if (outcome.forgetWish) this.#wish = null;
     if (outcome.wanted !== null) this.changeDifficulty(outcome.wanted, 'vardiff');
@@ -323,10 +396,24 @@ export class Session implements LineHandler {
     const now = this.daemon.nowMs();
     this.#refusedSinceMs ??= now;
     const lasts = now - this.#refusedSinceMs;
-    if (lasts >= REFUSALS_CLOSE_MS) this.end('nothing but refused shares for two minutes');
-    else if (lasts >= REFUSALS_NEW_WORK_MS && !this.#newWorkSent) {
+    if (lasts >= REFUSALS_NEW_WORK_MS && !this.#newWorkSent) {
       this.#newWorkSent = true;
+      if (this.#ckpool) this.send(setDifficultyText(this.difficulty));
       this.sendFreshJob();
+      return;
+    }
+    if (this.#ckpool) this.#refusedAsCkpool(lasts);
+    else if (lasts >= REFUSALS_CLOSE_MS) this.end('nothing but refused shares for two minutes');
+  }
+
+  #refusedAsCkpool(lastsMs: number): void {
+    if (lastsMs >= REFUSALS_CLOSE_CKPOOL_MS) {
+      showMessage(this, 'Disconnecting for continuous invalid shares');
+      this.end('nothing but refused shares for three minutes');
+    } else if (lastsMs >= REFUSALS_RECONNECT_CKPOOL_MS && !this.#reconnectSent) {
+      this.#reconnectSent = true;
+      showMessage(this, 'Reconnecting for continuous invalid shares');
+      this.reconnect();
     }
   }
 
@@ -357,7 +444,8 @@ export class Session implements LineHandler {
       return;
     }
     if (now - this.toldMs >= ALIVE_MS) this.daemon.sessionEvent(this, 'alive');
-    if (now - this.#lastProgressMs < IDLE_MS || this.source?.jobs.current == null) return;
+    // CKPool lowers nobody who sends no share.
+    if (this.#ckpool || now - this.#lastProgressMs < IDLE_MS || this.source?.jobs.current == null) return;
     this.#lastProgressMs = now;
     this.#wish = null;
     const lower = idleDifficulty(this.difficulty, Math.min(this.daemon.limits.min, this.difficulty));

@@ -14,7 +14,8 @@ import { hostPortText, parseHostPort } from '../core/config.ts';
 import { errorLine } from '../core/errors.ts';
 import { parseLine } from './wire.ts';
 
-const AGENT = 'lodestream/0.1.0';
+/** How we call ourselves, upstream and to who asks. */
+export const AGENT = 'lodestream/0.1.0';
 /** Far above any notify; a coinbase of 100 kB would be hostile. */
 const LINE_LIMIT_BYTES = 256 * 1024;
 const CONNECT_LIMIT_MS = 10_000;

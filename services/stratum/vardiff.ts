@@ -47,6 +47,8 @@ export interface VardiffLimits {
   readonly cap: number;
   /** What the miner asked for, or null. */
   readonly wish: number | null;
+  /** As CKPool: results are whole numbers from 1 up, and a wish is a floor for ever. */
+  readonly whole?: boolean;
 }
 
 export interface AcceptedShare {
@@ -123,10 +125,11 @@ export function vardiffStep(before: VardiffState, share: AcceptedShare, limits: 
   const drr = trueDsps / inForce;
   if (drr > LEAST_DRR && drr < MOST_DRR) return keep();
 
-  const forgetWish = limits.wish !== null && drr < LEAST_WISHED_DRR;
+  const forgetWish = limits.whole !== true && limits.wish !== null && drr < LEAST_WISHED_DRR;
   const wish = forgetWish ? null : limits.wish;
   if (wish !== null && drr < LEAST_DRR_FLOORED) return keep();
   let wanted = trueDsps * (wish === null ? SECONDS_PER_SHARE : SECONDS_PER_SHARE_FLOORED);
+  if (limits.whole === true && wanted >= 1) wanted = Math.round(wanted);
   wanted = Math.min(Math.max(wanted, limits.min, wish ?? 0), limits.max);
   if (Math.min(wanted, limits.cap) === inForce) return { ...keep({}, forgetWish), wanted: null };
   // The client was away and is back: one share says nothing about its rate.

@@ -75,30 +75,23 @@ export function parseLine(text: string): Incoming {
 /** Order of keys in a reply; CKPool has three. */
 export type ReplyOrder = 'result-id-error' | 'result-error-id' | 'id-result-error';
 
-function idText(id: WireId | undefined): string {
-  return id === undefined ? 'null' : JSON.stringify(id);
-}
-
 /**
  * A reply line.
  *
+ * @param id - undefined: the reply has no such key, as CKPool answers a request without one
  * @param result - JSON text
  * @param error - JSON text, `null` for none
  */
 export function replyText(order: ReplyOrder, id: WireId | undefined, result: string, error = 'null'): string {
+  const key = id === undefined ? '' : `"id":${JSON.stringify(id)}`;
   switch (order) {
     case 'result-id-error':
-      return `{"result":${result},"id":${idText(id)},"error":${error}}\n`;
+      return `{"result":${result},${key === '' ? '' : `${key},`}"error":${error}}\n`;
     case 'result-error-id':
-      return `{"result":${result},"error":${error},"id":${idText(id)}}\n`;
+      return `{"result":${result},"error":${error}${key === '' ? '' : `,${key}`}}\n`;
     case 'id-result-error':
-      return `{"id":${idText(id)},"result":${result},"error":${error}}\n`;
+      return `{${key === '' ? '' : `${key},`}"result":${result},"error":${error}}\n`;
   }
-}
-
-/** CKPool's form for calls that are none. */
-export function wrongText(id: WireId | undefined, words: string): string {
-  return `{"id":${id === undefined ? '""' : idText(id)},"error":${JSON.stringify(words)}}\n`;
 }
 
 export function setDifficultyText(diff: number): string {

@@ -4,7 +4,8 @@
  */
 import type { Session } from '../session.ts';
 import type { Request } from '../wire.ts';
-import { errorJson } from './errors.ts';
+import { errorJson, type WireCode } from './errors.ts';
+import { showMessage } from './show-message.ts';
 
 /** CKPool. */
 const USER_LIMIT = 127;
@@ -43,8 +44,15 @@ export function passwordDifficulty(password: unknown): number | null {
 export function authorize(session: Session, request: Request): void {
   const { daemon } = session;
   const { id, params } = request;
-  const ckpool = daemon.config.compat === 'ckpool';
-  if (ckpool && session.authorized) return;
+  const { name: instance, compat } = daemon.config;
+  const ckpool = compat === 'ckpool';
+  // CKPool hears the first authorize of a line, also where it failed.
+  if (ckpool && (session.authorized || session.authorizeFailed)) return;
+  const fail = (words: string, code: WireCode): void => {
+    session.authorizeFailed = true;
+    showMessage(session, 'Failed authorisation :(');
+    session.reply('result-error-id', id, 'false', ckpool ? JSON.stringify(words) : errorJson(code, words));
+  };
   const fault = !Array.isArray(params)
     ? 'params not an array'
     : params.length === 0
@@ -53,27 +61,27 @@ export function authorize(session: Session, request: Request): void {
         ? 'Failed subscription'
         : workerFault(params[0]);
   if (fault !== null) {
-    const code = fault === 'Failed subscription' ? 25 : 20;
-    session.reply('result-error-id', id, 'false', ckpool ? JSON.stringify(fault) : errorJson(code, fault));
+    fail(fault, fault === 'Failed subscription' ? 25 : 20);
     return;
   }
   const [name, password] = params as [string, unknown];
   const user = userOf(name);
   if (session.resumedUser !== null && session.resumedUser !== user) {
-    session.reply('result-error-id', id, 'false', errorJson(24, 'This session is of another user'));
+    fail('This session is of another user', 24);
     session.end('a session of another user was resumed');
     return;
   }
   const first = !session.authorized;
   if (!session.workers.has(name)) {
     if (session.workers.size >= WORKERS_LIMIT) {
-      session.reply('result-error-id', id, 'false', errorJson(20, 'Too many workers on one line'));
+      fail('Too many workers on one line', 20);
       return;
     }
     session.workers.set(name, { user, name, tally: daemon.tally.join(user, name, session.agent, daemon.nowMs()) });
   }
   const wish = ckpool ? null : passwordDifficulty(password);
   if (wish !== null) session.wishDifficulty(wish);
+  showMessage(session, `Authorised, welcome to ${instance} ${user}!`);
   session.reply('result-error-id', id, 'true');
   if (!first) return;
   daemon.sessionEvent(session, 'authorized');

@@ -14,6 +14,17 @@ export function errorJson(code: WireCode, words: string): string {
   return `[${code},${JSON.stringify(words)},null]`;
 }
 
+/**
+ * Answer to a call that is none, or cannot be served: CKPool writes words alone, with an empty text where the id is missing.
+ *
+ * @param words - as CKPool says it
+ */
+export function faultText(compat: Compat, id: WireId | undefined, words: string, code: WireCode = 20): string {
+  if (compat === 'ckpool')
+    return `{"id":${id === undefined ? '""' : JSON.stringify(id)},"error":${JSON.stringify(words)}}\n`;
+  return replyText('id-result-error', id ?? null, 'null', errorJson(code, words));
+}
+
 /** Answer to a share that was hashed, or whose job is unknown. */
 export function refusalText(compat: Compat, id: WireId | undefined, errn: RefusalNumber, reason: string): string {
   if (compat === 'lodestream') return replyText('result-error-id', id, 'false', errorJson(CODES[errn], reason));

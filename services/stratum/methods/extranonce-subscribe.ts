@@ -1,8 +1,11 @@
-/** mining.extranonce.subscribe: understood. Our extranonce1 never changes on a living line, so nothing follows. */
+/**
+ * mining.extranonce.subscribe: the client can take another extranonce1 on its living line. Only a proxy sends one, where the upstream
+ * pool has changed; all others are told to reconnect there (daemon.ts, `dropSource`).
+ */
 import type { Session } from '../session.ts';
 import type { Request } from '../wire.ts';
 
 export function extranonceSubscribe(session: Session, { id }: Request): void {
-  if (id === undefined || session.daemon.config.compat === 'ckpool') return;
-  session.reply('result-error-id', id, 'true');
+  session.takesExtranonce = true;
+  if (id !== undefined) session.reply('result-error-id', id, 'true');
 }

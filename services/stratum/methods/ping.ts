@@ -3,6 +3,5 @@ import type { Session } from '../session.ts';
 import type { Request } from '../wire.ts';
 
 export function ping(session: Session, { id }: Request): void {
-  if (id === undefined || session.daemon.config.compat === 'ckpool') return;
-  session.reply('result-error-id', id, '"pong"');
+  if (id !== undefined) session.reply('result-error-id', id, '"pong"');
 }

@@ -1,6 +1,6 @@
 /**
  * mining.subscribe [agent, session id]: extranonce1 and the size of extranonce2, then at once the difficulty and the current job.
- * A session id of a line that has ended gives its extranonce1 back.
+ * A session id of a line that has ended gives its extranonce1 back; any other gives a new one.
  */
 import type { Resumable } from '../daemon.ts';
 import type { Session } from '../session.ts';
@@ -40,7 +40,9 @@ function begin(session: Session, request: Request, resumed: Resumable | null): v
   }
   const given = resumed ?? fresh(session);
   if (given === null) {
-    session.reply('result-id-error', id, 'null', errorJson(20, 'full'));
+    // CKPool's words stand where the result does.
+    if (daemon.config.compat === 'ckpool') session.reply('result-id-error', id, '"proxy full"');
+    else session.reply('result-id-error', id, 'null', errorJson(20, 'full'));
     session.end('no extranonce1 is free');
     return;
   }
@@ -48,6 +50,7 @@ function begin(session: Session, request: Request, resumed: Resumable | null): v
   session.resumedUser = resumed?.user ?? null;
   session.sessionId = daemon.newSessionId();
   answer(session, request);
+  session.tellMask();
   if (resumed !== null && daemon.config.compat !== 'ckpool') session.startAt(resumed.diff);
   session.begin(given.lastOrder);
   daemon.sessionEvent(session, 'subscribed', resumed === null ? '' : 'resumed');

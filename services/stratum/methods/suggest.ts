@@ -8,7 +8,10 @@ import { errorJson } from './errors.ts';
 export function suggestDifficulty(session: Session, request: Request): void {
   const inName = /\(([0-9.]+)\)$/.exec(request.method)?.[1];
   const [first] = Array.isArray(request.params) ? (request.params as unknown[]) : [];
-  wish(session, request, inName !== undefined ? Number(inName) : first);
+  const value = inName !== undefined ? Number(inName) : first;
+  // CKPool reads whole numbers alone.
+  const read = session.daemon.config.compat !== 'ckpool' || Number.isInteger(value);
+  wish(session, request, read ? value : undefined);
 }
 
 export function suggestTarget(session: Session, request: Request): void {

@@ -146,6 +146,36 @@ describe('fail-over', () => {
     expect(preferred.daemon.sessions.size).toBe(1);
   });
 
+  test('a miner that takes another extranonce1 keeps its line: it is told it, the mask and new work, in this order', async () => {
+    const backup = await pool({ origin: 'backup', versionMask: 0x0000_e000 });
+    const preferred = await startRig({ config: { startDiff: 2e-6, origin: 'preferred' } });
+    const between = await proxy('between', [preferred.port, backup.port]);
+    const miner = await client(between.port);
+    const agreed = await miner.call('mining.configure', [['version-rolling', 'subscribe-extranonce'], {}]);
+    expect(agreed.result).toMatchObject({ 'version-rolling.mask': '1fffe000', 'subscribe-extranonce': true });
+    await miner.login('bob');
+    const other = await client(between.port);
+    await other.login('carol');
+    const before = miner.messages.length;
+    await preferred.close();
+    await until('other work', () => miner.jobs.length > 1);
+    await until('who does not take it is to connect again', () => other.closed);
+    expect(other.messages.at(-1)).toMatchObject({ method: 'client.reconnect', params: [] });
+    const told = miner.messages.slice(before);
+    expect(told.map((message) => message.method)).toEqual([
+      'mining.set_extranonce',
+      'mining.set_version_mask',
+      'mining.notify',
+    ]);
+    expect(told[1].params).toEqual(['0000e000']);
+    expect(told[2].params[8]).toBe(true);
+    [miner.enonce1, miner.nonce2Bytes] = told[0].params;
+    const share = miner.mine(miner.job, { atLeast: 2e-6, versionBits: 0x2000, mask: 0xe000 });
+    expect((await miner.submit('bob', share, '00002000')).result).toBe(true);
+    await until('the backup has it', () => backup.journal.of('share').some((event) => event.accepted));
+    expect(miner.closed).toBe(false);
+  });
+
   test('an upstream that closes many connections at once is asked again after the first pause, not the longest', async () => {
     // An extranonce2 of 4 is not split: each miner has an upstream connection of its own.
     const top = await pool({ nonce2Bytes: 4 });

@@ -21,6 +21,7 @@ const OURS: Readonly<Record<string, string | null>> = {
   // Taken as a number without its leading zeros.
   'main/nonce short': 'Above target',
   'main/extranonce subscribe': null,
+  'framing/no params': null,
   'main/suggest_difficulty': null,
   'main/unknown method': 'Not supported.',
   'main/multi_version': 'Not supported.',

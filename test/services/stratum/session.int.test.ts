@@ -60,14 +60,15 @@ describe('the first minute of a miner', () => {
     rig = await startRig();
     const client = await rig.client();
     const both = await client.call('mining.configure', [
-      ['version-rolling', 'minimum-difficulty', 'info'],
+      ['version-rolling', 'minimum-difficulty', 'info', 'nosuch'],
       { 'version-rolling.mask': '0000ffff', 'minimum-difficulty.value': 1e-5 },
     ]);
     expect(both.result).toEqual({
       'version-rolling': true,
       'version-rolling.mask': '0000e000',
       'minimum-difficulty': true,
-      info: false,
+      info: true,
+      nosuch: false,
     });
     expect((await client.call('mining.configure', [['subscribe-extranonce'], {}])).result).toEqual({
       'subscribe-extranonce': true,
@@ -126,7 +127,7 @@ describe('the first minute of a miner', () => {
     expect(shares().map((share) => share.worker)).toEqual(['bob', 'alice']);
   });
 
-  test('a session is resumed by its random id from the same address and user only', async () => {
+  test('a session is resumed by its random id, once it has ended and by its user only', async () => {
     rig = await startRig();
     const client = await rig.client();
     await client.login('alice.w1');

@@ -1,12 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import {
-  notifyHead,
-  notifyText,
-  parseLine,
-  replyText,
-  setDifficultyText,
-  wrongText,
-} from '../../../services/stratum/wire.ts';
+import { notifyHead, notifyText, parseLine, replyText, setDifficultyText } from '../../../services/stratum/wire.ts';
 
 describe('a line', () => {
   test('a request keeps its id, method and params as sent', () => {
@@ -53,8 +46,9 @@ describe('texts', () => {
     expect(replyText('result-id-error', 1, '[1]')).toBe('{"result":[1],"id":1,"error":null}\n');
     expect(replyText('result-error-id', 'a', 'true')).toBe('{"result":true,"error":null,"id":"a"}\n');
     expect(replyText('id-result-error', null, '3')).toBe('{"id":null,"result":3,"error":null}\n');
-    expect(wrongText(43, '-1:method is not string')).toBe('{"id":43,"error":"-1:method is not string"}\n');
-    expect(wrongText(undefined, 'x')).toBe('{"id":"","error":"x"}\n');
+    expect(replyText('result-error-id', undefined, 'true')).toBe('{"result":true,"error":null}\n');
+    expect(replyText('result-id-error', undefined, '1')).toBe('{"result":1,"error":null}\n');
+    expect(replyText('id-result-error', undefined, '1')).toBe('{"result":1,"error":null}\n');
   });
 
   test("set_difficulty and notify are CKPool's to the byte", () => {
