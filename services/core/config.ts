@@ -4,20 +4,15 @@
  */
 import { readFileSync } from 'node:fs';
 import { getNodeValue, type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
+import { type HostPort, hostPortText, isNetwork, parseHostPort } from './address.ts';
 import { PoolError } from './errors.ts';
+import { isListener, type ListenerConfig, listenersFrom } from './listener-config.ts';
 import { NAME, nearestName } from './names.ts';
 import { OPTIONS, type Option, type OptionName } from './options.ts';
 
-export interface HostPort {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** A stratum listener: plain data, so that it can be handed to another process. */
-export interface ListenerConfig extends HostPort {
-  /** Path of a unix socket (`unix:/path`); `host` is then empty and `port` 0. */
-  readonly path?: string;
-}
+export type { HostPort } from './address.ts';
+export { hostPortText, parseHostPort, reachable } from './address.ts';
+export type { ListenerConfig } from './listener-config.ts';
 
 export interface NodeAddress {
   readonly url: string;
@@ -120,29 +115,6 @@ interface Source {
   where(name: string): string;
 }
 
-/**
- * Host and port of `[scheme://]host[:port][/…]`, IPv6 in brackets.
- * @throws RangeError with the form expected
- */
-export function parseHostPort(text: string, defaultPort: number | null): HostPort {
-  const rest = text.replace(/^[a-z0-9+]*:?\/\//i, '').replace(/\/.*$/, '');
-  const match = /^(\[[0-9a-fA-F:.%]+\]|[^:[\]\s]+)(?::(\d{1,5}))?$/.exec(rest);
-  const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
-  if (match === null || port === null || port > 65_535) throw new RangeError('host:port, such as 127.0.0.1:3333');
-  return { host: match[1]!.replace(/^\[|\]$/g, ''), port };
-}
-
-/** Where a listener on an address is reached from its own machine: a wildcard is no address to connect to. */
-export function reachable({ host, port }: HostPort): HostPort {
-  return { host: host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host, port };
-}
-
-/** `host:port`, IPv6 in brackets; `unix:/path`. */
-export function hostPortText(address: HostPort & { readonly path?: string }): string {
-  if (address.path !== undefined) return `unix:${address.path}`;
-  return address.host.includes(':') ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
-}
-
 function expected(option: Option): string {
   const range =
     option.min !== undefined && option.max !== undefined
@@ -161,6 +133,8 @@ function expected(option: Option): string {
     hex: '8 hex digits',
     address: 'host:port',
     addresses: 'a list of host:port',
+    networks: 'a list of networks',
+    listeners: 'a list of host:port, unix:/path or objects with "address"',
     objects: 'a list of objects',
   }[option.type];
   return `${form}, such as ${JSON.stringify(option.example)}`;
@@ -193,6 +167,16 @@ function fit(option: Option, value: unknown): unknown {
       if (!list.every((item) => typeof item === 'string' && item !== '')) return undefined;
       return list.every((item) => isAddress(item, option.needsPort === true ? null : 80)) ? list : undefined;
     }
+    case 'networks': {
+      const list = typeof value === 'string' ? [value] : value;
+      return Array.isArray(list) && list.every((item) => typeof item === 'string' && isNetwork(item))
+        ? list
+        : undefined;
+    }
+    case 'listeners': {
+      const list = Array.isArray(value) ? value : [value];
+      return list.length > 0 && list.every(isListener) ? list : undefined;
+    }
     case 'objects':
       return Array.isArray(value) && value.every((item) => typeof item === 'object' && item !== null)
         ? value
@@ -224,7 +208,7 @@ function fromText(option: Option, text: string): unknown {
   if (option.type === 'integer' || option.type === 'number') return text.trim() === '' ? text : Number(text);
   if (option.type === 'boolean')
     return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  if (option.type === 'addresses') return text.split(',').map((item) => item.trim());
+  if (option.type === 'addresses' || option.type === 'listeners') return text.split(',').map((item) => item.trim());
   return text;
 }
 
@@ -283,18 +267,31 @@ function parseConfigText(text: string, file: string): Source {
         visit(value, `${name}.`);
       else values[name] = getNodeValue(value);
       if (value.type === 'array') {
-        for (const [index, item] of (value.children ?? []).entries()) {
-          for (const inner of item.children ?? []) {
-            lines.set(`${name}[${index}].${String(inner.children?.[0]?.value)}`, lineOf(inner.offset));
-          }
-        }
+        for (const [index, item] of (value.children ?? []).entries()) markLines(item, `${name}[${index}]`);
       }
+    }
+  };
+  /** Objects in lists are values of one option, but their keys have lines too. */
+  const markLines = (item: Node, prefix: string): void => {
+    lines.set(prefix, lineOf(item.offset));
+    if (item.type !== 'object') return;
+    for (const property of item.children ?? []) {
+      const [key, value] = property.children ?? [];
+      if (key === undefined) continue;
+      const name = `${prefix}.${String(key.value)}`;
+      lines.set(name, lineOf(property.offset));
+      if (value?.type === 'object') markLines(value, name);
     }
   };
   visit(tree, '');
   return {
     values,
-    where: (name) => `${file}:${lines.get(name) ?? lines.get(name.replace(/\[.*$/, '')) ?? 1}`,
+    where: (name) => {
+      // What is missing has the line of what it is missing in.
+      let at = name;
+      while (at !== '' && !lines.has(at)) at = at.slice(0, Math.max(at.lastIndexOf('.'), at.lastIndexOf('['), 0));
+      return `${file}:${lines.get(at) ?? 1}`;
+    },
   };
 }
 
@@ -410,12 +407,23 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
 
   const name = overrides.name ?? (mode === 'proxy' ? 'ckproxy' : 'ckpool');
   const defaultPort = mode === 'proxy' ? 3334 : 3333;
-  const ours = value<string[] | null>('lodestream.listen');
+  const ours = value<unknown[] | null>('lodestream.listen');
   const theirs = value<string[] | null>('serverurl');
   const byFlag =
     origin.get('serverurl')?.startsWith('--') === true || origin.get('serverurl')?.startsWith('LODESTREAM_') === true;
   const chosen = byFlag ? theirs : (ours ?? theirs);
-  const listen = (chosen ?? [`0.0.0.0:${defaultPort}`]).map((text) => parseHostPort(text, 80));
+  const listenName = chosen === ours && ours !== null ? 'lodestream.listen' : 'serverurl';
+  const listenBy = origin.get(listenName) ?? '';
+  const listen: readonly ListenerConfig[] = listenersFrom(chosen ?? [`0.0.0.0:${defaultPort}`], {
+    list: listenName,
+    // A flag or variable has no lines.
+    where: (inner) => (/^(--|LODESTREAM_)/.test(listenBy) ? listenBy : source.where(inner)),
+    checked: (option, inner, raw) => {
+      const checked = fit(option, raw);
+      if (checked === undefined) throw wrong(inner, option, raw, source.where(inner));
+      return checked;
+    },
+  });
   const ckpoolRule = !byFlag && ours === null && Array.isArray(source.values.serverurl);
   const brokers = value<string[] | null>('lodestream.kafka.brokers');
   const saslMechanism = value<string | null>('lodestream.kafka.sasl_mechanism');

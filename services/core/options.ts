@@ -5,7 +5,17 @@
  */
 
 export interface Option {
-  readonly type: 'string' | 'integer' | 'number' | 'boolean' | 'hex' | 'address' | 'addresses' | 'objects';
+  readonly type:
+    | 'string'
+    | 'integer'
+    | 'number'
+    | 'boolean'
+    | 'hex'
+    | 'address'
+    | 'addresses'
+    | 'networks'
+    | 'listeners'
+    | 'objects';
   /** Default; null where there is none (the option may be absent). */
   readonly default: string | number | boolean | readonly string[] | null;
   readonly unit?: string;
@@ -205,10 +215,95 @@ export const OPTIONS = {
     flag: 'origin',
   },
   'lodestream.listen': {
-    type: 'addresses',
+    type: 'listeners',
     default: null,
-    example: ['0.0.0.0:3333'],
-    doc: 'Stratum listen addresses without the rule for ports above 4000; replaces serverurl',
+    example: ['0.0.0.0:3333', { address: '0.0.0.0:3334', profile: 'rental' }],
+    doc: 'Stratum listen addresses, or objects with "address" and what follows here, without the rule for ports above 4000; replaces serverurl',
+  },
+  'lodestream.listen[].address': {
+    type: 'string',
+    default: null,
+    example: '0.0.0.0:3333',
+    doc: 'host:port, or unix:/path for a unix socket (mode 0660)',
+  },
+  'lodestream.listen[].profile': {
+    type: 'string',
+    default: 'standard',
+    oneOf: ['standard', 'rental', 'tiny'],
+    example: 'rental',
+    doc: 'rental: for marketplaces, mindiff and startdiff 500000, no limits unless set; tiny: for microcontrollers, mindiff 0.0001 and startdiff 0.001',
+  },
+  'lodestream.listen[].startdiff': {
+    type: 'number',
+    unit: 'difficulty',
+    default: null,
+    min: 1e-12,
+    example: 500_000,
+    doc: "Difficulty of a new connection here; absent: the profile's, else the top-level startdiff",
+  },
+  'lodestream.listen[].mindiff': {
+    type: 'number',
+    unit: 'difficulty',
+    default: null,
+    min: 1e-12,
+    example: 500_000,
+    doc: "Lowest difficulty here; absent: the profile's, else the top-level mindiff",
+  },
+  'lodestream.listen[].maxdiff': {
+    type: 'number',
+    unit: 'difficulty',
+    default: null,
+    min: 0,
+    example: 0,
+    doc: 'Highest difficulty here; 0: no limit; absent: the top-level maxdiff',
+  },
+  'lodestream.listen[].tls.cert': {
+    type: 'string',
+    default: null,
+    example: '/etc/letsencrypt/live/pool.example/fullchain.pem',
+    doc: 'File of the certificate and its chain, PEM; with it this listener speaks TLS alone. Read again on SIGHUP and when it changes',
+  },
+  'lodestream.listen[].tls.key': {
+    type: 'string',
+    default: null,
+    example: '/etc/letsencrypt/live/pool.example/privkey.pem',
+    doc: 'File of its private key, PEM',
+  },
+  'lodestream.listen[].proxy_protocol_from': {
+    type: 'networks',
+    default: [],
+    example: ['10.0.0.0/8', 'unix'],
+    doc: "Load balancers: a PROXY protocol header (v1 or v2) is required from these and read from nobody else; the client's address is the one that it names",
+  },
+  'lodestream.listen[].limits.per_address': {
+    type: 'integer',
+    unit: 'connections',
+    default: 10_000,
+    min: 0,
+    example: 200,
+    doc: 'Most connections of one address (IPv6: one /64); 0: no limit',
+  },
+  'lodestream.listen[].limits.per_minute': {
+    type: 'integer',
+    unit: 'connections',
+    default: 10_000,
+    min: 0,
+    example: 600,
+    doc: 'Most new connections of one address within a minute; 0: no limit',
+  },
+  'lodestream.listen[].limits.total': {
+    type: 'integer',
+    unit: 'connections',
+    default: 0,
+    min: 0,
+    example: 5_000,
+    doc: 'Most connections of this listener; 0: no limit but maxclients',
+  },
+  'lodestream.listen[].allow': {
+    type: 'networks',
+    default: [],
+    example: ['192.0.2.0/24', '2001:db8::/48'],
+    doc: 'Networks that the limits per address do not count; loopback and unix sockets are never counted',
   },
   'lodestream.coinbase_tag': {
     type: 'string',

@@ -52,6 +52,77 @@ describe('one clear line for what is wrong: key, value, expected form, line', ()
     ['a negative difficulty', '{"startdiff": -1}', ['"startdiff" is -1']],
     ['NaN as null is the default, but 1e999 is not a number', '{"startdiff": 1e999}', ['"startdiff"']],
     ['an origin that cannot be a file name', '{"lodestream": {"origin": "../x"}}', ['origin "../x"']],
+    [
+      'a misspelt field of a listener',
+      '{"lodestream": {"listen": [\n"0.0.0.0:3333",\n{"address": "0.0.0.0:3334",\n"proxy_protocol_form": []}]}}',
+      [':4: ', '"lodestream.listen[1].proxy_protocol_form" is not an option', 'did you mean "proxy_protocol_from"'],
+    ],
+    [
+      'a listener without its address',
+      '{"lodestream": {"listen": [\n{"profile": "tiny"}]}}',
+      [':2: ', '"lodestream.listen[0].address" is missing'],
+    ],
+    [
+      'a listener with an address that is none',
+      '{"lodestream": {"listen": [\n{"address": "3333"}]}}',
+      [':2: ', '"lodestream.listen[0].address" is "3333", expected host:port or unix:/path'],
+    ],
+    ['a listener that is a number', '{"lodestream": {\n"listen": [3333]}}', [':2: ', '"lodestream.listen" is [3333]']],
+    [
+      'a profile that does not exist',
+      '{"lodestream": {"listen": [{"address": "a:1", "profile": "nicehash"}]}}',
+      ['"lodestream.listen[0].profile" is "nicehash"', 'one of standard, rental, tiny'],
+    ],
+    [
+      'a certificate without its key',
+      '{"lodestream": {"listen": [{"address": "a:1",\n"tls": {\n"cert": "c.pem"}}]}}',
+      [':2: ', '"lodestream.listen[0].tls.key" is missing'],
+    ],
+    [
+      'a file name for tls',
+      '{"lodestream": {"listen": [{"address": "a:1",\n"tls": "c.pem"}]}}',
+      [':2: ', '"lodestream.listen[0].tls" is "c.pem", expected an object with "cert", "key"'],
+    ],
+    [
+      'TLS on a unix socket',
+      '{"lodestream": {"listen": [{"address": "unix:/run/x", "tls": {"cert": "c", "key": "k"}}]}}',
+      ['"lodestream.listen[0].tls"', 'not for a unix socket'],
+    ],
+    [
+      'a unix socket without a whole path',
+      '{"lodestream": {"listen": ["unix:x"]}}',
+      ['"lodestream.listen" is ["unix:x"]'],
+    ],
+    [
+      'a network that is none',
+      '{"lodestream": {"listen": [{"address": "a:1",\n"proxy_protocol_from": ["10.0.0.0/33"]}]}}',
+      [':2: ', '"lodestream.listen[0].proxy_protocol_from" is ["10.0.0.0/33"], expected a list of networks, such as'],
+    ],
+    [
+      'a limit below zero, on its own line',
+      '{"lodestream": {"listen": [{"address": "a:1",\n"limits": {\n"per_minute": -1}}]}}',
+      [':3: ', '"lodestream.listen[0].limits.per_minute" is -1', 'a whole number not below 0 (connections)'],
+    ],
+    [
+      'a limit that does not exist',
+      '{"lodestream": {"listen": [{"address": "a:1", "limits": {"per_minutes": 1}}]}}',
+      ['"lodestream.listen[0].limits.per_minutes" is not an option; did you mean "limits.per_minute"?'],
+    ],
+    [
+      'a start below the minimum',
+      '{"lodestream": {"listen": [{"address": "a:1", "mindiff": 5, "startdiff": 2}]}}',
+      ['"lodestream.listen[0].startdiff" is 2, expected at least its mindiff 5'],
+    ],
+    [
+      'a minimum above the maximum',
+      '{"lodestream": {"listen": [{"address": "a:1", "mindiff": 5, "maxdiff": 2}]}}',
+      ['"lodestream.listen[0].mindiff" is 5, expected at most its maxdiff 2'],
+    ],
+    [
+      'one address twice',
+      '{"lodestream": {"listen": ["0.0.0.0:1",\n"0.0.0.0:1"]}}',
+      [':2: ', 'stratum address 0.0.0.0:1 is listed twice'],
+    ],
     ['a choice outside the list', '{"lodestream": {"compat": "cgminer"}}', ['one of lodestream, ckpool']],
   ])('%s', (_, text, parts) => {
     let thrown: unknown;
@@ -86,6 +157,33 @@ test('ports above 4000 are high-difficulty ports by serverurl alone, never by fl
     load('{"serverurl": ["0.0.0.0:4001"]}', { options: { serverurl: '127.0.0.1:13333' } }).highDiffListeners,
   ).toEqual([]);
   expect(load('{"lodestream": {"listen": ["0.0.0.0:4001"]}}').highDiffListeners).toEqual([]);
+});
+
+test('listeners are addresses, unix sockets and objects; what is not said is absent', () => {
+  const { listen } = load(
+    `{"lodestream": {"listen": ["0.0.0.0:3333", "unix:/run/ckpool/stratum.sock", {"address": "[::]:3334", "profile": "rental",
+      "maxdiff": 0, "tls": {"cert": "c.pem", "key": "k.pem"}, "proxy_protocol_from": "10.0.0.0/8", "limits": {"total": 5},
+      "allow": ["2001:db8::/48", "unix"]}]}}`,
+  );
+  expect(listen).toStrictEqual([
+    { host: '0.0.0.0', port: 3333 },
+    { host: '', port: 0, path: '/run/ckpool/stratum.sock' },
+    {
+      host: '::',
+      port: 3334,
+      profile: 'rental',
+      maxDiff: 0,
+      tls: { cert: 'c.pem', key: 'k.pem' },
+      proxyProtocolFrom: ['10.0.0.0/8'],
+      limits: { total: 5 },
+      allow: ['2001:db8::/48', 'unix'],
+    },
+  ]);
+  expect(listen.map(hostPortText)).toEqual(['0.0.0.0:3333', 'unix:/run/ckpool/stratum.sock', '[::]:3334']);
+  expect(load('{}', {}, { LODESTREAM_LISTEN: '127.0.0.1:1, unix:/x' }).listen).toEqual([
+    { host: '127.0.0.1', port: 1 },
+    { host: '', port: 0, path: '/x' },
+  ]);
 });
 
 test('host and port in all their forms', () => {
