@@ -326,6 +326,9 @@ function cutText(text: string, limitBytes: number): string {
 /** CKPool's: notices and above. */
 const LOG_LEVEL = 5;
 
+/** @see NiceHash's pool verificator: "Extranonce2 size is 3 (minimum is 4)" */
+export const RENTAL_NONCE2_BYTES = 4;
+
 const OURS = Object.keys(OPTIONS).filter((name) => name.startsWith('lodestream.'));
 
 function readFile(path: string): string {
@@ -439,6 +442,13 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     );
   }
 
+  const nonce2Bytes = (source.values.nonce2length ?? 0) === 0 ? null : value<number>('nonce2length');
+  if (nonce2Bytes !== null && nonce2Bytes < RENTAL_NONCE2_BYTES && listen.some(({ profile }) => profile === 'rental')) {
+    throw new PoolError(
+      'config',
+      `${source.where('nonce2length')}: "nonce2length" is ${nonce2Bytes}, expected at least ${RENTAL_NONCE2_BYTES} beside a listener of the profile rental: marketplaces refuse less`,
+    );
+  }
   const nodes = objects('btcd', ['url', 'auth', 'pass', 'notify']) as unknown as NodeAddress[];
   const signature = value<string>('btcsig');
   const btcSig = cutText(signature, SIGNATURE_LIMIT_BYTES);
@@ -470,7 +480,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     blockPollMs: value('blockpoll'),
     updateIntervalS: value('update_interval'),
     nonce1Bytes: value('nonce1length'),
-    nonce2Bytes: (source.values.nonce2length ?? 0) === 0 ? null : value('nonce2length'),
+    nonce2Bytes,
     versionMask: Number.parseInt(value<string>('version_mask'), 16),
     listen,
     highDiffListeners,

@@ -7,13 +7,14 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShareInput } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
-import type { Config } from '../core/config.ts';
+import { type Config, hostPortText } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { Facts } from './facts.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
 import { Predecessors } from './predecessors.ts';
+import { type ListenerLimits, listenerLimits, TINY_NOTIFY_BYTES } from './profiles.ts';
 import type { Connection } from './server.ts';
 import { Session } from './session.ts';
 import { duplicateKey } from './share.ts';
@@ -32,25 +33,15 @@ const HASHRATE_INTERVAL_S = 60;
 /** A line without an accepted share for so long is idle (CKPool). */
 const IDLE_LINE_MS = 60_000;
 
-/** Difficulties that the configuration allows; unit of the wire. */
+/** Difficulties that the configuration allows, by listener. */
 export interface Limits {
-  readonly min: number;
-  /** Infinity: none. */
-  readonly max: number;
-  of(listenerIndex: number): { readonly start: number; readonly wish: number | null };
+  of(listenerIndex: number): ListenerLimits;
 }
 
 function limitsOf(config: Config): Limits {
-  const max = config.maxDiff > 0 ? config.maxDiff : Infinity;
-  return {
-    min: config.minDiff,
-    max,
-    // CKPool: the difficulty of a high-difficulty port counts as the client's suggestion, and maxdiff does not touch it.
-    of: (listenerIndex) =>
-      config.highDiffListeners.includes(listenerIndex)
-        ? { start: Math.max(config.startDiff, config.highDiff), wish: config.highDiff }
-        : { start: config.startDiff, wish: null },
-  };
+  const all = config.listen.map((_, index) => listenerLimits(config, index));
+  const pool = listenerLimits(config, -1);
+  return { of: (listenerIndex) => all[listenerIndex] ?? pool };
 }
 
 /** What a session leaves behind, and the next line with its extranonce1 takes up. */
@@ -118,7 +109,7 @@ export class Daemon {
   } | null = null;
   readonly #sweeper: NodeJS.Timeout;
   #ready = false;
-  #saidSmall = false;
+  readonly #saidOfListeners = new Set<string>();
   #diffPerSecond = 0;
   #diffAdded = 0;
   #diffUpdatedMs: number;
@@ -362,11 +353,34 @@ export class Daemon {
       jobEvent(job, { origin, instance: this.instance, chain: this.profile.name, timeUs: this.facts.timeUs() }),
     );
     if (job.clean) this.#openHeight(job.height);
-    if (job.cap < this.limits.min && !this.#saidSmall) {
-      this.#saidSmall = true;
-      this.log(`mindiff ${this.limits.min} is above the difficulty of the work, ${job.cap}: miners get the latter`);
-    }
+    this.#compareWithListeners(job);
     return job;
+  }
+
+  /** Says once what a listener promises and this work cannot keep. */
+  #compareWithListeners(job: Job): void {
+    const once = (what: string, line: string): void => {
+      if (this.#saidOfListeners.has(what)) return;
+      this.#saidOfListeners.add(what);
+      this.log(line);
+    };
+    for (const [index, listener] of this.config.listen.entries()) {
+      const { min } = this.limits.of(index);
+      if (job.cap < min) {
+        const own = listener.profile !== undefined || listener.minDiff !== undefined;
+        const whose = own ? `stratum address ${hostPortText(listener)}: ` : '';
+        once(
+          `${whose}min`,
+          `${whose}mindiff ${min} is above the difficulty of the work, ${job.cap}: miners get the latter`,
+        );
+      }
+      if (listener.profile === 'tiny' && job.notify[1].length > TINY_NOTIFY_BYTES) {
+        once(
+          `${index} notify`,
+          `stratum address ${hostPortText(listener)}: a notify has ${job.notify[1].length} bytes, more than the ${TINY_NOTIFY_BYTES} that tiny miners can read`,
+        );
+      }
+    }
   }
 
   #openHeight(height: number): void {

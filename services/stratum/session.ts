@@ -17,6 +17,7 @@ import type { Job } from './job.ts';
 import { maskHex } from './methods/configure.ts';
 import { dispatch } from './methods/index.ts';
 import { showMessage } from './methods/show-message.ts';
+import type { ListenerLimits } from './profiles.ts';
 import type { Connection, LineHandler } from './server.ts';
 import type { WorkSource } from './source.ts';
 import type { WorkerTally } from './tally.ts';
@@ -94,6 +95,8 @@ export class Session implements LineHandler {
 
   /** What vardiff or a wish asks for; unit of the wire, as all difficulties here. */
   #wanted: number;
+  /** Of its listener. */
+  readonly #limits: ListenerLimits;
   #wish: number | null;
   #wishMs = 0;
   #wishes = 0;
@@ -122,9 +125,9 @@ export class Session implements LineHandler {
     this.#lastProgressMs = this.startedMs;
     this.lastShareMs = this.startedMs;
     this.#vardiff = initialVardiff(this.startedMs);
-    const { start, wish } = daemon.limits.of(connection.listenerIndex);
-    this.#wanted = start;
-    this.#wish = wish;
+    this.#limits = daemon.limits.of(connection.listenerIndex);
+    this.#wanted = this.#limits.start;
+    this.#wish = this.#limits.wish;
   }
 
   get subscribed(): boolean {
@@ -210,6 +213,11 @@ export class Session implements LineHandler {
 
   // --- work ------------------------------------------------------------------------------------------------------------------
 
+  /** False where a source leaves fewer bytes of extranonce2 than the listener promises. */
+  fits(source: WorkSource): boolean {
+    return source.nonce2Bytes >= this.#limits.nonce2Bytes;
+  }
+
   subscribe(source: WorkSource, enonce1: Uint8Array): void {
     this.source = source;
     this.enonce1 = enonce1;
@@ -218,7 +226,7 @@ export class Session implements LineHandler {
 
   /** Begins at a difficulty that an earlier line had, within the limits; 0: none. */
   startAt(diff: number): void {
-    const { min, max } = this.daemon.limits;
+    const { min, max } = this.#limits;
     if (diff > 0) this.#wanted = Math.min(Math.max(diff, min), max);
   }
 
@@ -306,7 +314,7 @@ export class Session implements LineHandler {
    * @returns false where it asks too often
    */
   wishDifficulty(wished: number): boolean {
-    const { min, max } = this.daemon.limits;
+    const { min, max } = this.#limits;
     // CKPool's maxdiff does not touch what a miner asks for.
     const wish = Math.min(Math.max(wished, min), this.#ckpool ? Infinity : max);
     const now = this.daemon.nowMs();
@@ -331,7 +339,7 @@ export class Session implements LineHandler {
   #tellable(job: Job | null): number {
     const cap = job?.cap ?? Infinity;
     if (!this.#ckpool) return tellable(this.#wanted, cap);
-    return wholeTellable(this.#wanted, cap, this.daemon.limits.min);
+    return wholeTellable(this.#wanted, cap, this.#limits.min);
   }
 
   changeDifficulty(wanted: number, reason: string): void {
@@ -383,7 +391,7 @@ export class Session implements LineHandler {
       judgedAtOld: job.order < (this.#steps.at(-1)?.from ?? 0),
       nowMs: now,
     };
-    const { min, max } = this.daemon.limits;
+    const { min, max } = this.#limits;
     const cap = this.source?.jobs.current?.cap ?? Infinity;
     const whole = this.#ckpool;
     const outcome = vardiffStep(this.#vardiff, share, { min, max, cap, wish: this.#wish, whole });
@@ -448,7 +456,7 @@ export class Session implements LineHandler {
     if (this.#ckpool || now - this.#lastProgressMs < IDLE_MS || this.source?.jobs.current == null) return;
     this.#lastProgressMs = now;
     this.#wish = null;
-    const lower = idleDifficulty(this.difficulty, Math.min(this.daemon.limits.min, this.difficulty));
+    const lower = idleDifficulty(this.difficulty, Math.min(this.#limits.min, this.difficulty));
     if (lower !== null) this.changeDifficulty(lower, 'idle');
   }
 }

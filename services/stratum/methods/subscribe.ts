@@ -46,6 +46,13 @@ function begin(session: Session, request: Request, resumed: Resumable | null): v
     session.end('no extranonce1 is free');
     return;
   }
+  if (!session.fits(given.source)) {
+    // In a proxy, where the upstream leaves little to split.
+    given.source.enonces.free(given.enonce1);
+    session.reply('result-id-error', id, 'null', errorJson(20, 'The extranonce2 of the upstream is too short here'));
+    session.end('the extranonce2 of the upstream is too short for a rental listener');
+    return;
+  }
   session.subscribe(given.source, given.enonce1);
   session.resumedUser = resumed?.user ?? null;
   session.sessionId = daemon.newSessionId();

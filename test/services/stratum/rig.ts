@@ -18,7 +18,7 @@ import {
   targetHex,
 } from '../../../services/core/bitcoin/target.ts';
 import { type ChainProfile, loadChain } from '../../../services/core/chains/profile.ts';
-import { type Config, loadConfig } from '../../../services/core/config.ts';
+import { type Config, type ListenerConfig, loadConfig } from '../../../services/core/config.ts';
 import { PoolError } from '../../../services/core/errors.ts';
 import type { Lifecycle } from '../../../services/core/lifecycle.ts';
 import type { JournalWriter, LogEntry } from '../../../services/core/log/event-log.ts';
@@ -84,6 +84,8 @@ export class MemoryJournal implements JournalWriter {
 
 export interface Rig {
   readonly port: number;
+  /** Of all listeners. */
+  readonly addresses: readonly ListenerConfig[];
   readonly profile: ChainProfile;
   readonly daemon: Daemon;
   readonly source: PoolSource;
@@ -167,6 +169,7 @@ export async function startRig(
   const clients: Client[] = [];
   return Object.assign(rig, {
     port: server.addresses[0]!.port,
+    addresses: server.addresses,
     profile,
     daemon,
     source,

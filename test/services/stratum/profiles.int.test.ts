@@ -1,0 +1,66 @@
+import { afterEach, expect, test } from 'vitest';
+import { until } from '../../helpers/leash.ts';
+import { BITS_HARD, Client, type Rig, startRig } from './rig.ts';
+
+let rig: Rig;
+afterEach(() => rig?.close());
+
+const at = (profile?: 'rental' | 'tiny') => ({
+  host: '127.0.0.1',
+  port: 0,
+  ...(profile === undefined ? {} : { profile }),
+});
+/** Difficulty 16 million: above the rental minimum. */
+const BITS_VERY_HARD = 0x1b0000ff;
+
+async function clientAt(index: number): Promise<Client> {
+  return Client.open(rig.addresses[index]!.port);
+}
+
+test("a marketplace's verifier finds its minimum in the first difficulty, four bytes of extranonce2 and an error field in each reply", async () => {
+  rig = await startRig({ config: { listen: [at(), at('rental')], minDiff: 1, startDiff: 42 }, bits: BITS_VERY_HARD });
+  const client = await clientAt(1);
+  await client.login('rented.1', 'd=1');
+  expect(client.difficulties[0]).toBe(500_000);
+  expect(client.nonce2Bytes).toBeGreaterThanOrEqual(4);
+  await client.call('mining.suggest_difficulty', [10]);
+  await client.call('mining.configure', [['version-rolling'], { 'version-rolling.mask': '1fffe000' }]);
+  const replies = client.messages.filter((message) => message.method === undefined);
+  expect(replies.length).toBeGreaterThanOrEqual(4);
+  for (const reply of replies) expect(Object.keys(reply).sort()).toEqual(['error', 'id', 'result']);
+  // Set before the first work.
+  const methods = client.messages.map((message) => message.method).filter((method) => method !== undefined);
+  expect(methods.indexOf('mining.set_difficulty')).toBeLessThan(methods.indexOf('mining.notify'));
+  // No wish goes below it.
+  expect(Math.min(...client.difficulties)).toBe(500_000);
+
+  const plain = await clientAt(0);
+  await plain.login();
+  expect(plain.difficulties[0]).toBe(42);
+});
+
+test('a difficulty below 1 is told as a plain decimal on a tiny listener, and not on the one beside it', async () => {
+  rig = await startRig({ config: { listen: [at(), at('tiny')], minDiff: 1, startDiff: 1 }, bits: BITS_VERY_HARD });
+  const tiny = await clientAt(1);
+  await tiny.login();
+  expect(tiny.difficulties[0]).toBe(0.001);
+  await tiny.call('mining.suggest_difficulty', [0.00015]);
+  await until('the wish is heard', () => tiny.difficulties.includes(0.00015));
+  expect(tiny.lines.find((line) => line.includes('set_difficulty') && line.includes('0.00015'))).toBeDefined();
+  for (const line of tiny.lines) expect(line.length).toBeLessThan(4_096);
+
+  const plain = await clientAt(0);
+  await plain.login();
+  await plain.call('mining.suggest_difficulty', [0.00015]);
+  expect(plain.difficulties).toEqual([1]);
+});
+
+test('a listener whose minimum the work cannot keep says so once, and its miners get the difficulty of the work', async () => {
+  rig = await startRig({ config: { listen: [at(), at('rental')], minDiff: 1e-6 }, bits: BITS_HARD });
+  const client = await clientAt(1);
+  await client.login();
+  expect(client.difficulties[0]).toBe(1);
+  expect(rig.lines.filter((line) => line.includes('is above the difficulty of the work'))).toEqual([
+    'stratum address 127.0.0.1:0: mindiff 500000 is above the difficulty of the work, 1: miners get the latter',
+  ]);
+});
