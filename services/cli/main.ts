@@ -1,5 +1,6 @@
 /**
- * `lodestream VERB`: picks the verb and starts it. Called through a link named ckpool, ckproxy or rpcauth it behaves as that program.
+ * `lodestream VERB`: picks the verb and starts it. Called through a link named ckpool, ckproxy, ckpmsg, notifier or rpcauth it behaves as that
+ * program.
  */
 import { basename } from 'node:path';
 import { errorLine, PoolError } from '../core/errors.ts';
@@ -16,7 +17,7 @@ import {
   parseFlags,
 } from './flags.ts';
 import { configHelpText, exampleConfigText, helpText, type Verb } from './help.ts';
-import { PROGRAMS, type Program, startProgram } from './programs.ts';
+import { type PlainProgram, PROGRAMS, startProgram } from './programs.ts';
 
 const STRATUM_FLAGS: Readonly<Record<string, Flag>> = {
   'log-shares': { short: 'L', doc: 'write CKPool-format share logs under logdir' },
@@ -32,7 +33,9 @@ interface Runnable extends Verb {
   /** Loaded with the verb, so that the stratum daemon does not carry what another verb needs. */
   readonly flags: Flags | (() => Promise<Flags>);
   readonly positionals?: boolean;
-  run(parsed: Parsed): Promise<void>;
+  run?(parsed: Parsed): Promise<void>;
+  /** In place of `run`: reads its words itself, as CKPool's programs do. */
+  runWords?(words: readonly string[], calledAs: string): Promise<void>;
 }
 
 /** A verb that runs until it is stopped. */
@@ -46,12 +49,20 @@ function program(
   return { usage, doc, flags: { ...COMMON, ...extra }, run: (parsed) => run(name, (life) => start(parsed, life)) };
 }
 
-const single = (name: Program, doc: string): Runnable => {
-  const own = name === 'pool' || name === 'proxy' ? name : null;
-  return program(name, doc, name, own === null ? MODE_FLAGS : STRATUM_FLAGS, (parsed, life) =>
-    startProgram(name, configFrom(parsed, own ?? modeOf(parsed)), life),
-  );
-};
+const single = (name: PlainProgram, doc: string): Runnable =>
+  program(name, doc, name, MODE_FLAGS, (parsed, life) => startProgram(name, configFrom(parsed, modeOf(parsed)), life));
+
+/** The stratum daemon: it reads CKPool's command line. */
+const daemon = (preset: 'pool' | 'proxy', doc: string): Runnable => ({
+  usage: preset,
+  doc,
+  flags: async () => (await import('./ckpool-flags.ts')).DAEMON_FLAGS,
+  async runWords(words, calledAs) {
+    const { daemonCommand } = await import('./daemon.ts');
+    const asCkpool = calledAs === 'ckpool' || calledAs === 'ckproxy';
+    await daemonCommand(words, { preset, asCkpool, help: () => verbHelp(VERBS[preset]!) });
+  },
+});
 
 const VERBS: Readonly<Record<string, Runnable>> = {
   playground: program(
@@ -78,8 +89,8 @@ const VERBS: Readonly<Record<string, Runnable>> = {
       await startTree(parsed, life);
     },
   ),
-  pool: single('pool', 'the stratum daemon alone'),
-  proxy: single('proxy', 'the stratum proxy alone: miners below, a pool above'),
+  pool: daemon('pool', 'the stratum daemon alone'),
+  proxy: daemon('proxy', 'the stratum proxy alone: miners below, a pool above'),
   chain: single('chain', 'follows the node: blocks, reorganisations, fees'),
   relay: single('relay', 'ships the journal to Kafka'),
   consume: single('consume', 'reads the log, fills ClickHouse'),
@@ -115,6 +126,24 @@ const VERBS: Readonly<Record<string, Runnable>> = {
       await payoutsCommand(parsed);
     },
   },
+  ctl: {
+    usage: 'ctl [COMMAND]',
+    doc: 'commands for a running pool or proxy, as ckpmsg',
+    flags: async () => (await import('./ckpmsg.ts')).CKPMSG_FLAGS,
+    async runWords(words) {
+      const { ckpmsgCommand } = await import('./ckpmsg.ts');
+      process.exitCode = await ckpmsgCommand(words);
+    },
+  },
+  notifier: {
+    usage: 'notifier',
+    doc: "tells a pool of a new block: the node's blocknotify",
+    flags: async () => (await import('./ckpmsg.ts')).NOTIFIER_FLAGS,
+    async runWords(words) {
+      const { notifierCommand } = await import('./ckpmsg.ts');
+      process.exitCode = await notifierCommand(words);
+    },
+  },
   rpcauth: {
     usage: 'rpcauth USER [PASSWORD]',
     doc: "the node's rpcauth line for a user",
@@ -138,7 +167,7 @@ const INNER: Readonly<Record<string, Runnable>> = {
       run('pipeline', async (life) => {
         const config = configFrom(parsed, modeOf(parsed));
         for (const name of parsed.positionals.join(',').split(',')) {
-          await startProgram(name as Program, config, {
+          await startProgram(name as PlainProgram, config, {
             ...life,
             log: (line, level) => life.log(`${name}: ${line}`, level),
           });
@@ -164,7 +193,13 @@ async function verbHelp(verb: Runnable): Promise<string> {
 async function main(): Promise<void> {
   const calledAs = basename(process.env.LODESTREAM_ARGV0 ?? 'lodestream');
   const argv = process.argv.slice(2);
-  const links: Readonly<Record<string, string>> = { ckpool: 'pool', ckproxy: 'proxy', rpcauth: 'rpcauth' };
+  const links: Readonly<Record<string, string>> = {
+    ckpool: 'pool',
+    ckproxy: 'proxy',
+    ckpmsg: 'ctl',
+    notifier: 'notifier',
+    rpcauth: 'rpcauth',
+  };
   const linked = links[calledAs];
   const name = linked ?? argv.shift();
   if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
@@ -188,12 +223,16 @@ async function main(): Promise<void> {
     const near = nearestName(name, Object.keys(VERBS));
     throw new PoolError('usage', `unknown verb ${name}${near === null ? '' : `; did you mean ${near}?`}`);
   }
+  if (verb.runWords !== undefined) {
+    await verb.runWords(argv, calledAs);
+    return;
+  }
   const parsed = parseFlags(argv, await flagsOf(verb), verb.positionals === true);
   if (parsed.values.help === true) {
     process.stdout.write(await verbHelp(verb));
     return;
   }
-  await verb.run(parsed);
+  await verb.run?.(parsed);
 }
 
 try {

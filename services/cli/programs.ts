@@ -8,6 +8,8 @@ import { openLog } from '../core/log/open.ts';
 
 export const PROGRAMS = ['clickhouse', 'pool', 'proxy', 'chain', 'relay', 'consume', 'api'] as const;
 export type Program = (typeof PROGRAMS)[number];
+/** Programs without a command line of their own kind; the stratum daemon's is daemon.ts. */
+export type PlainProgram = Exclude<Program, 'pool' | 'proxy'>;
 
 /** Starts what may have to wait for a broker, so that it holds up nobody else in the process. */
 function inBackground(life: Lifecycle, start: () => Promise<void>): void {
@@ -20,7 +22,7 @@ function inBackground(life: Lifecycle, start: () => Promise<void>): void {
  * Starts one program in this process; it closes with `life`. Modules are loaded when needed, so that the stratum daemon
  * does not carry ClickHouse or Kafka in its memory.
  */
-export async function startProgram(program: Program, config: Config, life: Lifecycle): Promise<void> {
+export async function startProgram(program: PlainProgram, config: Config, life: Lifecycle): Promise<void> {
   const paths = openDataDir(config.dataDir);
   const { log } = life;
   switch (program) {
@@ -30,16 +32,6 @@ export async function startProgram(program: Program, config: Config, life: Lifec
       const writerToken = secretOf(config.dataDir, 'clickhouse-writer');
       const engine = await startClickHouse({ dir: paths.clickhouse, host, port, writerToken, log });
       life.onStop('clickhouse', () => engine.close());
-      return;
-    }
-    case 'pool': {
-      const { startPool } = await import('../stratum/main.ts');
-      await startPool(config, life);
-      return;
-    }
-    case 'proxy': {
-      const { startProxy } = await import('../stratum/main.ts');
-      await startProxy(config, life);
       return;
     }
     case 'chain': {

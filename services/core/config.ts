@@ -409,6 +409,9 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   const address = (name: OptionName): HostPort => parseHostPort(value<string>(name), null);
 
   const name = overrides.name ?? (mode === 'proxy' ? 'ckproxy' : 'ckpool');
+  if (!NAME.test(name)) {
+    throw new PoolError('config', `--name: "${name}" must be 1 to 64 letters, digits, . _ or -`);
+  }
   const defaultPort = mode === 'proxy' ? 3334 : 3333;
   const ours = value<unknown[] | null>('lodestream.listen');
   const theirs = value<string[] | null>('serverurl');

@@ -30,6 +30,17 @@ export const ERRORS = {
     retry: false,
     exit: 73,
   },
+  other_instance: {
+    mend: 'stop that instance, or choose another -n NAME or -s SOCKDIR',
+    retry: false,
+    exit: 1,
+  },
+  sockdir: {
+    mend: 'make the folder one that this user owns and may write, or choose another with -s SOCKDIR',
+    retry: false,
+    exit: 73,
+  },
+  control: { mend: 'is the daemon running, and are -n NAME and -s SOCKDIR its own?', retry: true, exit: 1 },
   node_unreachable: { mend: 'start the node, or correct btcd[].url', retry: true, exit: 69 },
   node_auth: {
     mend: "correct btcd[].auth and btcd[].pass; `./lodestream rpcauth USER` makes the node's line",

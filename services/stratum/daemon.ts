@@ -62,6 +62,8 @@ export interface Counters {
   /** Submissions that could not be read; they are no events. */
   malformed: number;
   blocks: number;
+  /** Opened since the start. */
+  connections: number;
 }
 
 export interface DaemonOptions {
@@ -87,7 +89,9 @@ export class Daemon {
   /** What this process counts for the statistics. */
   readonly tally = new Tally();
   #idleLines = 0;
-  readonly counters: Counters = { accepted: 0, refused: 0, malformed: 0, blocks: 0 };
+  readonly counters: Counters = { accepted: 0, refused: 0, malformed: 0, blocks: 0, connections: 0 };
+  /** False: new connections are closed at once (the control command `reject`). */
+  accepting = true;
   readonly nowMs: () => number;
   readonly ids: JobIds;
   /** Gives a new connection its source; null where no more fit. Set by pool.ts or proxy.ts. */
@@ -149,7 +153,9 @@ export class Daemon {
 
   connect(connection: Connection): Session {
     const session = new Session(connection, this);
-    this.sessions.add(session);
+    this.counters.connections += 1;
+    if (this.accepting) this.sessions.add(session);
+    else connection.close('no connections are accepted now');
     return session;
   }
 
@@ -290,6 +296,11 @@ export class Daemon {
   /** The last job that an earlier line with the only extranonce1 of a source was sent; -1 where each line has its own. */
   lastOrderAlone(source: WorkSource): number {
     return this.#aloneOrders.get(source) ?? -1;
+  }
+
+  /** Sessions that can still be resumed. */
+  get resumableCount(): number {
+    return this.#resumable.size;
   }
 
   /**

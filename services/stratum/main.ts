@@ -16,6 +16,8 @@ import { createNodeRpc, type NodeRpc } from '../core/node/rpc.ts';
 import { followTemplates } from '../core/node/templates.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
+import type { ControlTarget } from './control.ts';
+import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
 import { type JobIds, openJobIds } from './job.ts';
 import { takeSystemdSockets } from './listeners.ts';
@@ -32,6 +34,8 @@ export interface StratumHandle {
   /** Where it listens, in the order of the configuration; ports of 0 are filled in. */
   readonly addresses: readonly ListenerConfig[];
   readonly daemon: Daemon;
+  /** What the control sockets can do with it. */
+  readonly control: ControlTarget;
 }
 
 function openDaemon(config: Config, profile: ChainProfile, paths: DataPaths, life: Lifecycle): Daemon {
@@ -139,7 +143,13 @@ export async function startPool(config: Config, life: Lifecycle): Promise<Stratu
     values: {},
     current: source.jobs.current,
   }));
-  return { addresses: server.addresses, daemon };
+  const control = controlTarget({
+    daemon,
+    currentJob: () => source.jobs.current,
+    updateWork: () => templates.refresh(),
+    upstreams: null,
+  });
+  return { addresses: server.addresses, daemon, control };
 }
 
 async function profileOf(config: Config, rpc: NodeRpc, life: Lifecycle): Promise<ChainProfile> {
@@ -173,5 +183,11 @@ export async function startProxy(config: Config, life: Lifecycle): Promise<Strat
   proxy.start();
   const server = await openServer(daemon, life);
   publish(paths, daemon, life, () => proxy.status());
-  return { addresses: server.addresses, daemon };
+  const control = controlTarget({
+    daemon,
+    currentJob: () => proxy.status().current,
+    updateWork: () => {},
+    upstreams: () => proxy.rows(),
+  });
+  return { addresses: server.addresses, daemon, control };
 }

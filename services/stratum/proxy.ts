@@ -9,6 +9,7 @@
  */
 import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import type { UpstreamAddress } from '../core/config.ts';
+import type { UpstreamRow } from './control.ts';
 import type { Daemon } from './daemon.ts';
 import { EnonceAllocator, splitBytes } from './enonce.ts';
 import { type Job, type JobContent, JobRegistry } from './job.ts';
@@ -308,6 +309,19 @@ export class ProxyUpstreams {
       },
       current: link?.jobs.current ?? null,
     };
+  }
+
+  /** The upstreams in the order of the configuration, for the control sockets. */
+  rows(): UpstreamRow[] {
+    return this.#upstreams.map(({ address, alive, links, problem }, id) => ({
+      id,
+      url: address.url,
+      auth: address.auth,
+      alive,
+      current: id === this.#current,
+      connections: links.size,
+      problem,
+    }));
   }
 
   close(): void {

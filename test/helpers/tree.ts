@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePorts, type Leashed, startLeashed, until } from './leash.ts';
+import { freePorts, type Leashed, startLeashed, tempDir, until } from './leash.ts';
 
 const MAIN = fileURLToPath(new URL('../../services/cli/main.ts', import.meta.url));
 
@@ -19,9 +19,14 @@ export async function treePorts(): Promise<TreePorts> {
   return { stratum, http, clickhouse, rpc, zmq };
 }
 
-/** Runs `lodestream ARGS` on a leash. */
-export function lodestream(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Leashed> {
-  return startLeashed(process.execPath, ['--disable-sigusr1', MAIN, ...args], { env: { ...process.env, ...env } });
+/** Runs `lodestream ARGS` on a leash, with a folder of its own for its control sockets (`-s` in `args` wins). */
+export async function lodestream(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Leashed> {
+  const sockets = tempDir('sockets');
+  const leash = await startLeashed(process.execPath, ['--disable-sigusr1', MAIN, ...args], {
+    env: { ...process.env, LODESTREAM_SOCKDIR: sockets.path, ...env },
+  });
+  leash.exited.then(sockets.remove, sockets.remove);
+  return leash;
 }
 
 /** Runs `lodestream ARGS` to its end. */
