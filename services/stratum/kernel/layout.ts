@@ -5,19 +5,21 @@
  *
  * | address | holds                                                       |
  * |---------|-------------------------------------------------------------|
- * | 0       | constants: round constants, start values, sums of both      |
+ * | 0       | round constants and start values                            |
  * | 4096    | work of one share, then of four                             |
  * | 8192    | lanes 0 … 3                                                 |
  * | 16384   | slots, one per job                                          |
  */
 
 export const CONSTANTS_LIMIT = 4096;
-/** State and block of one share. */
+/** State and block of one share, and a block whose second half is the padding of a message of 32 bytes. */
 export const WORK_STATE = 4096;
 export const WORK_BLOCK = 4160;
+export const WORK_PADDED = 4224;
 /** The same for four, word by word side by side. */
 export const WORK4_STATE = 4352;
 export const WORK4_BLOCK = 4480;
+export const WORK4_PADDED = 4736;
 
 export const LANES = 8192;
 export const LANE_SHIFT = 9;

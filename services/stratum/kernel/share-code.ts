@@ -12,11 +12,13 @@ import {
   MOST_PAGES,
   SLOT,
   WORK_BLOCK,
+  WORK_PADDED,
   WORK_STATE,
   WORK4_BLOCK,
+  WORK4_PADDED,
   WORK4_STATE,
 } from './layout.ts';
-import { ConstantPool, compressions, START } from './sha256-code.ts';
+import { Constants, compressions, START } from './sha256-code.ts';
 
 /** Order of bytes that turns words into bytes and back. */
 const SWAP = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12];
@@ -157,7 +159,6 @@ function blockAddress(code: Code, lane: number, message: number, at: number): vo
 interface Calls {
   readonly block: number;
   readonly after64: number;
-  readonly of32: number;
   readonly header: number;
   readonly finish: number;
   /** Address of SHA-256's start values. */
@@ -179,14 +180,14 @@ function hash1Code(calls: Calls): Code {
   code.get(slot).i32(SLOT.branch).op('i32_add').tee(branch);
   code.get(slot).memory('i32_load', SLOT.branches).i32(5).op('i32_shl').op('i32_add').set(message);
   code.get(slot).memory('i32_load', SLOT.blocks).i32(6).op('i32_shl').set(end);
-  for (let i = 0; i < 32; i += 16) copy16(code, zero, WORK_STATE + i, slot, SLOT.midstate + i);
+  for (let i = 0; i < 32; i += 16) copy16(code, zero, WORK_PADDED + i, slot, SLOT.midstate + i);
   code.loopWhile(() => {
-    code.i32(WORK_STATE);
+    code.i32(WORK_PADDED);
     blockAddress(code, lane, message, at);
-    code.i32(WORK_STATE).call(calls.block);
+    code.i32(WORK_PADDED).call(calls.block);
     code.get(at).i32(64).op('i32_add').tee(at).get(end).op('i32_ne');
   });
-  code.i32(calls.start).i32(WORK_STATE).i32(WORK_BLOCK).call(calls.of32);
+  code.i32(calls.start).i32(WORK_PADDED).i32(WORK_BLOCK).call(calls.block);
   code
     .get(branch)
     .get(message)
@@ -195,8 +196,8 @@ function hash1Code(calls: Calls): Code {
       code.loopWhile(() => {
         for (let i = 0; i < 32; i += 16) copy16(code, zero, WORK_BLOCK + 32 + i, branch, i);
         code.i32(calls.start).i32(WORK_BLOCK).i32(WORK_STATE).call(calls.block);
-        code.i32(WORK_STATE).i32(0).i32(WORK_STATE).call(calls.after64);
-        code.i32(calls.start).i32(WORK_STATE).i32(WORK_BLOCK).call(calls.of32);
+        code.i32(WORK_STATE).i32(0).i32(WORK_PADDED).call(calls.after64);
+        code.i32(calls.start).i32(WORK_PADDED).i32(WORK_BLOCK).call(calls.block);
         code.get(branch).i32(32).op('i32_add').tee(branch).get(message).op('i32_ne');
       });
     });
@@ -210,9 +211,9 @@ function hash1Code(calls: Calls): Code {
   code.i32(calls.start);
   header(0).i32(WORK_STATE).call(calls.block);
   code.i32(WORK_STATE);
-  header(64).i32(WORK_STATE).call(calls.block);
-  code.i32(calls.start).i32(WORK_STATE);
-  code.get(lane).i32(LANE.hash).op('i32_add').call(calls.of32);
+  header(64).i32(WORK_PADDED).call(calls.block);
+  code.i32(calls.start).i32(WORK_PADDED);
+  code.get(lane).i32(LANE.hash).op('i32_add').call(calls.block);
   code.get(lane).call(calls.finish);
   return code;
 }
@@ -291,17 +292,17 @@ function hash4Code(calls: Calls): Code {
     code.get(slots[k]!).memory('i32_load', SLOT.branches).i32(5).op('i32_shl').op('i32_add').set(messages[k]!);
   }
   code.get(slots[0]!).memory('i32_load', SLOT.blocks).i32(6).op('i32_shl').set(end);
-  gather(slots, SLOT.midstate, 8, WORK4_STATE);
+  gather(slots, SLOT.midstate, 8, WORK4_PADDED);
   code.loopWhile(() => {
     for (let k = 0; k < 4; k++) {
       blockAddress(code, lanes[k]!, messages[k]!, at);
       code.set(pointers[k]!);
     }
     gather(pointers, 0, 16, WORK4_BLOCK);
-    code.i32(WORK4_STATE).i32(WORK4_BLOCK).i32(WORK4_STATE).call(calls.block);
+    code.i32(WORK4_PADDED).i32(WORK4_BLOCK).i32(WORK4_PADDED).call(calls.block);
     code.get(at).i32(64).op('i32_add').tee(at).get(end).op('i32_ne');
   });
-  code.i32(calls.start).i32(WORK4_STATE).i32(WORK4_BLOCK).call(calls.of32);
+  code.i32(calls.start).i32(WORK4_PADDED).i32(WORK4_BLOCK).call(calls.block);
   code
     .get(branches[0]!)
     .get(messages[0]!)
@@ -310,8 +311,8 @@ function hash4Code(calls: Calls): Code {
       code.loopWhile(() => {
         gather(branches, 0, 8, WORK4_BLOCK + 128);
         code.i32(calls.start).i32(WORK4_BLOCK).i32(WORK4_STATE).call(calls.block);
-        code.i32(WORK4_STATE).i32(0).i32(WORK4_STATE).call(calls.after64);
-        code.i32(calls.start).i32(WORK4_STATE).i32(WORK4_BLOCK).call(calls.of32);
+        code.i32(WORK4_STATE).i32(0).i32(WORK4_PADDED).call(calls.after64);
+        code.i32(calls.start).i32(WORK4_PADDED).i32(WORK4_BLOCK).call(calls.block);
         for (let k = 1; k < 4; k++) code.get(branches[k]!).i32(32).op('i32_add').set(branches[k]!);
         code.get(branches[0]!).i32(32).op('i32_add').tee(branches[0]!).get(messages[0]!).op('i32_ne');
       });
@@ -321,8 +322,8 @@ function hash4Code(calls: Calls): Code {
   gather(lanes, LANE.header, 16, WORK4_BLOCK);
   code.i32(calls.start).i32(WORK4_BLOCK).i32(WORK4_STATE).call(calls.block);
   gather(lanes, LANE.header + 64, 16, WORK4_BLOCK);
-  code.i32(WORK4_STATE).i32(WORK4_BLOCK).i32(WORK4_STATE).call(calls.block);
-  code.i32(calls.start).i32(WORK4_STATE).i32(WORK4_STATE).call(calls.of32);
+  code.i32(WORK4_STATE).i32(WORK4_BLOCK).i32(WORK4_PADDED).call(calls.block);
+  code.i32(calls.start).i32(WORK4_PADDED).i32(WORK4_STATE).call(calls.block);
   scatter(WORK4_STATE, lanes, LANE.hash);
   for (let k = 0; k < 4; k++) {
     code
@@ -336,28 +337,25 @@ function hash4Code(calls: Calls): Code {
 
 /** The module's bytes: exports `memory`, `block` (state, words, state after), `hash1` (lane), `hash4` (count). */
 export function shareKernelBytes(): Uint8Array {
-  const pool = new ConstantPool();
-  const start = pool.run(START);
-  const start4 = pool.run(START.flatMap((word) => [word, word, word, word]));
-  const one = compressions(1, pool);
-  const four = compressions(4, pool);
+  const constants = new Constants();
+  const start = constants.add(START);
+  const start4 = constants.add(START.flatMap((word) => [word, word, word, word]));
+  const { one, four } = compressions(constants);
   const writer = new ModuleWriter();
   const shared = { header: writer.add(headerCode()), finish: writer.add(finishCode()) };
   const calls1: Calls = {
     block: writer.add(one.block, 'block'),
     after64: writer.add(one.after64),
-    of32: writer.add(one.of32),
     start,
     ...shared,
   };
   const calls4: Calls = {
     block: writer.add(four.block),
     after64: writer.add(four.after64),
-    of32: writer.add(four.of32),
     start: start4,
     ...shared,
   };
   writer.add(hash1Code(calls1), 'hash1');
   writer.add(hash4Code(calls4), 'hash4');
-  return writer.finish({ pages: FIRST_PAGES, mostPages: MOST_PAGES }, pool.bytes());
+  return writer.finish({ pages: FIRST_PAGES, mostPages: MOST_PAGES }, constants.bytes());
 }
