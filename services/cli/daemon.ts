@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { closeSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Config } from '../core/config.ts';
 import { errorLine } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
 import type { ControlTarget } from '../stratum/control.ts';
@@ -51,7 +52,7 @@ export async function daemonCommand(argv: readonly string[], names: DaemonNames)
   }
   await run(call.config.mode, async (life) => {
     try {
-      await startDaemon(call, life, said);
+      await startDaemon(call, life, said, () => readDaemonCall(argv, names.preset, inTree)!.config);
     } catch (error) {
       said(`${errorLine(error)}\n`);
       throw error;
@@ -59,7 +60,26 @@ export async function daemonCommand(argv: readonly string[], names: DaemonNames)
   });
 }
 
-async function startDaemon(call: DaemonCall, life: Lifecycle, said: (line: string) => void): Promise<void> {
+/** A proxy is one process, as is a pool with `"workers": 0`; else a pool is a parent and its workers. */
+async function startForm(
+  config: Config,
+  life: Lifecycle,
+  reload: () => Config,
+): Promise<{ readonly control: ControlTarget }> {
+  if (config.mode === 'pool' && config.workers > 0) {
+    const { startPoolTree } = await import('../stratum/parent.ts');
+    return startPoolTree(config, life, reload);
+  }
+  const { startPool, startProxy } = await import('../stratum/main.ts');
+  return config.mode === 'proxy' ? startProxy(config, life) : startPool(config, life);
+}
+
+async function startDaemon(
+  call: DaemonCall,
+  life: Lifecycle,
+  said: (line: string) => void,
+  reload: () => Config,
+): Promise<void> {
   const { config } = call;
   for (const warning of call.warnings) life.log(warning);
   const { claimInstance, titleOf } = await import('../stratum/instance.ts');
@@ -77,8 +97,7 @@ async function startDaemon(call: DaemonCall, life: Lifecycle, said: (line: strin
     log: life.log,
   });
   life.onStop('control sockets', () => control.close());
-  const { startPool, startProxy } = await import('../stratum/main.ts');
-  const starting = config.mode === 'proxy' ? startProxy(config, life) : startPool(config, life);
+  const starting = startForm(config, life, reload);
   Promise.race([starting, delay(STARTING_MS, undefined, { ref: false })]).then(
     () => said(''),
     () => {},

@@ -174,6 +174,16 @@ const INNER: Readonly<Record<string, Runnable>> = {
         }
       }),
   },
+  '_stratum-worker': {
+    usage: '',
+    doc: '',
+    flags: {},
+    run: () =>
+      run('pool', async (life) => {
+        const { startWorker } = await import('../stratum/worker.ts');
+        await startWorker(life);
+      }),
+  },
   '_toy-chain': program('', '', 'toy-chain', PLAYGROUND_FLAGS, async (parsed, life) => {
     const { runToyChain } = await import('./playground.ts');
     await runToyChain(parsed, life);

@@ -80,6 +80,8 @@ export interface Config {
   readonly chain: string;
   readonly origin: string;
   readonly coinbaseTag: string;
+  /** Processes that hold the miners' connections; 0: one process for all. */
+  readonly workers: number;
   readonly dataDir: string;
   readonly http: HostPort;
   readonly clickhouseHttp: HostPort;
@@ -323,6 +325,8 @@ function cutText(text: string, limitBytes: number): string {
   }
   return cut;
 }
+/** A worker's extranonce1 begins with a byte of its own; one more would leave it 256 connections. */
+const LEAST_NONCE1_BYTES_FOR_WORKERS = 3;
 /** CKPool's: notices and above. */
 const LOG_LEVEL = 5;
 
@@ -458,6 +462,10 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   if (btcSig !== signature) {
     warnings.push(`Signature ${signature} too long, truncating to ${SIGNATURE_LIMIT_BYTES} bytes`);
   }
+  const nonce1Bytes = value<number>('nonce1length');
+  if (nonce1Bytes < LEAST_NONCE1_BYTES_FOR_WORKERS && mode === 'pool' && value<number>('lodestream.workers') > 0) {
+    warnings.push(`nonce1length ${nonce1Bytes} is too short to tell workers apart: one process for all`);
+  }
   const highDiffListeners = ckpoolRule ? listen.flatMap((each, index) => (each.port > 4000 ? [index] : [])) : [];
   for (const index of highDiffListeners) {
     warnings.push(
@@ -482,7 +490,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
         : null,
     blockPollMs: value('blockpoll'),
     updateIntervalS: value('update_interval'),
-    nonce1Bytes: value('nonce1length'),
+    nonce1Bytes,
     nonce2Bytes,
     versionMask: Number.parseInt(value<string>('version_mask'), 16),
     listen,
@@ -504,6 +512,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     chain: value('lodestream.chain'),
     origin: originName,
     coinbaseTag: value('lodestream.coinbase_tag'),
+    workers: nonce1Bytes < LEAST_NONCE1_BYTES_FOR_WORKERS ? 0 : value('lodestream.workers'),
     dataDir: value('lodestream.data_dir'),
     http: address('lodestream.http'),
     clickhouseHttp: address('lodestream.clickhouse_http'),

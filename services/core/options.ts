@@ -305,6 +305,15 @@ export const OPTIONS = {
     example: ['192.0.2.0/24', '2001:db8::/48'],
     doc: 'Networks that the limits per address do not count; loopback and unix sockets are never counted',
   },
+  'lodestream.workers': {
+    type: 'integer',
+    unit: 'processes',
+    default: 1,
+    min: 0,
+    max: 64,
+    example: 1,
+    doc: "Processes that hold the miners' connections, beside the one that holds the nodes; 0: one process for all, without hand-over",
+  },
   'lodestream.coinbase_tag': {
     type: 'string',
     default: 'lodestream',

@@ -35,12 +35,33 @@ export interface BlockDeskOptions {
   readonly closeMs?: number;
 }
 
+/** Where the solved blocks of a pool source go. */
+export interface BlockTaker {
+  /**
+   * Takes a solved block. The requests to the nodes are under way when this returns; file and event follow in the same turn.
+   *
+   * @returns false where it was taken before
+   */
+  take(block: SolvedBlock): boolean;
+}
+
+/** Keeps a block on disk until a node has answered it for good. */
+export function keepBlock(dir: string, block: SolvedBlock, log: Log): void {
+  const path = join(dir, `${block.event.hash}.json`);
+  try {
+    writeFileSync(`${path}.new`, JSON.stringify(block), { mode: 0o640 });
+    renameSync(`${path}.new`, path);
+  } catch (error) {
+    log(`block ${block.event.hash} could not be kept on disk: ${errorLine(error)}`);
+  }
+}
+
 /** A verdict that asking again would not change. */
 function isFinal({ error }: SubmitAnswer): boolean {
   return error === undefined || isVerdict(error);
 }
 
-export class BlockDesk {
+export class BlockDesk implements BlockTaker {
   readonly #options: BlockDeskOptions;
   readonly #known = new Set<string>();
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -56,10 +77,10 @@ export class BlockDesk {
     }
   }
 
-  /** Blocks that were not answered for good before the last end; call once at start. */
+  /** Blocks on disk that this process does not know: not answered for good before the last end, or left by a worker that died. */
   sendPending(): void {
     for (const name of readdirSync(this.#options.dir)) {
-      if (!name.endsWith('.json')) continue;
+      if (!name.endsWith('.json') || this.#known.has(name.slice(0, -'.json'.length))) continue;
       try {
         const block = JSON.parse(readFileSync(join(this.#options.dir, name), 'utf8')) as SolvedBlock;
         if (typeof block.hex !== 'string' || typeof block.event?.hash !== 'string') throw new Error('it is no block');
@@ -74,24 +95,19 @@ export class BlockDesk {
     }
   }
 
-  /**
-   * Takes a solved block. The requests are under way when this returns.
-   *
-   * @returns false where it was taken before
-   */
   take(block: SolvedBlock): boolean {
+    if (!this.submit(block)) return false;
+    keepBlock(this.#options.dir, block, this.#options.log);
+    this.#options.facts.block(block.event);
+    return true;
+  }
+
+  /** Sends a block whose file and first event are another process'. @returns false where it was taken before */
+  submit(block: SolvedBlock): boolean {
     const { hash } = block.event;
     if (this.#known.has(hash)) return false;
     this.#known.add(hash);
     this.#send(block);
-    const path = this.#pathOf(hash);
-    try {
-      writeFileSync(`${path}.new`, JSON.stringify(block), { mode: 0o640 });
-      renameSync(`${path}.new`, path);
-    } catch (error) {
-      this.#options.log(`block ${hash} could not be kept on disk: ${errorLine(error)}`);
-    }
-    this.#options.facts.block(block.event);
     return true;
   }
 

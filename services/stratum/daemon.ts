@@ -72,6 +72,8 @@ export interface DaemonOptions {
   readonly writer: JournalWriter;
   readonly ids: JobIds;
   readonly log: Log;
+  /** Name of this process in events; absent: the configuration's. */
+  readonly instance?: string;
   /** Milliseconds since 1970; for tests. */
   readonly nowMs?: () => number;
 }
@@ -126,7 +128,7 @@ export class Daemon {
     this.ids = options.ids;
     this.nowMs = options.nowMs ?? Date.now;
     this.limits = limitsOf(options.config);
-    this.instance = options.config.name;
+    this.instance = options.instance ?? options.config.name;
     this.#shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
     this.facts = new Facts(options.writer, this.#shareLog, options.log, (ok) => this.#answer(ok));
     this.#diffUpdatedMs = this.nowMs();
@@ -291,6 +293,25 @@ export class Daemon {
     if (!found.source.enonces.takeBack(found.enonce1)) return null;
     this.#resumable.delete(sessionId.toLowerCase());
     return found;
+  }
+
+  /**
+   * A session goes on at another process: it ends here, and cannot be resumed here any more.
+   *
+   * @param retiring - true: also where its line is open still
+   * @returns false where its miner stays
+   */
+  release(sessionId: string, retiring: boolean): boolean {
+    for (const session of this.sessions) {
+      if (session.sessionId !== sessionId) continue;
+      if (!retiring) return false;
+      this.forget(session, 'resumed at another process');
+      session.connection.close('resumed at another process');
+      break;
+    }
+    this.#resumable.delete(sessionId);
+    this.facts.flush();
+    return true;
   }
 
   /** The last job that an earlier line with the only extranonce1 of a source was sent; -1 where each line has its own. */

@@ -268,10 +268,12 @@ export class JobRegistry {
 
 /** Job ids of one run: rising, and above those of every earlier run on this data directory. */
 export class JobIds {
+  readonly first: bigint;
   #next: bigint;
   #order = 0;
 
   constructor(first: bigint) {
+    this.first = first;
     this.#next = first;
   }
 

@@ -25,10 +25,11 @@ import { subsidySats } from '../core/chains/subsidy.ts';
 import type { Config } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Template } from '../core/node/template.ts';
-import type { BlockDesk, SolvedBlock } from './blocks.ts';
+import type { BlockTaker, SolvedBlock } from './blocks.ts';
 import type { Daemon } from './daemon.ts';
 import { EnonceAllocator } from './enonce.ts';
 import { type Job, type JobContent, JobRegistry, type JobValue } from './job.ts';
+import type { MadeTemplate } from './messages.ts';
 import { shareCoinbase } from './share.ts';
 import type { JudgedShare, WorkSource } from './source.ts';
 
@@ -183,21 +184,29 @@ export class PoolSource implements WorkSource {
   problem: string | null = null;
   readonly #daemon: Daemon;
   readonly #identity: PoolIdentity;
-  readonly #blocks: BlockDesk;
+  readonly #blocks: BlockTaker;
 
-  constructor(daemon: Daemon, identity: PoolIdentity, blocks: BlockDesk) {
+  /**
+   * @param slot - first byte of the extranonce1 that it gives, where processes of one pool are told apart by it
+   */
+  constructor(daemon: Daemon, identity: PoolIdentity, blocks: BlockTaker, slot: number | null = null) {
     this.#daemon = daemon;
     this.#identity = identity;
     this.#blocks = blocks;
     this.jobs = new JobRegistry(daemon.config.origin, daemon.profile, daemon.ids);
     const start = BigInt(Math.floor(daemon.nowMs() / 1000));
-    this.enonces = new EnonceAllocator(new Uint8Array(0), identity.enonce1Bytes, start);
+    const prefix = slot === null ? new Uint8Array(0) : Uint8Array.of(slot);
+    this.enonces = new EnonceAllocator(prefix, identity.enonce1Bytes - prefix.length, start);
     this.nonce2Bytes = identity.nonce2Bytes;
     this.versionMask = (daemon.config.versionMask & daemon.profile.version_mask) >>> 0;
   }
 
-  /** Makes a job of a template and sends it to everybody; where that fails the last job goes on. */
-  take(template: Template): void {
+  /**
+   * Makes a job of a template and sends it to everybody; where that fails the last job goes on.
+   *
+   * @param made - id and coinbase as another process has chosen them, so that the job is the same one in all
+   */
+  take(template: Template, made?: Omit<MadeTemplate, 'template'>): void {
     try {
       this.problem = null;
       const ours = commitmentOf(template);
@@ -207,7 +216,7 @@ export class PoolSource implements WorkSource {
           `the template's witness commitment at height ${template.height} is not that of its transactions`,
         );
       }
-      const job = this.#make(template, undefined);
+      const job = this.#make(template, undefined, made);
       this.#daemon.broadcast(this, job);
     } catch (error) {
       this.#complain(`no job could be made of the template at height ${template.height}: ${errorLine(error)}`);
@@ -219,10 +228,10 @@ export class PoolSource implements WorkSource {
     return current?.template == null ? null : this.#make(current.template, current);
   }
 
-  #make(template: Template, variantOf: Job | undefined): Job {
+  #make(template: Template, variantOf: Job | undefined, made?: Omit<MadeTemplate, 'template'>): Job {
     const content = contentOf(template, this.#identity, {
-      timeS: Math.floor(this.#daemon.nowMs() / 1000),
-      random: randomInt(2 ** 32),
+      timeS: made?.timeS ?? Math.floor(this.#daemon.nowMs() / 1000),
+      random: made?.random ?? randomInt(2 ** 32),
       versionMask: this.versionMask,
       ...(variantOf === undefined ? {} : { branch: variantOf.branch }),
     });
@@ -232,6 +241,7 @@ export class PoolSource implements WorkSource {
       template,
       upstream: null,
       ...(variantOf === undefined ? {} : { variantOf }),
+      ...(made === undefined ? {} : { id: made.id }),
     });
   }
 

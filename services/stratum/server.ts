@@ -43,6 +43,8 @@ export interface ServerOptions extends BindOptions {
   readonly lineLimitBytes: number;
   /** Above this many connections new ones are closed at once; Infinity: none. */
   readonly maxClients: number;
+  /** Number of the first connection; default 1. */
+  readonly firstId?: number;
   readonly onConnection: (connection: Connection) => LineHandler;
 }
 
@@ -66,6 +68,8 @@ export function clientLimit(configured: number, limitsText: string): number {
 export interface StratumServer {
   readonly addresses: readonly ListenerConfig[];
   readonly connections: number;
+  /** Accepts nobody any more; those that are connected stay. */
+  stopAccepting(): void;
   close(): Promise<void>;
 }
 
@@ -221,7 +225,7 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
   const lines = new Set<Line>();
   const servers: Server[] = [];
   const addresses: ListenerConfig[] = [];
-  let nextId = 1;
+  let nextId = options.firstId ?? 1;
   let saidFull = false;
   const closeAll = async (): Promise<void> => {
     const ended = servers.map((server) => new Promise((resolve) => server.close(resolve)));
@@ -267,6 +271,9 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
     addresses,
     get connections() {
       return lines.size;
+    },
+    stopAccepting() {
+      for (const server of servers) server.close();
     },
     close: closeAll,
   };

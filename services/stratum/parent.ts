@@ -1,0 +1,124 @@
+/**
+ * Pool mode with worker processes: this process owns the listening sockets, the nodes and their templates, the submission of blocks and the
+ * status file; workers (workers.ts, worker.ts) hold the miners. So a template of 4 MB delays no share, more cores can be used, and new code
+ * takes over without a refused connection.
+ *
+ *   nodes ─ template ─► here ─ template, job id ─► workers ⇄ miners
+ *   nodes ◄── block ─── here ◄──── block ───────── workers
+ */
+import { randomInt } from 'node:crypto';
+import { join } from 'node:path';
+import { difficultyOf } from '../core/chains/difficulty.ts';
+import type { Config, ListenerConfig } from '../core/config.ts';
+import { hostPortText } from '../core/config.ts';
+import { openDataDir } from '../core/data-dir.ts';
+import type { Lifecycle } from '../core/lifecycle.ts';
+import { publishStatus } from '../core/status.ts';
+import { BlockDesk } from './blocks.ts';
+import type { ControlTarget } from './control.ts';
+import { Facts } from './facts.ts';
+import { bindListeners } from './listeners.ts';
+import type { MadeTemplate } from './messages.ts';
+import { controlOf, workRow } from './parent-control.ts';
+import { payoutAddressOf } from './pool.ts';
+import { listenersOf, maxClientsOf, openIds, openNodes, openWriter } from './wiring.ts';
+import { Workers } from './workers.ts';
+
+/** A port that a dying predecessor's workers still hold is free within a second or two. */
+const BIND_RETRY_MS = 250;
+const BIND_TRIES = 240;
+
+export interface PoolTree {
+  /** Where it listens, in the order of the configuration; ports of 0 are filled in. */
+  readonly addresses: readonly ListenerConfig[];
+  readonly workers: Workers;
+  /** What the control sockets can do with it. */
+  readonly control: ControlTarget;
+  /**
+   * Starts new workers with the code that is installed now and the configuration as it is now, and lets the old ones go.
+   * @throws PoolError config where the configuration cannot be read; where the new workers do not start. The old ones go on then
+   */
+  handOver(): Promise<void>;
+}
+
+/** What stays as this process was started with, because the parent itself works by it. */
+function keepParents(now: Config, next: Config): Config {
+  const { name, origin, mode, nodes, listen, dataDir, chain, btcAddress, zmqBlock, http, clickhouseHttp } = now;
+  return { ...next, name, origin, mode, nodes, listen, dataDir, chain, btcAddress, zmqBlock, http, clickhouseHttp };
+}
+
+/**
+ * Starts a pool as parent and workers.
+ *
+ * @param reload - reads the configuration again, for a hand-over
+ * @throws PoolError config (btcaddress, coinbase, addresses), chain_unknown, chain_mismatch, port_in_use, held, data_dir
+ */
+export async function startPoolTree(config: Config, life: Lifecycle, reload: () => Config): Promise<PoolTree> {
+  payoutAddressOf(config);
+  const paths = openDataDir(config.dataDir);
+  const { profile, templates } = await openNodes(config, life);
+  const writer = openWriter(config, `${config.name}.0`, paths, life);
+  const facts = new Facts(writer, null, life.log, () => {});
+  life.onStop('last events', () => facts.flush());
+  const ids = openIds(config, paths);
+  const blocks = new BlockDesk({ dir: join(paths.root, 'blocks'), templates, facts, log: life.log });
+  life.onStop('blocks', () => blocks.close());
+  blocks.sendPending();
+  const bound = await bindListeners(listenersOf(config, life.log), {
+    log: life.log,
+    signal: life.signal,
+    bindRetryMs: BIND_RETRY_MS,
+    bindTries: BIND_TRIES,
+  });
+  life.onStop('listeners', () => bound.close());
+  const workers = new Workers({
+    config,
+    begin: { profile },
+    listeners: bound.listeners,
+    maxClients: maxClientsOf(config, life.log),
+    firstId: ids.first,
+    life,
+    onSolved: ({ block }) => void blocks.submit(block),
+    onTally: () => {},
+    // What a worker could only write to disk.
+    onGone: () => blocks.sendPending(),
+  });
+  let current: { made: MadeTemplate; sinceMs: number } | null = null;
+  templates.on('template', ({ template }) => {
+    const made = { template, id: ids.next(), timeS: Math.floor(Date.now() / 1000), random: randomInt(2 ** 32) };
+    current = { made, sinceMs: performance.now() };
+    workers.template(made);
+  });
+  await workers.start();
+  life.log(`stratum listens on ${bound.listeners.map(hostPortText).join(', ')}`);
+  const status = publishStatus(paths.status, config.origin, () => {
+    const { values, problems } = workers.together();
+    const nodeProblem = templates.problem();
+    workers.nodeReady(nodeProblem === null);
+    return {
+      problems: [nodeProblem, ...problems, ...facts.problems].filter((line) => line !== null),
+      values: {
+        mode: config.mode,
+        chain: profile.name,
+        ...values,
+        ...(current === null
+          ? {}
+          : { job_age_s: (performance.now() - current.sinceMs) / 1000, ...workOf(current.made) }),
+      },
+    };
+  });
+  life.onStop('status', () => status.close());
+
+  function workOf({ template }: MadeTemplate): { height: number; network_diff: number } {
+    return { height: template.height, network_diff: difficultyOf(profile, template.bits) };
+  }
+
+  const handOver = (): Promise<void> => workers.handOver(keepParents(config, reload()));
+  const control = controlOf(workers, {
+    work: () => (current === null ? null : workRow(current.made, difficultyOf(profile, current.made.template.bits))),
+    updateWork: () => templates.refresh(),
+    log: life.log,
+    handOver,
+  });
+  return { addresses: bound.listeners.map(({ fd: _, ...listener }) => listener), workers, control, handOver };
+}

@@ -1,0 +1,134 @@
+/**
+ * The parts of which the stratum daemon's processes are made: the one of a proxy (main.ts), the one of a small pool (main.ts), and a pool's
+ * parent and workers (parent.ts, worker.ts). Each registers its own end.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
+import type { Config } from '../core/config.ts';
+import type { DataPaths } from '../core/data-dir.ts';
+import { PoolError } from '../core/errors.ts';
+import type { Lifecycle, Log } from '../core/lifecycle.ts';
+import type { JournalWriter } from '../core/log/event-log.ts';
+import { openJournalWriter } from '../core/log/journal.ts';
+import { resolveChain } from '../core/node/resolve-chain.ts';
+import { createNodeRpc, type NodeRpc } from '../core/node/rpc.ts';
+import { followTemplates, type TemplateFollower } from '../core/node/templates.ts';
+import type { Daemon } from './daemon.ts';
+import { type JobIds, openJobIds } from './job.ts';
+import { type ListenerSpec, takeSystemdSockets } from './listeners.ts';
+import { type PoolIdentity, payoutAddressOf, poolIdentity } from './pool.ts';
+import { clientLimit, type StratumServer, startServer } from './server.ts';
+
+const LINE_LIMIT_BYTES = 8_192;
+/** CKPool's. */
+const LINE_LIMIT_CKPOOL_BYTES = 1_024;
+
+/** Opens the journal of a process of this configuration. @throws PoolError held, data_dir */
+export function openWriter(config: Config, instance: string, paths: DataPaths, life: Lifecycle): JournalWriter {
+  const writer = openJournalWriter({
+    dir: paths.journal,
+    instance,
+    fsync: config.journal.fsync,
+    segmentBytes: config.journal.segmentBytes,
+    log: life.log,
+  });
+  life.onStop('journal', () => writer.close());
+  return writer;
+}
+
+/** The ids of this run's jobs. @throws PoolError data_dir */
+export function openIds(config: Config, paths: DataPaths): JobIds {
+  try {
+    return openJobIds(join(paths.state, `${config.name}.last-job`), Date.now());
+  } catch (cause) {
+    throw new PoolError('data_dir', `${paths.state}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+function limitsText(): string {
+  try {
+    return readFileSync('/proc/self/limits', 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** How many connections a process may have by the configuration and its open-file limit; Infinity: none. */
+export function maxClientsOf(config: Config, log: Log): number {
+  const maxClients = clientLimit(config.maxClients, limitsText());
+  if (maxClients < config.maxClients) {
+    log(`maxclients ${config.maxClients} is more than the open-file limit allows: ${maxClients}`);
+  }
+  return maxClients;
+}
+
+/** The listeners of the configuration, those that systemd has opened with their descriptors. @throws PoolError config */
+export function listenersOf(config: Config, log: Log): ListenerSpec[] {
+  return takeSystemdSockets(config.listen, { env: process.env, pid: process.pid, log });
+}
+
+/** Lets the miners in. @throws PoolError port_in_use, config */
+export async function openServer(
+  daemon: Daemon,
+  life: Lifecycle,
+  listen: readonly ListenerSpec[],
+  maxClients: number,
+  firstId = 1,
+): Promise<StratumServer> {
+  const { config } = daemon;
+  const server = await startServer({
+    listen,
+    lineLimitBytes: config.compat === 'ckpool' ? LINE_LIMIT_CKPOOL_BYTES : LINE_LIMIT_BYTES,
+    maxClients,
+    firstId,
+    log: life.log,
+    signal: life.signal,
+    onConnection: (connection) => daemon.connect(connection),
+  });
+  life.onStop('listeners', () => server.close());
+  return server;
+}
+
+/** What a pool has towards its nodes. */
+export interface PoolNodes {
+  readonly profile: ChainProfile;
+  readonly identity: PoolIdentity;
+  readonly templates: TemplateFollower;
+}
+
+/**
+ * Connects to the nodes and follows their templates. A node that is down is waited for; with `"chain": "auto"` it must answer once first.
+ *
+ * @throws PoolError config (btcaddress, coinbase), chain_unknown, chain_mismatch
+ */
+export async function openNodes(config: Config, life: Lifecycle): Promise<PoolNodes> {
+  payoutAddressOf(config);
+  const rpcs = config.nodes.map(({ url, auth, pass }) => createNodeRpc({ url, user: auth, pass }));
+  life.onStop('nodes', () => {
+    for (const rpc of rpcs) rpc.close();
+  });
+  const profile = await profileOf(config, rpcs[0]!, life);
+  const identity = poolIdentity(config, profile);
+  const templates = followTemplates({
+    nodes: rpcs.map((rpc, i) => ({ rpc, notify: config.nodes[i]!.notify })),
+    profile,
+    updateIntervalMs: config.updateIntervalS * 1_000,
+    blockPollMs: config.blockPollMs,
+    zmqBlock: config.zmqBlock,
+    log: life.log,
+  });
+  life.onStop('templates', () => templates.close());
+  return { profile, identity, templates };
+}
+
+async function profileOf(config: Config, rpc: NodeRpc, life: Lifecycle): Promise<ChainProfile> {
+  const patience = { log: life.log, signal: life.signal };
+  if (config.chain === 'auto') return resolveChain(config, rpc, patience);
+  const profile = loadChain(config.chain);
+  // The named chain is taken at its word, so that miners may connect before the node answers; a node of another chain ends the pool.
+  resolveChain(config, rpc, patience).catch((error: unknown) => {
+    if (!life.signal.aborted) life.stop(error);
+  });
+  return profile;
+}

@@ -1,0 +1,455 @@
+/**
+ * The worker processes of a pool, seen from their parent: started with descriptors of the listening sockets, restarted when one dies, renewed
+ * by a hand-over (new ones first, then the old retire), ended together.
+ *
+ * Each has a slot (first byte of its extranonce1), used again only when nothing of its last holder can be alive, and a journal instance,
+ * `<name>.1` upward, the lowest that no running worker writes.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { Config, ListenerConfig } from '../core/config.ts';
+import { PoolError } from '../core/errors.ts';
+import type { Lifecycle } from '../core/lifecycle.ts';
+import type { ControlTarget } from './control.ts';
+import { JOB_LIFE_MS } from './job.ts';
+import type {
+  Begin,
+  ControlCall,
+  ControlMethod,
+  FromWorker,
+  MadeTemplate,
+  ToWorker,
+  WorkerReport,
+} from './messages.ts';
+
+const MAIN = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
+const SLOTS = 256;
+/** stdio of a worker: 0 to 2, the channel, then the listening sockets. */
+const FIRST_SOCKET_FD = 4;
+const FIRST_RESTART_MS = 250;
+const LONGEST_RESTART_MS = 10_000;
+const LIVED_MS = 60_000;
+const STOP_LIMIT_MS = 15_000;
+const START_LIMIT_MS = 60_000;
+/** How long a worker may take to let go of a session. */
+const RELEASE_LIMIT_MS = 2_000;
+/** `client.reconnect` is spread over this long at a hand-over. */
+const RECONNECT_OVER_MS = 10_000;
+
+/** The lowest bits of ids that workers give: half of the run's range, 2^23 for each slot. */
+const OWN_IDS = 1n << 31n;
+const OWN_IDS_PER_SLOT = 1n << 23n;
+/** Connections are numbered from a multiple of this. */
+const CLIENTS_PER_WORKER = 2 ** 32;
+/** How long a worker may take for what the control sockets ask of it. */
+const CONTROL_LIMIT_MS = 30_000;
+
+export interface WorkersOptions {
+  readonly config: Config;
+  /** What is the same for all of them. */
+  readonly begin: Omit<
+    Begin,
+    'config' | 'kind' | 'instance' | 'slot' | 'firstOwnId' | 'listen' | 'firstClientId' | 'maxClients' | 'running'
+  >;
+  readonly listeners: readonly (ListenerConfig & { readonly fd: number })[];
+  /** Of all workers together; Infinity: none. */
+  readonly maxClients: number;
+  /** First id of the run, a multiple of 2^32. */
+  readonly firstId: bigint;
+  readonly life: Lifecycle;
+  readonly onSolved: (message: FromWorker & { kind: 'solved' }) => void;
+  readonly onTally: (report: WorkerReport['tally']) => void;
+  /** A worker is gone, told to go or not. */
+  readonly onGone: () => void;
+}
+
+type State = 'starting' | 'serving' | 'retiring' | 'gone';
+
+/** One process. */
+class WorkerProcess {
+  readonly slot: number;
+  readonly instance: string;
+  readonly process: ChildProcess;
+  readonly startedMs = performance.now();
+  /** Resolves when it serves; rejects where it ends before. */
+  readonly serving: Promise<void>;
+  readonly gone: Promise<void>;
+  state: State = 'starting';
+  /** Has accepted connections. */
+  served = false;
+  /** Told to go: its end is no accident. */
+  dismissed = false;
+  exit: { code: number | null; signal: NodeJS.Signals | null } | null = null;
+  report: WorkerReport | null = null;
+
+  constructor(slot: number, instance: string, child: ChildProcess, onMessage: (message: FromWorker) => void) {
+    this.slot = slot;
+    this.instance = instance;
+    this.process = child;
+    let serves!: () => void;
+    let ends!: () => void;
+    this.serving = new Promise<void>((resolve, reject) => {
+      serves = resolve;
+      child.once('exit', (code, signal) => {
+        this.exit = { code, signal };
+        this.state = 'gone';
+        reject(new WorkerFailed(code, signal));
+        ends();
+      });
+    });
+    this.serving.catch(() => {});
+    this.gone = new Promise((resolve) => {
+      ends = resolve;
+    });
+    child.on('message', (message: FromWorker | 'ready') => {
+      if (message === 'ready') return;
+      if (message.kind === 'serving') {
+        if (this.state === 'starting') this.state = 'serving';
+        this.served = true;
+        serves();
+      } else onMessage(message);
+    });
+    child.on('error', () => {});
+  }
+
+  tell(message: ToWorker): void {
+    if (this.process.connected) this.process.send(message, (error) => void error);
+  }
+
+  kill(): void {
+    this.dismissed = true;
+    this.process.kill('SIGKILL');
+  }
+}
+
+/** A worker that never served has said why on standard error; the pool ends with its status. */
+class WorkerFailed extends PoolError {
+  readonly status: number;
+
+  constructor(code: number | null, signal: NodeJS.Signals | null) {
+    super('internal', `a worker could not start (${signal ?? `status ${code}`}); its own line says why`);
+    this.status = code ?? 70;
+  }
+
+  override get exit(): number {
+    return this.status;
+  }
+
+  override get line(): string {
+    return this.message;
+  }
+}
+
+/** What all workers together say of themselves. */
+export interface Together {
+  readonly values: Record<string, number>;
+  readonly problems: string[];
+}
+
+/** Gauges and counters that add up over processes; a dead worker's counters stay. */
+const COUNTERS = [
+  'shares_accepted_count',
+  'shares_refused_count',
+  'submissions_malformed_count',
+  'blocks_solved_count',
+];
+const GAUGES = ['connections', 'workers', 'hashrate_1m_hps'];
+
+export class Workers {
+  readonly #options: WorkersOptions;
+  #config: Config;
+  readonly #all = new Set<WorkerProcess>();
+  readonly #slotFreeMs = new Map<number, number>();
+  readonly #past: Record<string, number> = {};
+  readonly #claimed = new Map<string, number>();
+  readonly #releases = new Map<number, (free: boolean) => void>();
+  readonly #controls = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
+  readonly #timers = new Set<NodeJS.Timeout>();
+  #nextRequest = 1;
+  #nextSlot = 0;
+  #restarts = 0;
+  #template: MadeTemplate | null = null;
+  #nodeReady = true;
+  #handingOver = false;
+
+  constructor(options: WorkersOptions) {
+    this.#options = options;
+    this.#config = options.config;
+    options.life.onStop('workers', () => this.#stop());
+  }
+
+  /** Pids of the workers that live. */
+  get pids(): number[] {
+    return [...this.#all].map((each) => each.process.pid!);
+  }
+
+  /** Starts the configured number. @throws PoolError where one cannot start at all */
+  async start(): Promise<void> {
+    await Promise.all(Array.from({ length: this.#config.workers }, () => this.#spawn().serving));
+  }
+
+  /** Hands a template to all, and to those that come. */
+  template(made: MadeTemplate): void {
+    this.#template = made;
+    for (const worker of this.#all) worker.tell({ kind: 'template', made });
+  }
+
+  /** Says whether the node gives templates now. */
+  nodeReady(ready: boolean): void {
+    if (ready === this.#nodeReady) return;
+    this.#nodeReady = ready;
+    for (const worker of this.#all) worker.tell({ kind: 'node', ready });
+  }
+
+  /**
+   * New workers with the code that is installed now and a new configuration; when all serve, the old ones ask their miners to reconnect.
+   *
+   * @returns when the old ones are gone
+   * @throws PoolError where the new ones cannot start: the old ones go on
+   */
+  async handOver(config: Config): Promise<void> {
+    if (this.#handingOver) throw new PoolError('held', 'a hand-over is under way already');
+    this.#handingOver = true;
+    const before = this.#config;
+    try {
+      const old = [...this.#all];
+      this.#config = config;
+      const fresh = Array.from({ length: config.workers }, () => this.#spawn(true));
+      try {
+        await this.#within(START_LIMIT_MS, Promise.all(fresh.map((each) => each.serving)));
+      } catch (error) {
+        this.#config = before;
+        for (const each of fresh) each.kill();
+        throw error;
+      }
+      for (const worker of old) {
+        worker.state = 'retiring';
+        worker.dismissed = true;
+        worker.tell({ kind: 'retire', overMs: RECONNECT_OVER_MS });
+      }
+      await Promise.all(old.map((each) => each.gone));
+    } finally {
+      this.#handingOver = false;
+    }
+  }
+
+  together(): Together {
+    const values: Record<string, number> = { ...this.#past };
+    const problems: string[] = [];
+    let serving = 0;
+    for (const { report, state } of this.#all) {
+      if (state === 'serving') serving += 1;
+      if (report === null) continue;
+      problems.push(...report.problems);
+      for (const name of [...COUNTERS, ...GAUGES]) {
+        values[name] = (values[name] ?? 0) + Number(report.values[name] ?? 0);
+      }
+    }
+    if (serving < this.#config.workers) {
+      problems.push(
+        `${this.#config.workers - serving} of ${this.#config.workers} workers are down, started again soon`,
+      );
+    }
+    for (const name of [...COUNTERS, ...GAUGES]) values[name] ??= 0;
+    return { values, problems };
+  }
+
+  async #within<T>(ms: number, promise: Promise<T>): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new PoolError('internal', `the new workers do not serve after ${ms} ms`)), ms);
+    });
+    return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
+  }
+
+  /** The next slot that nobody has and had for as long as jobs live; where there is none, the one that is free longest. */
+  #takeSlot(): number {
+    const taken = new Set([...this.#all].map((each) => each.slot));
+    let best = -1;
+    let bestFreeMs = Infinity;
+    for (let i = 0; i < SLOTS; i++) {
+      const slot = (this.#nextSlot + i) % SLOTS;
+      if (taken.has(slot)) continue;
+      const freeMs = this.#slotFreeMs.get(slot) ?? -Infinity;
+      if (freeMs < bestFreeMs) [best, bestFreeMs] = [slot, freeMs];
+      if (performance.now() - freeMs > JOB_LIFE_MS) break;
+    }
+    this.#nextSlot = (best + 1) % SLOTS;
+    return best;
+  }
+
+  #takeInstance(): string {
+    const taken = new Set([...this.#all].map((each) => each.instance));
+    for (let i = 1; ; i++) {
+      const instance = `${this.#config.name}.${i}`;
+      if (!taken.has(instance)) return instance;
+    }
+  }
+
+  /** @param trial - true: its end before it serves is the caller's business */
+  #spawn(trial = false): WorkerProcess {
+    const { begin, listeners, maxClients, firstId } = this.#options;
+    const config = this.#config;
+    const child = fork(MAIN, ['_stratum-worker'], {
+      execArgv: ['--disable-sigusr1'],
+      serialization: 'advanced',
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...listeners.map(({ fd }) => fd)],
+      env: { ...process.env, LODESTREAM_ARGV0: 'lodestream' },
+    });
+    const slot = this.#takeSlot();
+    const worker = new WorkerProcess(slot, this.#takeInstance(), child, (message) => this.#take(worker, message));
+    const running = [...this.#all].map((each) => each.instance);
+    this.#all.add(worker);
+    worker.tell({
+      ...begin,
+      kind: 'begin',
+      // What is the parent's alone stays there: passwords of nodes among it.
+      config: { ...config, nodes: [], upstreams: [], kafka: null, clickhouse: null },
+      instance: worker.instance,
+      slot,
+      firstOwnId: firstId + OWN_IDS + BigInt(slot) * OWN_IDS_PER_SLOT,
+      listen: listeners.map((listener, i) => ({ ...listener, fd: FIRST_SOCKET_FD + i })),
+      firstClientId: (Number(worker.instance.split('.').at(-1)) - 1) * CLIENTS_PER_WORKER + 1,
+      maxClients: Math.ceil(maxClients / config.workers),
+      running,
+    });
+    if (!this.#nodeReady) worker.tell({ kind: 'node', ready: false });
+    if (this.#template !== null) worker.tell({ kind: 'template', made: this.#template });
+    void worker.gone.then(() => this.#ended(worker, trial));
+    return worker;
+  }
+
+  #ended(worker: WorkerProcess, trial: boolean): void {
+    const { life, onGone } = this.#options;
+    this.#all.delete(worker);
+    this.#slotFreeMs.set(worker.slot, performance.now());
+    for (const name of COUNTERS) {
+      this.#past[name] = (this.#past[name] ?? 0) + Number(worker.report?.values[name] ?? 0);
+    }
+    onGone();
+    const { code, signal } = worker.exit!;
+    if (life.signal.aborted || worker.dismissed || (trial && !worker.served)) return;
+    // At the first start there is nobody to go on without it.
+    if (!worker.served && this.#restarts === 0 && signal === null) {
+      life.stop(new WorkerFailed(code, signal));
+      return;
+    }
+    if (performance.now() - worker.startedMs > LIVED_MS) this.#restarts = 0;
+    const pause = Math.min(FIRST_RESTART_MS * 2 ** this.#restarts, LONGEST_RESTART_MS);
+    this.#restarts += 1;
+    const how = signal === null ? `ended with status ${code}` : `was killed by ${signal}`;
+    life.log(`worker ${worker.instance} ${how}; started again in ${pause / 1000} s`);
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      this.#spawn();
+    }, pause);
+    this.#timers.add(timer);
+  }
+
+  #take(worker: WorkerProcess, message: FromWorker): void {
+    switch (message.kind) {
+      case 'solved':
+        this.#options.onSolved(message);
+        break;
+      case 'report':
+        worker.report = message.report;
+        this.#options.onTally(message.report.tally);
+        break;
+      case 'claim':
+        void this.#claim(worker, message.sessionId).then((ours) =>
+          worker.tell({ kind: 'claimed', request: message.request, ours }),
+        );
+        break;
+      case 'released': {
+        const resolve = this.#releases.get(message.request);
+        this.#releases.delete(message.request);
+        resolve?.(message.free);
+        break;
+      }
+      case 'controlled': {
+        const waiting = this.#controls.get(message.request);
+        if (message.error === null) waiting?.resolve(message.value);
+        else waiting?.reject(new Error(message.error));
+        break;
+      }
+      case 'serving':
+        break;
+    }
+  }
+
+  /**
+   * Does something with the miners of every worker that serves.
+   * @returns what each answered; those that died or hang are left out
+   */
+  async control<M extends ControlMethod>(
+    method: M,
+    ...args: Parameters<ControlTarget[M]>
+  ): Promise<Awaited<ReturnType<ControlTarget[M]>>[]> {
+    const call = [method, ...args] as unknown as ControlCall;
+    const asked = [...this.#all].filter(({ state }) => state !== 'starting').map((each) => this.#ask(each, call));
+    const answers = await Promise.allSettled(asked);
+    return answers.flatMap((each) =>
+      each.status === 'fulfilled' ? [each.value as Awaited<ReturnType<ControlTarget[M]>>] : [],
+    );
+  }
+
+  #ask(worker: WorkerProcess, call: ControlCall): Promise<unknown> {
+    const request = this.#nextRequest++;
+    let limit: NodeJS.Timeout | undefined;
+    const answer = new Promise<unknown>((resolve, reject) => {
+      this.#controls.set(request, { resolve, reject });
+      limit = setTimeout(() => reject(new Error('no answer in time')), CONTROL_LIMIT_MS);
+      void worker.gone.then(() => reject(new Error('it ended')));
+    });
+    worker.tell({ kind: 'control', request, call });
+    return answer.finally(() => {
+      clearTimeout(limit);
+      this.#controls.delete(request);
+    });
+  }
+
+  /** Makes a session one worker's alone: no other has it, and none gets it after this. */
+  async #claim(by: WorkerProcess, sessionId: string): Promise<boolean> {
+    const now = performance.now();
+    for (const [id, since] of this.#claimed) {
+      if (now - since < JOB_LIFE_MS) break;
+      this.#claimed.delete(id);
+    }
+    if (this.#claimed.has(sessionId)) return false;
+    this.#claimed.set(sessionId, now);
+    const others = [...this.#all].filter((each) => each !== by && each.state !== 'gone');
+    const free = await Promise.all(others.map((each) => this.#release(each, sessionId)));
+    if (free.every(Boolean)) return true;
+    this.#claimed.delete(sessionId);
+    return false;
+  }
+
+  #release(worker: WorkerProcess, sessionId: string): Promise<boolean> {
+    const request = this.#nextRequest++;
+    return new Promise((resolve) => {
+      const done = (free: boolean): void => {
+        clearTimeout(limit);
+        this.#releases.delete(request);
+        resolve(free);
+      };
+      const limit = setTimeout(() => done(false), RELEASE_LIMIT_MS);
+      // Its journal tells what it did until it died.
+      void worker.gone.then(() => done(true));
+      this.#releases.set(request, done);
+      worker.tell({ kind: 'release', request, sessionId });
+    });
+  }
+
+  async #stop(): Promise<void> {
+    for (const timer of this.#timers) clearTimeout(timer);
+    await Promise.all(
+      [...this.#all].map(async (worker) => {
+        if (worker.process.connected) worker.process.send('stop', () => {});
+        else worker.process.kill('SIGTERM');
+        const limit = setTimeout(() => worker.kill(), STOP_LIMIT_MS);
+        await worker.gone;
+        clearTimeout(limit);
+      }),
+    );
+  }
+}

@@ -1,0 +1,178 @@
+/** A pool as parent and worker processes: real processes, a toy chain, real sockets. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, expect, test } from 'vitest';
+import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
+import { type Config, loadConfig } from '../../../services/core/config.ts';
+import { startToyChain } from '../../../services/playground/main.ts';
+import { type PoolTree, startPoolTree } from '../../../services/stratum/parent.ts';
+import { tempDir, until } from '../../helpers/leash.ts';
+import { Client, type Found, journaled, testLife } from './rig.ts';
+
+const ends: (() => Promise<void> | void)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+type Toy = Awaited<ReturnType<typeof startToyChain>>;
+
+interface Running {
+  readonly pool: PoolTree;
+  readonly toy: Toy;
+  readonly config: Config;
+  readonly dir: string;
+  readonly lines: string[];
+  client(): Promise<Client>;
+  end(): Promise<void>;
+}
+
+async function startTree(changes: Partial<Config> = {}, reload?: (config: Config) => Config): Promise<Running> {
+  const dir = tempDir('workers');
+  ends.push(() => dir.remove());
+  const toy = await startToyChain({ dir: join(dir.path, 'toy'), rpcPort: 0, zmqPort: 0, user: 'u', pass: 'p' });
+  ends.push(() => toy.close());
+  const config: Config = {
+    ...loadConfig({ options: { 'lodestream.data_dir': join(dir.path, 'data'), logdir: join(dir.path, 'logs') } }, {}),
+    listen: [{ host: '127.0.0.1', port: 0 }],
+    nodes: [{ url: toy.rpcUrl, auth: 'u', pass: 'p', notify: false }],
+    btcAddress: toy.fundingAddress,
+    minDiff: 1e-8,
+    startDiff: 1e-7,
+    ...changes,
+  };
+  const run = testLife();
+  const pool = await startPoolTree(config, run.life, () => (reload === undefined ? config : reload(config)));
+  let ended = false;
+  const end = async (): Promise<void> => {
+    if (ended) return;
+    ended = true;
+    await run.end();
+  };
+  ends.push(end);
+  const client = async (): Promise<Client> => {
+    const made = await Client.open(pool.addresses[0]!.port);
+    ends.push(() => made.destroy());
+    return made;
+  };
+  return { pool, toy, config, dir: dir.path, lines: run.lines, client, end };
+}
+
+const submit = (client: Client, share: Found, worker = 'alice.w1') => client.submit(worker, share);
+
+function statusOf({ dir, config }: Running): { values: Record<string, number>; problems: string[] } {
+  return JSON.parse(readFileSync(join(dir, 'data', 'status', `${config.origin}.json`), 'utf8'));
+}
+
+test('a share goes through a worker into its journal, and a block through the parent to the node', async () => {
+  const tree = await startTree();
+  const miner = await tree.client();
+  await miner.login();
+  const before = tree.toy.chain.tip.height;
+  const work = miner.job;
+  const solved = miner.mine(work, { solves: targetFromBits(Number.parseInt(work.params[6] as string, 16)) });
+  expect((await submit(miner, solved)).result).toBe(true);
+  await until('the block on the chain', () => tree.toy.chain.tip.height > before);
+  await until('a job on the new block', () => miner.job.params[1] !== work.params[1]);
+  expect((await submit(miner, solved)).error).toEqual([21, 'Stale', null]);
+  await until('the status file to count it', () => statusOf(tree).values.shares_accepted_count === 1);
+  expect(statusOf(tree).values).toMatchObject({
+    connections: 1,
+    workers: 1,
+    blocks_solved_count: 1,
+    chain: 'playground',
+  });
+  await tree.end();
+  const shares = await journaled(tree.config.dataDir, 'ckpool.1', 'share');
+  expect(shares.map(({ instance, accepted }) => [instance, accepted])).toEqual([
+    ['ckpool.1', true],
+    ['ckpool.1', false],
+  ]);
+  const first = await journaled(tree.config.dataDir, 'ckpool.1', 'block');
+  const answered = await journaled(tree.config.dataDir, 'ckpool.0', 'block');
+  expect(first.map(({ kind, answers }) => [kind, answers.length])).toEqual([['solved', 0]]);
+  expect(answered.at(-1)).toMatchObject({ hash: first[0]!.hash, origin: 'ckpool' });
+  expect(answered.at(-1)!.answers.map(({ answer }) => answer)).toEqual(['accepted']);
+});
+
+test('two workers have the same jobs and different extranonces', async () => {
+  const tree = await startTree({ workers: 2 });
+  const clients: Client[] = [];
+  await until('miners at both workers', async () => {
+    for (let i = 0; i < 4; i++) {
+      const client = await tree.client();
+      await client.login(`alice.w${clients.length}`);
+      clients.push(client);
+    }
+    return new Set(clients.map(({ enonce1 }) => enonce1.slice(0, 2))).size === 2;
+  });
+  const enonces = clients.map(({ enonce1 }) => enonce1);
+  expect(new Set(enonces).size).toBe(enonces.length);
+  expect(new Set(clients.map(({ jobs }) => jobs[0]!.params.slice(0, 8).join())).size).toBe(1);
+  await until('the status file to count all', () => statusOf(tree).values.connections === clients.length);
+});
+
+test('a worker that is killed is replaced; nobody is refused a connection; its session is resumed and its shares are known', async () => {
+  const tree = await startTree();
+  const miner = await tree.client();
+  await miner.login();
+  const work = miner.job;
+  const share = miner.mine(work, { atLeast: 1e-7, below: 1e-5 });
+  const other = miner.mine(work, { atLeast: 1e-7, below: 1e-5, from: Number.parseInt(share.nonce, 16) + 1 });
+  expect((await submit(miner, share)).result).toBe(true);
+  const [pid] = tree.pool.workers.pids;
+  process.kill(pid!, 'SIGKILL');
+  await until('the line to end', () => miner.closed);
+  const again = await tree.client();
+  await again.subscribe('test/1', miner.sessionId);
+  expect(again.enonce1).toBe(miner.enonce1);
+  await again.call('mining.authorize', ['alice.w1', 'x']);
+  expect((await submit(again, share)).error).toEqual([22, 'Duplicate', null]);
+  expect((await submit(again, other)).result).toBe(true);
+  const fresh = await tree.client();
+  await fresh.login('bob.w1');
+  expect(fresh.enonce1.slice(0, 2)).not.toBe(miner.enonce1.slice(0, 2));
+  expect(tree.lines.join('\n')).toMatch(/worker ckpool\.1 was killed by SIGKILL; started again/);
+  await until('the status file to be well and to keep the count', () => {
+    const { values, problems } = statusOf(tree);
+    return problems.length === 0 && values.shares_accepted_count! >= 1;
+  });
+});
+
+test('at a hand-over the new worker accepts before the old one lets go, sessions go on, and the new configuration counts', async () => {
+  const tree = await startTree({}, (config) => ({ ...config, startDiff: 4e-7 }));
+  const miner = await tree.client();
+  await miner.login();
+  const work = miner.job;
+  const share = miner.mine(work, { atLeast: 1e-7, below: 1e-5 });
+  const other = miner.mine(work, { atLeast: 1e-7, below: 1e-5, from: Number.parseInt(share.nonce, 16) + 1 });
+  expect((await submit(miner, share)).result).toBe(true);
+  const [old] = tree.pool.workers.pids;
+  const done = tree.pool.handOver();
+  await until('the request to reconnect', () => miner.lines.some((line) => line.includes('client.reconnect')));
+  // The line is open still at the old process: the new one takes the session from it.
+  const again = await tree.client();
+  await again.subscribe('test/1', miner.sessionId);
+  expect(again.enonce1).toBe(miner.enonce1);
+  await until('the old line to end', () => miner.closed);
+  await again.call('mining.authorize', ['alice.w1', 'x']);
+  expect(again.difficulties[0]).toBe(1e-7);
+  expect((await submit(again, share)).error).toEqual([22, 'Duplicate', null]);
+  expect((await submit(again, other)).result).toBe(true);
+  const fresh = await tree.client();
+  await fresh.login('bob.w1');
+  expect(fresh.difficulties[0]).toBe(4e-7);
+  await done;
+  expect(tree.pool.workers.pids).toHaveLength(1);
+  expect(tree.pool.workers.pids[0]).not.toBe(old);
+  expect(again.closed || fresh.closed).toBe(false);
+});
+
+test('a hand-over whose new workers cannot start leaves the old ones as they are', async () => {
+  const tree = await startTree({}, (config) => ({ ...config, coinbaseTag: 'x'.repeat(200) }));
+  const miner = await tree.client();
+  await miner.login();
+  await expect(tree.pool.handOver()).rejects.toThrow(/a worker could not start \(status 78\)/);
+  const share = miner.mine(miner.job, { atLeast: 1e-7, below: 1e-5 });
+  expect((await submit(miner, share)).result).toBe(true);
+  expect(tree.pool.workers.pids).toHaveLength(1);
+});
