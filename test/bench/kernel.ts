@@ -120,6 +120,13 @@ for (const branches of [0, 12]) {
     { name: 'kernel, hash(3)', run: batches(3) },
     { name: 'kernel, hash(4)', run: batches(4) },
     {
+      name: 'a job added and removed',
+      run: () => {
+        for (let i = 0; i < PER_RUN; i++) kernel.remove(kernel.add(job));
+        return PER_RUN;
+      },
+    },
+    {
       name: 'setLane alone',
       run: () => {
         for (const nonce2 of nonce2s) kernel.setLane(0, slot, enonce1, nonce2, 1, 2, 3);

@@ -16,12 +16,9 @@ const OP = {
   i32_eqz: [0x45],
   i32_ne: [0x47],
   i32_lt_u: [0x49],
-  i32_ge_u: [0x4f],
   i64_ne: [0x52],
   i64_lt_u: [0x54],
   i32_add: [0x6a],
-  i32_sub: [0x6b],
-  i32_mul: [0x6c],
   i32_and: [0x71],
   i32_or: [0x72],
   i32_xor: [0x73],
@@ -33,13 +30,9 @@ const OP = {
   f64_convert_i64_u: [0xba],
   select: [0x1b],
   v128_and: [0xfd, 0x4e],
-  v128_or: [0xfd, 0x50],
   v128_xor: [0xfd, 0x51],
   i8x16_swizzle: [0xfd, 0x0e],
-  i8x16_add: [0xfd, 0x6e],
-  i8x16_gt_s: [0xfd, 0x27],
   i8x16_shr_u: [0xfd, 0x6d],
-  i32x4_splat: [0xfd, 0x11],
   i32x4_shl: [0xfd, 0xab, 0x01],
   i32x4_shr_u: [0xfd, 0xad, 0x01],
   i32x4_add: [0xfd, 0xae, 0x01],
@@ -149,12 +142,6 @@ export class Code {
   /** `i8x16.shuffle` with 16 indices of 0 … 31. */
   shuffle(lanes: readonly number[]): this {
     this.bytes.push(0xfd, 0x0d, ...lanes);
-    return this;
-  }
-
-  /** `i32x4.extract_lane`. */
-  extract(lane: number): this {
-    this.bytes.push(0xfd, 0x1b, lane);
     return this;
   }
 

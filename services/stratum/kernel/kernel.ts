@@ -2,7 +2,7 @@
  * Headers and hashes of shares from WebAssembly: coinbase, merkle steps, header and proof of work in one call, without allocation, for one share
  * or for four at a time. Gives what `shareHeader` and `sha256d` give (share.ts is the reference); decides nothing about a share.
  *
- *   add(job) → slot;   setLane or setLaneHex for lanes 0 … n-1;   hash(n);   hashes[lane], headers[lane], values, solves(lane)
+ *   add(job) → slot;   setLane or setLaneHex for lanes 0 … n-1;   hash(n);   hashes[lane], headers[lane], value(lane), solves(lane)
  *
  * What it costs: `npm run bench:kernel`. The module is share-kernel.wasm, which `npm run kernel` writes from share-code.ts. Results stay
  * until the lane is hashed again.
@@ -24,7 +24,7 @@ import {
 } from './layout.ts';
 
 /** Longest coinbase (without witness), most merkle steps, longest extranonce1 and 2 together. */
-export const COINBASE_LIMIT_BYTES = 65_536;
+export const COINBASE_LIMIT_BYTES = 131_072;
 export const BRANCH_LIMIT = 32;
 export const EXTRANONCE_LIMIT_BYTES = 32;
 
@@ -118,7 +118,11 @@ function shareModule(): object {
 export class ShareKernel {
   /** Hash of each lane: 32 bytes in internal order. A view: copy what has to stay. New views after `add` made the memory grow. */
   hashes: readonly Uint8Array[] = [];
-  /** Header of each lane: 80 bytes. A view, as `hashes`. */
+  /** The same bytes as eight little-endian numbers. */
+  hashWords: readonly Uint32Array[] = [];
+  /** The hash of each lane as block hashes are printed: 64 hex digits in ASCII. A view. */
+  hashLetters: readonly Uint8Array[] = [];
+  /** Header of each lane: 80 bytes. A view. */
   headers: readonly Uint8Array[] = [];
   readonly #exports: Exports;
   #bytes = Buffer.alloc(0);
@@ -140,7 +144,7 @@ export class ShareKernel {
 
   readonly #limitBytes: number;
 
-  /** @param limitBytes - memory to grow to, at most and by default 256 MiB; it starts with 1 MiB */
+  /** @param limitBytes - memory to grow to, at most and by default 1 GiB; it starts with 1 MiB */
   constructor(limitBytes: number = MOST_PAGES * PAGE) {
     this.#limitBytes = Math.min(limitBytes, MOST_PAGES * PAGE);
     this.#exports = new WebAssembly.Instance(shareModule()).exports as Exports;
@@ -230,7 +234,7 @@ export class ShareKernel {
     return slot;
   }
 
-  /** Gives a slot's memory back. @throws RangeError for a slot that is none */
+  /** Gives a slot's memory back; a share of it in a lane can no longer be hashed. @throws RangeError for a slot that is none */
   remove(slot: number): void {
     const address = this.#addressOf(slot);
     this.#free(address, this.#sizes[slot]!);
@@ -472,6 +476,8 @@ export class ShareKernel {
     this.#doubles = new Float64Array(buffer);
     const lanes = Array.from({ length: LANE_COUNT }, (_, lane) => laneAddress(lane));
     this.hashes = lanes.map((at) => new Uint8Array(buffer, at + LANE.hash, 32));
+    this.hashWords = lanes.map((at) => new Uint32Array(buffer, at + LANE.hash, 8));
+    this.hashLetters = lanes.map((at) => new Uint8Array(buffer, at + LANE.hex, 64));
     this.headers = lanes.map((at) => new Uint8Array(buffer, at + LANE.headerBytes, 80));
   }
 }

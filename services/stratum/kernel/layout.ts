@@ -63,4 +63,4 @@ export const SLOT = {
 
 export const PAGE = 65_536;
 export const FIRST_PAGES = 16;
-export const MOST_PAGES = 4096;
+export const MOST_PAGES = 16_384;

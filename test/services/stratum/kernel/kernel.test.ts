@@ -61,6 +61,8 @@ function expectLane(kernel: ShareKernel, lane: number, job: KernelJob, share: Sh
   expect(hexFromBytes(kernel.headers[lane]!)).toBe(hexFromBytes(header));
   expect(hexFromBytes(kernel.hashes[lane]!)).toBe(hexFromBytes(hash));
   expect(kernel.hashHex(lane)).toBe(hashHex(hash));
+  expect(Buffer.from(kernel.hashLetters[lane]!).toString()).toBe(hashHex(hash));
+  expect(kernel.hashWords[lane]).toEqual(new Uint32Array(hash.slice().buffer));
   const difficulty1 = Number(DIFFICULTY_1_TARGET);
   expect(difficulty1 / (kernel.value(lane) || 1)).toBe(shareDifficulty(hash, difficulty1));
   expect(kernel.solves(lane)).toBe(meetsTarget(hash, job.target));
@@ -232,6 +234,20 @@ describe('one lane and four lanes give what the reference gives', () => {
     kernel.hash(3);
     for (let lane = 0; lane < 3; lane++) expectLane(kernel, lane, long, aShare(lane));
     for (const slot of slots) kernel.remove(slot);
+  });
+
+  test('results stay until the lane itself is hashed again', () => {
+    const slot = kernel.add(aJob());
+    for (let lane = 0; lane < 4; lane++) put(kernel, lane, slot, aShare(lane));
+    kernel.hash(4);
+    for (let lane = 0; lane < 4; lane++) put(kernel, lane, slot, aShare(10 + lane));
+    kernel.hash(3);
+    for (let lane = 0; lane < 3; lane++) expectLane(kernel, lane, aJob(), aShare(10 + lane));
+    expectLane(kernel, 3, aJob(), aShare(3));
+    kernel.hash1(0);
+    kernel.remove(slot);
+    expectLane(kernel, 1, aJob(), aShare(11));
+    expectLane(kernel, 3, aJob(), aShare(3));
   });
 
   test('a hash at the target solves, one above it does not', () => {
