@@ -31,6 +31,8 @@ export interface BlockDeskOptions {
   readonly templates: Pick<TemplateFollower, 'submitBlock' | 'preferBlock'>;
   readonly facts: Pick<Facts, 'block' | 'timeUs'>;
   readonly log: Log;
+  /** Told once of a block that a node has taken. */
+  readonly onAccepted?: (block: BlockInput) => void;
   readonly againMs?: number;
   readonly closeMs?: number;
 }
@@ -127,10 +129,15 @@ export class BlockDesk implements BlockTaker {
       answers.push({ node, answer: words, time_us: facts.timeUs() });
       if (answer.accepted && !accepted) {
         accepted = true;
-        log(`BLOCK ACCEPTED! height ${height} ${hash} by ${node}`);
         void templates.preferBlock(hash);
-      } else if (!answer.accepted && before < 0)
-        log(`SUBMIT BLOCK RETURNED: ${words} (height ${height} ${hash}, ${node})`);
+        // CKPool's words, that scripts look for; which block and whose node comes after them.
+        log('BLOCK ACCEPTED!', 4);
+        log(`Block ${height} ${hash} accepted by ${node}`, 5);
+        this.#options.onAccepted?.(event);
+      } else if (!answer.accepted && before < 0) {
+        log(`SUBMIT BLOCK RETURNED: ${words}`, 4);
+        log(`Block ${height} ${hash} not accepted by ${node}`, 5);
+      }
     };
     const sending: Promise<void> = templates
       .submitBlock(hex, onAnswer)
@@ -139,6 +146,7 @@ export class BlockDesk implements BlockTaker {
         if (answers.length > said.length) facts.block({ ...event, answers });
         // A node that has it passes it on; without one, those that were not reached must judge it too.
         if (accepted || all.every(isFinal)) {
+          if (!accepted) log(`Submitted, but had block ${height} rejected`, 4);
           rmSync(this.#pathOf(hash), { force: true });
           return;
         }

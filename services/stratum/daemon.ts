@@ -167,11 +167,11 @@ export class Daemon {
     this.waiting.delete(session);
     this.#stranded.delete(session);
     const { source } = session;
+    for (const { tally } of session.workers.values()) this.tally.leave(tally);
     if (source === null) return;
     session.tellRefusals();
     this.sessionEvent(session, 'disconnected', reason);
     const now = this.nowMs();
-    for (const { tally } of session.workers.values()) this.tally.leave(tally);
     const first = session.workers.values().next().value;
     if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.lastOrder);
     // Nobody's share was ever taken on what a mere probe was given.

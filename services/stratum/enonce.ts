@@ -39,6 +39,11 @@ export class EnonceAllocator {
     return 256 ** this.#sizeBytes;
   }
 
+  /** How many somebody has now. */
+  get taken(): number {
+    return this.#live.size;
+  }
+
   /** How many more can be taken now. */
   room(nowMs: number): number {
     this.#expire(nowMs);

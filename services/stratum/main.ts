@@ -11,6 +11,7 @@ import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
+import { keepStats, withMainLog } from './bookkeeping.ts';
 import type { ControlTarget } from './control.ts';
 import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
@@ -57,18 +58,30 @@ function publish(
  *
  * @throws PoolError config (btcaddress, coinbase, addresses), chain_unknown, chain_mismatch, port_in_use, held, data_dir
  */
-export async function startPool(config: Config, life: Lifecycle): Promise<StratumHandle> {
+export async function startPool(config: Config, outer: Lifecycle): Promise<StratumHandle> {
   payoutAddressOf(config);
+  const { life } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   const { profile, identity, templates } = await openNodes(config, life);
+  const desk = keepStats(config, profile, life);
   const daemon = openDaemon(config, profile, paths, life);
-  const blocks = new BlockDesk({ dir: join(paths.root, 'blocks'), templates, facts: daemon.facts, log: life.log });
+  const blocks = new BlockDesk({
+    dir: join(paths.root, 'blocks'),
+    templates,
+    facts: daemon.facts,
+    log: life.log,
+    onAccepted: (block) => desk.solved(block),
+  });
   life.onStop('blocks', () => blocks.close());
   const source = new PoolSource(daemon, identity, blocks);
   await daemon.takeUp(source, { journalDir: paths.journal });
   daemon.pickSource = () => source;
   daemon.pings = () => templates.problem() !== null;
   daemon.ready = true;
+  desk.follow(
+    () => daemon.takeChanges(),
+    () => source.jobs.current?.networkDiff ?? null,
+  );
   blocks.sendPending();
   templates.on('template', ({ template }) => source.take(template));
 
@@ -93,16 +106,22 @@ export async function startPool(config: Config, life: Lifecycle): Promise<Stratu
  *
  * @throws PoolError config (no upstream, addresses), chain_unknown, port_in_use, held, data_dir
  */
-export async function startProxy(config: Config, life: Lifecycle): Promise<StratumHandle> {
+export async function startProxy(config: Config, outer: Lifecycle): Promise<StratumHandle> {
   if (config.upstreams.length === 0) {
     throw new PoolError('config', 'proxy: missing, expected a list of upstream pools with url, auth and pass');
   }
+  const { life } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   // No node is asked here: with auto the work is Bitcoin's kind.
   const profile = loadChain(config.chain === 'auto' ? 'bitcoin' : config.chain);
   if (config.chain === 'auto') life.log('the chain is not named: taken as bitcoin');
+  const desk = keepStats(config, profile, life, () => proxy.lines());
   const daemon = openDaemon(config, profile, paths, life);
   const proxy = new ProxyUpstreams(daemon, config.upstreams);
+  desk.follow(
+    () => daemon.takeChanges(),
+    () => proxy.status().current?.networkDiff ?? null,
+  );
   life.onStop('upstreams', () => proxy.close());
   daemon.pings = () => true;
   proxy.start();

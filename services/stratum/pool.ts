@@ -218,6 +218,8 @@ export class PoolSource implements WorkSource {
       }
       const job = this.#make(template, undefined, made);
       this.#daemon.broadcast(this, job);
+      this.#daemon.log(`Stored local workbase with ${template.transactions.length} transactions`, 5);
+      if (job.clean) this.#daemon.log(`Block hash changed to ${template.prevHashRpc}`, 5);
     } catch (error) {
       this.#complain(`no job could be made of the template at height ${template.height}: ${errorLine(error)}`);
     }
@@ -255,10 +257,10 @@ export class PoolSource implements WorkSource {
     const block = blockOf(share, share.job.template, this.#daemon);
     if (!this.#blocks.take(block)) return;
     this.#daemon.counters.blocks += 1;
+    // CKPool's words, that scripts look for.
     const late = this.jobs.isStale(share.job) ? ' stale share' : '';
-    this.#daemon.log(
-      `Possible${late} block solve diff ${share.verdict.proof.sdiff} at height ${share.job.height} by ${share.event.worker}`,
-    );
+    this.#daemon.log(`Possible${late} block solve diff ${share.verdict.proof.sdiff.toFixed(6)} !`, 4);
+    this.#daemon.log('Submitting block data!', 5);
   }
 }
 

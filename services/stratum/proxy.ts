@@ -13,6 +13,7 @@ import type { UpstreamRow } from './control.ts';
 import type { Daemon } from './daemon.ts';
 import { EnonceAllocator, splitBytes } from './enonce.ts';
 import { type Job, type JobContent, JobRegistry } from './job.ts';
+import { realText } from './sharelog.ts';
 import type { JudgedShare, WorkSource } from './source.ts';
 import { type Notify, type Terms, UpstreamConnection, type UpstreamVerdict } from './upstream.ts';
 
@@ -66,6 +67,11 @@ class Link implements WorkSource {
         say: daemon.log,
       },
     );
+  }
+
+  /** What the upstream asks for now. */
+  get diff(): number {
+    return this.#upstreamDiff;
   }
 
   #begin(terms: Terms): void {
@@ -322,6 +328,31 @@ export class ProxyUpstreams {
       connections: links.size,
       problem,
     }));
+  }
+
+  /** What CKProxy says of its upstreams each minute: one line as a notice, the others as information. */
+  lines(): [string, 5 | 6][] {
+    const alive = this.#upstreams.filter((upstream) => upstream.alive).length;
+    const lines: [string, 5 | 6][] = [
+      [`Proxy:{"current": ${Math.max(this.#current, 0)}, "active": ${alive}, "total": ${this.#upstreams.length}}`, 5],
+    ];
+    for (const [id, upstream] of this.#upstreams.entries()) {
+      const links = [...upstream.links];
+      const miners = links.map((link) => link.enonces.taken);
+      const clients = miners.reduce((sum, count) => sum + count, 0);
+      lines.push([
+        `Proxies:{"id": ${id}, "subproxies": ${links.length}, "clients": ${clients}, "alive": ${upstream.alive}}`,
+        6,
+      ]);
+      for (const [subid, link] of links.entries()) {
+        lines.push([
+          `Subproxies:{"id": ${id}, "subid": ${subid}, "nonce2len": ${link.nonce2Bytes}, "clients": ${miners[subid]}, ` +
+            `"maxclients": ${link.enonces.capacity}, "diff": ${realText(link.diff)}, "alive": ${link.ready}}`,
+          6,
+        ]);
+      }
+    }
+    return lines;
   }
 
   close(): void {

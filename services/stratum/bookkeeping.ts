@@ -1,0 +1,38 @@
+/**
+ * What an instance writes beside events and share logs: opens the main log and the statistics and closes them last, so that the end of
+ * everything else is in them.
+ */
+import { join } from 'node:path';
+import type { ChainProfile } from '../core/chains/profile.ts';
+import type { Config } from '../core/config.ts';
+import type { Lifecycle } from '../core/lifecycle.ts';
+import { type MainLog, openMainLog } from './ckpool-log.ts';
+import { StatsDesk, type StatsDeskOptions } from './stats-desk.ts';
+
+/** Opens `<logdir>/<name>.log`. @returns the lifecycle whose log writes there too; hand it to everything of the instance */
+export function withMainLog(
+  config: Pick<Config, 'logDir' | 'name' | 'logLevel'>,
+  life: Lifecycle,
+): { readonly life: Lifecycle; readonly main: MainLog } {
+  const main = openMainLog({
+    path: join(config.logDir, `${config.name}.log`),
+    level: config.logLevel,
+    stderr: life.log,
+  });
+  life.onStop('main log', () => main.close());
+  life.onHangup(() => main.reopen());
+  return { life: { ...life, log: main.log }, main };
+}
+
+/** Opens the statistics of an instance, with what the last run left, and keeps them going. */
+export function keepStats(
+  config: Config,
+  profile: ChainProfile,
+  life: Lifecycle,
+  moreLines?: StatsDeskOptions['moreLines'],
+): StatsDesk {
+  const desk = new StatsDesk({ config, profile, log: life.log, ...(moreLines === undefined ? {} : { moreLines }) });
+  life.onStop('statistics', () => desk.close());
+  desk.start();
+  return desk;
+}
