@@ -25,7 +25,7 @@ const MINERS = ['alice.cpu1', 'bob.cpu1'];
 /**
  * The playground's `ckpool.conf`: written once, so that its reader may change it; addresses that the command line gives are not in it.
  */
-function writeConfig(path: string, payTo: string, rpc: string, zmq: string): void {
+function writeConfig(path: string, payTo: string, rpc: string, zmq: string, logDir: string): void {
   const text = `${JSON.stringify(
     {
       btcd: [{ url: rpc, auth: RPC_USER, pass: RPC_PASS, notify: false }],
@@ -36,7 +36,7 @@ function writeConfig(path: string, payTo: string, rpc: string, zmq: string): voi
       mindiff: 1e-7,
       startdiff: 2e-6,
       zmqblock: `tcp://${zmq}`,
-      logdir: 'logs',
+      logdir: logDir,
       lodestream: { chain: 'playground', origin: 'playground' },
     },
     null,
@@ -94,7 +94,7 @@ export async function startPlayground(parsed: Parsed, life: Lifecycle): Promise<
   const file = given('config') ?? join(paths.playground, 'ckpool.conf');
   if (!existsSync(file)) {
     const [rpc, zmq] = [text('node-rpc', DEFAULT_RPC), text('node-zmq', DEFAULT_ZMQ)];
-    writeConfig(file, await playgroundAddress(), rpc, zmq);
+    writeConfig(file, await playgroundAddress(), rpc, zmq, join(dataDir, 'logs'));
   } else if (given('config') === null) moveNode(file, given('node-rpc'), given('node-zmq'));
   const config = configFrom({ ...parsed, values: { ...parsed.values, config: file, stratum } }, 'pool');
   // The toy chain listens where the pool will ask.

@@ -82,9 +82,9 @@ export function poolLines(pool: PoolValues, nowMs: number, form: Form): [string,
 
 function sharePairs(account: Account, form: Form, digits: number): Pair[] {
   return [
-    ['shares', sumText(account.shares, form.ckpool)],
+    ['shares', sumText(account.shares, form.ckpool, digits)],
     ['bestshare', realText(account.best, digits)],
-    ['bestever', bestText(account.bestEver, form.ckpool)],
+    ['bestever', bestText(account.bestEver, form.ckpool, digits)],
   ];
 }
 
@@ -145,9 +145,9 @@ export function workerText(worker: WorkerAccount, form: Form): string {
   const pairs: Pair[] = [
     ...ratePairs(USER_KEYS, worker.rates.values, form),
     ['lastupdate', seconds(worker.lastShareMs)],
-    ['shares', sumText(worker.shares, form.ckpool)],
+    ['shares', sumText(worker.shares, form.ckpool, USER_DIGITS)],
     ['bestshare', realText(worker.best, USER_DIGITS)],
-    ['bestever', bestText(worker.bestEver, form.ckpool)],
+    ['bestever', bestText(worker.bestEver, form.ckpool, USER_DIGITS)],
     ['lastshare', seconds(worker.lastShareMs)],
     ['started', seconds(worker.startedMs)],
     ['useragent', JSON.stringify(worker.agent)],
@@ -475,7 +475,7 @@ export class StatusFiles implements StatsStore {
       if (!stat.isFile()) throw new Error('it is no file');
       if (stat.size > FILE_LIMIT_BYTES) throw new Error(`it has ${stat.size} bytes`);
       const now = this.#options.nowMs();
-      const writtenMs = stat.mtimeMs < this.#startedMs ? Math.min(stat.mtimeMs, this.#beforeMs) : stat.mtimeMs;
+      const writtenMs = stat.mtimeMs <= this.#startedMs ? Math.min(stat.mtimeMs, this.#beforeMs) : stat.mtimeMs;
       return parse(readFileSync(path, 'utf8'), Math.min(writtenMs, now));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') this.#moveAside(folder, file, errorLine(error));

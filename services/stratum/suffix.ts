@@ -60,11 +60,11 @@ export function valueOfSuffix(text: string): number | null {
  *
  * @param whole - true: cut to a whole number, as CKPool 0.9.9 has it in any case
  */
-export function sumText(value: number, whole: boolean): string {
-  return whole || Number.isInteger(value) ? BigInt(Math.trunc(value)).toString() : realText(value);
+export function sumText(value: number, whole: boolean, digits = 17): string {
+  return whole || Number.isInteger(value) ? BigInt(Math.trunc(value)).toString() : realText(value, digits);
 }
 
 /** A best share where CKPool has a whole number: a real only where that would be 0. */
-export function bestText(value: number, whole: boolean): string {
-  return whole || value >= 1 || value === 0 ? BigInt(Math.trunc(value)).toString() : realText(value);
+export function bestText(value: number, whole: boolean, digits = 17): string {
+  return whole || value >= 1 || value === 0 ? BigInt(Math.trunc(value)).toString() : realText(value, digits);
 }

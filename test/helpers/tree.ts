@@ -19,10 +19,12 @@ export async function treePorts(): Promise<TreePorts> {
   return { stratum, http, clickhouse, rpc, zmq };
 }
 
-/** Runs `lodestream ARGS` on a leash, with a folder of its own for its control sockets (`-s` in `args` wins). */
+/** Runs `lodestream ARGS` on a leash, in a folder of its own, with its control sockets there (`-s` in `args` wins). */
 export async function lodestream(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Leashed> {
   const sockets = tempDir('sockets');
   const leash = await startLeashed(process.execPath, ['--disable-sigusr1', MAIN, ...args], {
+    // Relative paths of the configuration, such as logdir, are its own too.
+    cwd: sockets.path,
     env: { ...process.env, LODESTREAM_SOCKDIR: sockets.path, ...env },
   });
   leash.exited.then(sockets.remove, sockets.remove);

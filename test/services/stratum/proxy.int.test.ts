@@ -29,7 +29,11 @@ async function proxy(
   const { life, lines, end } = testLife();
   const config = {
     ...loadConfig(
-      { mode: 'proxy', name, options: { 'lodestream.data_dir': dir.path, 'lodestream.chain': 'regtest' } },
+      {
+        mode: 'proxy',
+        name,
+        options: { 'lodestream.data_dir': dir.path, 'lodestream.chain': 'regtest', logdir: `${dir.path}/logs` },
+      },
       {},
     ),
     upstreams: ports.map((port) => ({ url: `127.0.0.1:${port}`, auth: `addr.${name}`, pass: 'x' })),
