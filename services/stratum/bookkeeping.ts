@@ -3,9 +3,11 @@
  * everything else is in them.
  */
 import { join } from 'node:path';
+import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
-import type { Lifecycle } from '../core/lifecycle.ts';
+import type { Lifecycle, Log } from '../core/lifecycle.ts';
+import type { Template } from '../core/node/template.ts';
 import { type MainLog, openMainLog } from './ckpool-log.ts';
 import { StatsDesk, type StatsDeskOptions } from './stats-desk.ts';
 
@@ -35,4 +37,15 @@ export function keepStats(
   life.onStop('statistics', () => desk.close());
   desk.start();
   return desk;
+}
+
+/** What the main log and the statistics learn of each template; CKPool's words. */
+export function templateRecorder(desk: StatsDesk, profile: ChainProfile, log: Log): (template: Template) => void {
+  let prevHash = '';
+  return (template) => {
+    log(`Stored local workbase with ${template.transactions.length} transactions`, 5);
+    desk.setNetworkDiff(difficultyOf(profile, template.bits));
+    if (template.prevHashRpc !== prevHash) log(`Block hash changed to ${template.prevHashRpc}`, 5);
+    prevHash = template.prevHashRpc;
+  };
 }

@@ -28,8 +28,10 @@ export interface MainLogOptions {
 
 export interface MainLog {
   readonly log: Log;
-  /** Syslog's number, 0 to 7; may be changed while running. */
-  level: number;
+  /** Syslog's number, 0 to 7. */
+  readonly level: number;
+  /** Lines up to this level are written from now on. */
+  readonly setLevel: (level: number) => void;
   /** Writes what waits and opens the file by its name again. */
   reopen(): void;
   /** Writes what waits, now. */
@@ -56,6 +58,10 @@ class Writer implements MainLog {
     const log = (line: string, level?: LogLevel): void => this.#take(line, level);
     this.log = Object.defineProperty(log, 'level', { get: () => this.level });
   }
+
+  readonly setLevel = (level: number): void => {
+    this.level = level;
+  };
 
   #take(line: string, level: LogLevel | undefined): void {
     this.#options.stderr(line, level);

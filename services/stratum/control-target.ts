@@ -4,6 +4,7 @@ import type { ClientRow, ControlTarget, UpstreamRow, WorkRow } from './control.t
 import type { Daemon } from './daemon.ts';
 import type { Job } from './job.ts';
 import type { Session } from './session.ts';
+import type { StatsDesk } from './stats-desk.ts';
 
 /** All lines of a pool that reconnect at once would be refused by the kernel's queue: a hundredth each tenth of a second. */
 const SPREAD_STEPS = 100;
@@ -18,12 +19,16 @@ export interface TargetParts {
   readonly currentJob: () => Job | null;
   /** Asks the node for a new template; nothing to do in a proxy. */
   readonly updateWork: () => void;
+  readonly setLogLevel: (level: number) => void;
+  /** Null where another process keeps the statistics. */
+  readonly statistics: Pick<StatsDesk, 'resetShares' | 'userStats' | 'workerStats' | 'poolStats'> | null;
   /** Null for a pool. */
   readonly upstreams: (() => UpstreamRow[]) | null;
 }
 
 /** `ControlTarget` over a daemon of this process. */
-export function controlTarget({ daemon, currentJob, updateWork, upstreams }: TargetParts): ControlTarget {
+export function controlTarget(parts: TargetParts): ControlTarget {
+  const { daemon, currentJob, updateWork, statistics, upstreams } = parts;
   const sessionOf = (id: number): Session | undefined => {
     for (const session of daemon.sessions) if (session.connection.id === id) return session;
     return undefined;
@@ -62,10 +67,11 @@ export function controlTarget({ daemon, currentJob, updateWork, upstreams }: Tar
       for (const session of daemon.sessions) session.end('dropped by the operator');
     },
     async resetShares() {
+      statistics?.resetShares();
       daemon.log('the counts of shares begin anew');
     },
     async setLogLevel(level) {
-      daemon.log(`loglevel ${level}`);
+      parts.setLogLevel(level);
     },
     async updateWork() {
       updateWork();
@@ -77,9 +83,9 @@ export function controlTarget({ daemon, currentJob, updateWork, upstreams }: Tar
     async clients() {
       return [...daemon.sessions].map(clientRow);
     },
-    userStats: async () => ({}),
-    workerStats: async () => ({}),
-    poolStats: async () => daemon.values(currentJob()),
+    userStats: async (user) => statistics?.userStats(user) ?? {},
+    workerStats: async (worker) => statistics?.workerStats(worker) ?? {},
+    poolStats: async () => ({ ...daemon.values(currentJob()), ...statistics?.poolStats() }),
     upstreams: async () => upstreams?.() ?? [],
     async stratifierStats() {
       const users = new Set<string>();

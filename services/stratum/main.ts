@@ -11,7 +11,7 @@ import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
-import { keepStats, withMainLog } from './bookkeeping.ts';
+import { keepStats, templateRecorder, withMainLog } from './bookkeeping.ts';
 import type { ControlTarget } from './control.ts';
 import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
@@ -60,7 +60,7 @@ function publish(
  */
 export async function startPool(config: Config, outer: Lifecycle): Promise<StratumHandle> {
   payoutAddressOf(config);
-  const { life } = withMainLog(config, outer);
+  const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   const { profile, identity, templates } = await openNodes(config, life);
   const desk = keepStats(config, profile, life);
@@ -78,12 +78,13 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   daemon.pickSource = () => source;
   daemon.pings = () => templates.problem() !== null;
   daemon.ready = true;
-  desk.follow(
-    () => daemon.takeChanges(),
-    () => source.jobs.current?.networkDiff ?? null,
-  );
+  desk.follow(() => daemon.takeChanges());
   blocks.sendPending();
-  templates.on('template', ({ template }) => source.take(template));
+  const record = templateRecorder(desk, profile, life.log);
+  templates.on('template', ({ template }) => {
+    source.take(template);
+    record(template);
+  });
 
   const server = await openServer(daemon, life, listenersOf(config, life.log), maxClientsOf(config, life.log));
   life.log(`stratum listens on ${server.addresses.map(hostPortText).join(', ')}`);
@@ -96,6 +97,8 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
     daemon,
     currentJob: () => source.jobs.current,
     updateWork: () => templates.refresh(),
+    setLogLevel: main.setLevel,
+    statistics: desk,
     upstreams: null,
   });
   return { addresses: server.addresses, daemon, control };
@@ -110,7 +113,7 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   if (config.upstreams.length === 0) {
     throw new PoolError('config', 'proxy: missing, expected a list of upstream pools with url, auth and pass');
   }
-  const { life } = withMainLog(config, outer);
+  const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   // No node is asked here: with auto the work is Bitcoin's kind.
   const profile = loadChain(config.chain === 'auto' ? 'bitcoin' : config.chain);
@@ -118,10 +121,11 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   const desk = keepStats(config, profile, life, () => proxy.lines());
   const daemon = openDaemon(config, profile, paths, life);
   const proxy = new ProxyUpstreams(daemon, config.upstreams);
-  desk.follow(
-    () => daemon.takeChanges(),
-    () => proxy.status().current?.networkDiff ?? null,
-  );
+  desk.follow(() => {
+    const job = proxy.status().current;
+    if (job !== null) desk.setNetworkDiff(job.networkDiff);
+    return daemon.takeChanges();
+  });
   life.onStop('upstreams', () => proxy.close());
   daemon.pings = () => true;
   proxy.start();
@@ -132,6 +136,8 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
     daemon,
     currentJob: () => proxy.status().current,
     updateWork: () => {},
+    setLogLevel: main.setLevel,
+    statistics: desk,
     upstreams: () => proxy.rows(),
   });
   return { addresses: server.addresses, daemon, control };

@@ -4,6 +4,7 @@ import { errorLine } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 import type { ControlTarget, WorkRow } from './control.ts';
 import type { MadeTemplate } from './messages.ts';
+import type { StatsDesk } from './stats-desk.ts';
 import type { Workers } from './workers.ts';
 
 export interface ControlledParent {
@@ -12,6 +13,8 @@ export interface ControlledParent {
   readonly updateWork: () => void;
   readonly handOver: () => Promise<void>;
   readonly log: Log;
+  readonly setLogLevel: (level: number) => void;
+  readonly statistics: Pick<StatsDesk, 'resetShares' | 'userStats' | 'workerStats' | 'poolStats'>;
 }
 
 type Json = Readonly<Record<string, unknown>>;
@@ -44,17 +47,21 @@ export function controlOf(workers: Workers, parent: ControlledParent): ControlTa
     hasClient: (id) => any(workers.control('hasClient', id)),
     dropAll: () => all(workers.control('dropAll')),
     async resetShares() {
+      parent.statistics.resetShares();
       parent.log('the counts of shares begin anew');
     },
-    setLogLevel: (level) => all(workers.control('setLogLevel', level)),
+    setLogLevel(level) {
+      parent.setLogLevel(level);
+      return all(workers.control('setLogLevel', level));
+    },
     async updateWork() {
       parent.updateWork();
     },
     work: async () => parent.work(),
     clients: async () => (await workers.control('clients')).flat(),
-    userStats: async () => ({}),
-    workerStats: async () => ({}),
-    poolStats: async () => workers.together().values,
+    userStats: async (user) => parent.statistics.userStats(user),
+    workerStats: async (worker) => parent.statistics.workerStats(worker),
+    poolStats: async () => ({ ...workers.together().values, ...parent.statistics.poolStats() }),
     upstreams: async () => [],
     stratifierStats: async () => sum(await workers.control('stratifierStats')),
     connectorStats: async () => sum(await workers.control('connectorStats')),

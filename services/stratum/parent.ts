@@ -15,6 +15,7 @@ import { openDataDir } from '../core/data-dir.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
+import { keepStats, templateRecorder, withMainLog } from './bookkeeping.ts';
 import type { ControlTarget } from './control.ts';
 import { Facts } from './facts.ts';
 import { bindListeners } from './listeners.ts';
@@ -53,15 +54,23 @@ function keepParents(now: Config, next: Config): Config {
  * @param reload - reads the configuration again, for a hand-over
  * @throws PoolError config (btcaddress, coinbase, addresses), chain_unknown, chain_mismatch, port_in_use, held, data_dir
  */
-export async function startPoolTree(config: Config, life: Lifecycle, reload: () => Config): Promise<PoolTree> {
+export async function startPoolTree(config: Config, outer: Lifecycle, reload: () => Config): Promise<PoolTree> {
   payoutAddressOf(config);
+  const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   const { profile, templates } = await openNodes(config, life);
   const writer = openWriter(config, `${config.name}.0`, paths, life);
   const facts = new Facts(writer, null, life.log, () => {});
   life.onStop('last events', () => facts.flush());
   const ids = openIds(config, paths);
-  const blocks = new BlockDesk({ dir: join(paths.root, 'blocks'), templates, facts, log: life.log });
+  const desk = keepStats(config, profile, life);
+  const blocks = new BlockDesk({
+    dir: join(paths.root, 'blocks'),
+    templates,
+    facts,
+    log: life.log,
+    onAccepted: (block) => desk.solved(block),
+  });
   life.onStop('blocks', () => blocks.close());
   blocks.sendPending();
   const bound = await bindListeners(listenersOf(config, life.log), {
@@ -79,15 +88,22 @@ export async function startPoolTree(config: Config, life: Lifecycle, reload: () 
     firstId: ids.first,
     life,
     onSolved: ({ block }) => void blocks.submit(block),
-    onTally: () => {},
-    // What a worker could only write to disk.
-    onGone: () => blocks.sendPending(),
+    onTally: (changes, instance) => desk.absorb(changes, instance),
+    onGone: (instance) => {
+      desk.forgetProcess(instance);
+      // What a worker could only write to disk.
+      blocks.sendPending();
+    },
   });
+  // Each worker holds the main log open for itself.
+  life.onHangup(() => workers.signal('SIGHUP'));
+  const record = templateRecorder(desk, profile, life.log);
   let current: { made: MadeTemplate; sinceMs: number } | null = null;
   templates.on('template', ({ template }) => {
     const made = { template, id: ids.next(), timeS: Math.floor(Date.now() / 1000), random: randomInt(2 ** 32) };
     current = { made, sinceMs: performance.now() };
     workers.template(made);
+    record(template);
   });
   await workers.start();
   life.log(`stratum listens on ${bound.listeners.map(hostPortText).join(', ')}`);
@@ -118,6 +134,8 @@ export async function startPoolTree(config: Config, life: Lifecycle, reload: () 
     work: () => (current === null ? null : workRow(current.made, difficultyOf(profile, current.made.template.bits))),
     updateWork: () => templates.refresh(),
     log: life.log,
+    setLogLevel: main.setLevel,
+    statistics: desk,
     handOver,
   });
   return { addresses: bound.listeners.map(({ fd: _, ...listener }) => listener), workers, control, handOver };

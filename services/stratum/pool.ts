@@ -218,8 +218,6 @@ export class PoolSource implements WorkSource {
       }
       const job = this.#make(template, undefined, made);
       this.#daemon.broadcast(this, job);
-      this.#daemon.log(`Stored local workbase with ${template.transactions.length} transactions`, 5);
-      if (job.clean) this.#daemon.log(`Block hash changed to ${template.prevHashRpc}`, 5);
     } catch (error) {
       this.#complain(`no job could be made of the template at height ${template.height}: ${errorLine(error)}`);
     }

@@ -11,8 +11,9 @@ import { scriptFromAddress } from '../core/bitcoin/address.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { type Log, logStamp } from '../core/lifecycle.ts';
+import { userOf } from './methods/authorize.ts';
 import { FORGOTTEN_MS, IDLE_USERS_LIMIT, type PoolValues, Stats, UserAccount, WorkerAccount } from './stats.ts';
-import { type Form, poolLines, StatusFiles, solverLines, userLine } from './status-files.ts';
+import { type Form, poolLines, StatusFiles, solverLines, userLine, userText, workerText } from './status-files.ts';
 import { suffixPadded } from './suffix.ts';
 import type { Changes } from './tally.ts';
 
@@ -153,17 +154,9 @@ export class StatsDesk {
     this.stats.absorb(changes, this.#nowMs(), from);
   }
 
-  /**
-   * Takes once a second, and at the end, what this process counts.
-   *
-   * @param networkDiff - of the present job; null where there is none
-   */
-  follow(take: () => Changes, networkDiff: () => number | null): void {
-    this.#take = () => {
-      this.absorb(take());
-      const diff = networkDiff();
-      if (diff !== null) this.setNetworkDiff(diff);
-    };
+  /** Takes once a second, and at the end, what this process counts. */
+  follow(take: () => Changes): void {
+    this.#take = () => this.absorb(take());
     this.#follower = setInterval(() => this.#take?.(), FOLLOW_MS).unref();
   }
 
@@ -195,7 +188,24 @@ export class StatsDesk {
   }
 
   resetShares(): void {
+    this.#take?.();
     this.stats.resetShares(this.#nowMs());
+  }
+
+  /** What the files say, for the control sockets; empty where there is no such user or worker. */
+  userStats(name: string): Readonly<Record<string, unknown>> {
+    const now = this.#nowMs();
+    const user = this.stats.user(name, now);
+    return user === null ? {} : JSON.parse(userText(user, this.stats.linesOf(name), now, this.#form));
+  }
+
+  workerStats(name: string): Readonly<Record<string, unknown>> {
+    const worker = this.stats.user(userOf(name), this.#nowMs())?.workers.get(name);
+    return worker === undefined ? {} : JSON.parse(workerText(worker, this.#form));
+  }
+
+  poolStats(): Readonly<Record<string, unknown>> {
+    return Object.assign({}, ...this.#poolLines().map((line) => JSON.parse(line)));
   }
 
   /** What CKPool does once a minute. */

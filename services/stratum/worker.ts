@@ -11,6 +11,7 @@ import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { type BlockTaker, keepBlock, type SolvedBlock } from './blocks.ts';
+import { withMainLog } from './bookkeeping.ts';
 import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
 import { JobIds } from './job.ts';
@@ -97,8 +98,14 @@ async function retire(daemon: Daemon, overMs: number): Promise<void> {
   while (daemon.sessions.size > 0 && performance.now() < limit) await delay(RETIRE_STEP_MS);
 }
 
-async function serve(begin: Begin, life: Lifecycle, inbox: (take: (message: ToWorker) => void) => void): Promise<void> {
+async function serve(
+  begin: Begin,
+  outer: Lifecycle,
+  inbox: (take: (message: ToWorker) => void) => void,
+): Promise<void> {
   const { config, profile, instance } = begin;
+  // Beside the parent and the other workers: the file is only ever appended to, a line at a time or several.
+  const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   const writer = openWriter(config, instance, paths, life);
   const daemon = new Daemon({
@@ -126,6 +133,8 @@ async function serve(begin: Begin, life: Lifecycle, inbox: (take: (message: ToWo
     daemon,
     currentJob: () => source.jobs.current,
     updateWork: () => {},
+    setLogLevel: main.setLevel,
+    statistics: null,
     upstreams: null,
   });
   const control = async (request: number, [method, ...args]: ControlCall): Promise<void> => {

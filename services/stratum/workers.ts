@@ -58,9 +58,9 @@ export interface WorkersOptions {
   readonly firstId: bigint;
   readonly life: Lifecycle;
   readonly onSolved: (message: FromWorker & { kind: 'solved' }) => void;
-  readonly onTally: (report: WorkerReport['tally']) => void;
+  readonly onTally: (report: WorkerReport['tally'], instance: string) => void;
   /** A worker is gone, told to go or not. */
-  readonly onGone: () => void;
+  readonly onGone: (instance: string) => void;
 }
 
 type State = 'starting' | 'serving' | 'retiring' | 'gone';
@@ -181,6 +181,11 @@ export class Workers {
   /** Pids of the workers that live. */
   get pids(): number[] {
     return [...this.#all].map((each) => each.process.pid!);
+  }
+
+  /** Sends all a signal. */
+  signal(name: NodeJS.Signals): void {
+    for (const { process } of this.#all) process.kill(name);
   }
 
   /** Starts the configured number. @throws PoolError where one cannot start at all */
@@ -326,7 +331,7 @@ export class Workers {
     for (const name of COUNTERS) {
       this.#past[name] = (this.#past[name] ?? 0) + Number(worker.report?.values[name] ?? 0);
     }
-    onGone();
+    onGone(worker.instance);
     const { code, signal } = worker.exit!;
     if (life.signal.aborted || worker.dismissed || (trial && !worker.served)) return;
     // At the first start there is nobody to go on without it.
@@ -353,7 +358,7 @@ export class Workers {
         break;
       case 'report':
         worker.report = message.report;
-        this.#options.onTally(message.report.tally);
+        this.#options.onTally(message.report.tally, worker.instance);
         break;
       case 'claim':
         void this.#claim(worker, message.sessionId).then((ours) =>

@@ -55,10 +55,10 @@ test('levels above the chosen one are not written; the level can be changed whil
   expect(main.log.level).toBe(5);
   main.log('info', 6);
   main.log('ours');
-  main.level = 6;
+  main.setLevel(6);
   expect(main.log.level).toBe(6);
   main.log('info now', 6);
-  main.level = 0;
+  main.setLevel(0);
   main.log('a sentence of ours');
   main.flush();
   expect(texts().map((line) => line.slice(26))).toEqual(['ours', 'info now']);
