@@ -20,6 +20,8 @@ export const WORK_PADDED = 4224;
 export const WORK4_STATE = 4352;
 export const WORK4_BLOCK = 4480;
 export const WORK4_PADDED = 4736;
+/** The message schedule of one share's block, added to the round constants. */
+export const WORK_SUMS = 5120;
 
 export const LANES = 8192;
 export const LANE_SHIFT = 9;
