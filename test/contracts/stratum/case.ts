@@ -24,7 +24,7 @@ export type Want = Pattern | (Readonly<Record<Flavour, Pattern>> & { readonly wh
 /** Why pools differ, by name. `DIFFERENCES.md` is made of this. */
 export const REASONS = {
   'error form':
-    'Our errors are `[code, text, null]` with the codes that firmware knows (DESIGN 8, share errors); CKPool 0.9.9 writes its reason into `reject-reason` or a bare text. lhr has the triple for shares, a bare text elsewhere.',
+    'Our errors are `[code, text, null]` with the codes that firmware knows; CKPool 0.9.9 writes its reason into `reject-reason` or a bare text. lhr has the triple for shares, a bare text elsewhere.',
   'all three keys':
     'Our replies always have `id`, `result` and `error`: verifiers of rental markets and some firmware read all three. CKPool leaves `result` out where a call is none, and `id` where the request had none.',
   'one reply':
@@ -32,10 +32,10 @@ export const REASONS = {
   'line stays':
     'A call too early is told what is missing and the line stays: closing it costs the miner its place. CKPool disconnects.',
   'any number':
-    'A suggestion may be a fraction, come before authorize and be a target; CKPool takes whole numbers from authorized lines. lhr takes fractions.',
-  wish: 'A suggestion is a wish, bounded by mindiff and maxdiff; under compat ckpool a floor for ever (DESIGN 8, suggestion).',
+    'A suggestion may be a fraction, come before authorize and be a target; CKPool takes whole numbers from authorized lines. lhr takes fractions from authorized lines, and writes 17 digits with an exponent, which some firmware cannot parse; ours are plain decimals.',
+  wish: 'A suggestion is a wish, bounded by mindiff and maxdiff; under compat ckpool a floor for ever.',
   'password wish':
-    '`d=` or `diff=` in the password is a wish for a difficulty (DESIGN 8, suggestion). CKPool 0.9.9 ignores passwords; lhr knows `diff=`.',
+    '`d=` or `diff=` in the password is a wish for a difficulty. CKPool 0.9.9 ignores passwords; lhr knows `diff=`.',
   'BIP 310':
     'The reply holds what was asked for, the mask is ours and the client’s (BIP 310). CKPool always answers with its own mask, and with nothing else.',
   'several workers':
@@ -45,19 +45,21 @@ export const REASONS = {
     'A nonce without its leading zeros is that nonce: some small miners print numbers so. CKPool refuses it.',
   'no params': 'A call without `params` is one without parameters. CKPool refuses it.',
   'change of difficulty':
-    'A fall comes with new work and counts at once; CKPool judges the present job and the next one by the old value, whichever way it changed (DESIGN 8, change of difficulty).',
-  'line limit': 'Lines may be 8 KiB long (DESIGN 8). CKPool ends a line above 1,024 bytes.',
+    'A fall comes with new work and counts at once; CKPool judges the present job and the next one by the old value, whichever way it changed.',
+  'line limit': 'Lines may be 8 KiB long. CKPool ends a line above 1,024 bytes.',
   'keep-alive': 'An empty line is a sign of life of some firmware and is ignored, in both settings. CKPool closes.',
   'closed roads':
     '`mining.passthrough`, `mining.node` and `mining.remote` are refused in both settings: they let anybody speak for other addresses. CKPool takes a passthrough on any port.',
   'refused too long':
-    'After two minutes of nothing but refused shares the line is closed, so that the miner starts anew; CKPool asks it to reconnect and closes after three (DESIGN 8, a refused share).',
+    'After two minutes of nothing but refused shares the line is closed, so that the miner starts anew; CKPool asks it to reconnect and closes after three.',
   'names are data':
     'Control characters in a worker name are refused in both settings: names go into logs, files and tables. CKPool takes them.',
   'session ids':
     'Session ids are random in both settings, so that nobody claims a neighbour’s extranonce1; another user on a resumed line is refused.',
   'object ids':
     'An id that is an object or a list is answered with null in both settings: it would be copied from a stranger’s line into ours.',
+  'resumed work':
+    'A resumed session is sent other work than its last, in both settings: its miner may count extranonce2 from 0 again, and its shares would be duplicates, as they are at CKPool.',
   'lhr alone': 'ckpool-lhr is a fork; CKPool 0.9.9 answers as our compat ckpool does.',
 } as const;
 
@@ -141,6 +143,8 @@ export interface Case {
   readonly steps: readonly Step[];
   /** Only these pools can be asked; default all. */
   readonly only?: readonly Flavour[];
+  /** Pools that after this case answer nothing any more. */
+  readonly mute?: readonly Flavour[];
   /** The pool must be configured so; where the runner cannot, the case is left out. */
   readonly config?: Readonly<Record<string, unknown>>;
 }

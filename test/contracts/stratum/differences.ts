@@ -46,15 +46,18 @@ export function differencesPage(): string {
     `${CASES.length} cases; those below differ somewhere.`,
   ];
   for (const [name, reason] of Object.entries(REASONS)) {
-    const rows = CASES.flatMap((one) => {
-      const found = differencesOf(one).filter(({ why }) => why === name);
-      const seen = new Set<string>();
-      return found.flatMap(({ ours, ckpool, lhr }) => {
-        const row = `| ${one.name} | ${cell(ours)} | ${cell(ckpool)} | ${cell(lhr)} |`;
-        if (seen.has(row)) return [];
-        seen.add(row);
-        return [row];
-      });
+    // Cases that are answered alike stand in one row.
+    const groups = new Map<string, string[]>();
+    for (const one of CASES) {
+      for (const { why, ours, ckpool, lhr } of differencesOf(one)) {
+        if (why !== name) continue;
+        const answers = `${cell(ours)} | ${cell(ckpool)} | ${cell(lhr)}`;
+        groups.set(answers, [...new Set([...(groups.get(answers) ?? []), one.name])]);
+      }
+    }
+    const rows = [...groups].map(([answers, [first, ...more]]) => {
+      const others = more.length === 0 ? '' : `, and ${more.length} more`;
+      return `| ${first}${others} | ${answers} |`;
     });
     if (rows.length === 0) continue;
     parts.push(

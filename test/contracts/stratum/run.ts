@@ -92,10 +92,11 @@ class Runner {
     this.#target = target;
   }
 
-  async run(steps: readonly Step[]): Promise<void> {
+  async run({ steps, mute }: Case): Promise<void> {
     try {
       this.#lines.set('a', await Line.open(this.#target.host, this.#target.port));
       for (const step of steps) await this.#step(step);
+      if (mute?.includes(this.#target.flavour) === true) return;
       for (const [name, line] of this.#lines) await this.#nothingElse(name, line);
     } finally {
       for (const line of this.#lines.values()) line.destroy();
@@ -337,7 +338,7 @@ export async function runCase(one: Case, target: Target): Promise<Outcome> {
   const lacking = lacks(one, target);
   if (lacking !== null) return { name, group, result: 'left out', detail: lacking };
   try {
-    await new Runner(target).run(one.steps);
+    await new Runner(target).run(one);
     return { name, group, result: 'passed', detail: '' };
   } catch (error) {
     return { name, group, result: 'failed', detail: (error as Error).message };

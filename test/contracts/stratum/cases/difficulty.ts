@@ -1,4 +1,4 @@
-/** Difficulties: suggestions by every road, passwords, when a change counts, refusals over minutes. Sheet 3.8, 3.9, 4; DESIGN 8. */
+/** Difficulties: suggestions by every road, passwords, when a change counts, refusals over minutes. */
 import {
   type Case,
   CLOSED,
@@ -40,14 +40,18 @@ const difficulty = (ours: string, ckpool: string, lhr: string, why: 'any number'
 const suggestions: Omit<Case, 'group'>[] = [
   {
     name: 'a whole number suggested after authorize is told at once',
-    steps: [login(), suggest(2, silentThere(TRUE, 'one reply')), difficulty('0.00001', '1', '1', 'wish')],
+    steps: [
+      login(),
+      suggest(2, silentThere(TRUE, 'one reply')),
+      difficulty('0.00001', '1', '1.0000000000000001e-5', 'wish'),
+    ],
   },
   {
     name: 'a fraction suggested after authorize is told at once',
     steps: [
       login(),
       suggest(4e-6, silentThere(TRUE, 'any number')),
-      difficulty('0.000004', '', '0.000004', 'any number'),
+      difficulty('0.000004', '', '3.9999999999999998e-6', 'any number'),
     ],
   },
   {
@@ -93,7 +97,7 @@ const suggestions: Omit<Case, 'group'>[] = [
     steps: [
       login(),
       call('mining.suggest_difficulty(2)', [], silentThere(TRUE, 'one reply')),
-      difficulty('0.00001', '1', '1', 'wish'),
+      difficulty('0.00001', '1', '1.0000000000000001e-5', 'wish'),
     ],
   },
   {
@@ -133,7 +137,7 @@ const suggestions: Omit<Case, 'group'>[] = [
       sub,
       told('mining.set_difficulty', difficultyText('<num>')),
       call('mining.authorize', ['alice.w1', 'c=BTC,diff=0.000004'], TRUE),
-      difficulty('0.000004', '', '0.000004', 'password wish'),
+      difficulty('0.000004', '', '3.9999999999999998e-6', 'password wish'),
     ],
   },
   {
@@ -148,6 +152,19 @@ const suggestions: Omit<Case, 'group'>[] = [
 ];
 
 const changes: Omit<Case, 'group'>[] = [
+  {
+    name: 'a rise while the job is old comes with new work',
+    steps: [
+      login(),
+      tick(11),
+      suggest(1, silentThere(TRUE, 'one reply')),
+      difficulty('0.00001', '1', '1.0000000000000001e-5', 'wish'),
+      told(
+        'mining.notify',
+        each('<any>,true],"id":null,"method":"mining.notify"}', SILENCE, SILENCE, 'change of difficulty'),
+      ),
+    ],
+  },
   {
     name: 'after a rise a share of the job before counts at the old difficulty',
     steps: [

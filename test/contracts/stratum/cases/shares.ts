@@ -1,4 +1,4 @@
-/** mining.submit: what cannot be read, what is judged, and in which order. Sheet 3.8. */
+/** mining.submit: what cannot be read, what is judged, and in which order. */
 import {
   block,
   type Case,
