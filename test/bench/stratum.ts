@@ -1,0 +1,653 @@
+/**
+ * The stratum daemon under load, beside another pool in the same run: the measures of README.md, as a table or as JSON.
+ *
+ *     npm run bench:stratum -- [--row NAME]… [--seconds S] [--json] [--peer COMMAND | --peer-host H --peer-port P …]
+ *
+ * For each row: a node of templates (helpers/template-node.ts) → the daemon as users start it (./lodestream pool -c …) → the load generator
+ * (stratum-load/, C); then the same against the peer. CPU and memory are those of the server's whole process tree.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { freePorts, type Leashed, startLeashed, tempDir, until } from '../helpers/leash.ts';
+import { cpuSeconds, memoryUse, processTree } from '../helpers/processes.ts';
+import { NODE_ADDRESS, startTemplateNode, type TemplateNode } from '../helpers/template-node.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const LOAD_DIR = fileURLToPath(new URL('stratum-load', import.meta.url));
+const LOAD = join(LOAD_DIR, 'stratum-load');
+/** Every hash is a share. */
+const SHARE_DIFF = 1e-10;
+/** Where there is no peer, what shall be reached may be missed by this much: machines differ. */
+const SLACK = 1.3;
+
+// --- what is measured --------------------------------------------------------------------------------------------------------
+
+interface Measure {
+  readonly what: string;
+  readonly unit: string;
+  readonly digits?: number;
+  /** Bounds from above, unless `atLeast`. */
+  readonly reach?: number;
+  readonly atLeast?: true;
+  /** What CKPool 1.0 gave where the figures to reach were set; the ratio of the two is what counts beside a peer. */
+  readonly ckpool?: number;
+  /** The figure to reach holds as it is, beside a peer and without one. */
+  readonly absolute?: true;
+}
+
+type Values = Record<string, number>;
+
+interface Settings {
+  readonly logShares?: boolean;
+  readonly transactions?: number;
+  readonly updateIntervalS?: number;
+}
+
+interface Row {
+  readonly title: string;
+  readonly settings: Settings;
+  readonly measures: Readonly<Record<string, Measure>>;
+  run(target: Target, seconds: number): Promise<Values>;
+}
+
+function sharesRow(
+  title: string,
+  settings: Settings,
+  args: readonly string[],
+  measures: Readonly<Record<string, Measure>>,
+): Row {
+  return {
+    title,
+    settings,
+    measures: {
+      ...measures,
+      wrong: { what: 'honest shares wrongly refused', unit: '', digits: 0, reach: 0, absolute: true },
+    },
+    run: async (target, seconds) => {
+      const shares = await load(target, [
+        ...['--mode', 'shares', '--connections', '100', '--window', '16'],
+        ...['--duration', String(seconds), '--warmup', String(Math.min(2, seconds / 2))],
+        ...args,
+      ]);
+      return sharesValues(shares[0]!);
+    },
+  };
+}
+
+function sharesValues(shares: Values): Values {
+  return {
+    cpu: shares.server_cpu_s_per_100k!,
+    rate: shares.accepted_per_s!,
+    p50: shares.p50_us!,
+    p99: shares.p99_us!,
+    p999: shares.p999_us!,
+    wrong: shares.wrong_rejected!,
+  };
+}
+
+const CPU = 'CPU s per 100k shares';
+const saturated = (cpu: [number, number | undefined], rate: [number, number | undefined]): Row['measures'] => ({
+  cpu: { what: CPU, unit: 's', reach: cpu[0], ...(cpu[1] === undefined ? {} : { ckpool: cpu[1] }) },
+  rate: {
+    what: 'accepted shares/s',
+    unit: '/s',
+    digits: 0,
+    reach: rate[0],
+    atLeast: true,
+    ...(rate[1] === undefined ? {} : { ckpool: rate[1] }),
+  },
+});
+const LATENCY: Row['measures'] = {
+  p50: { what: 'latency p50', unit: 'us', digits: 0, reach: 200, ckpool: 252 },
+  p99: { what: 'latency p99', unit: 'us', digits: 0, reach: 400, ckpool: 400 },
+  p999: { what: 'latency p99.9', unit: 'us', digits: 0, reach: 3_000, ckpool: 3_072 },
+};
+const paced = (cpu: number, ckpool: number): Row['measures'] => ({
+  cpu: { what: CPU, unit: 's', reach: cpu, ckpool },
+  ...LATENCY,
+});
+const PACED = ['--rate', '2000'];
+const BIG: Settings = { transactions: 4_000, updateIntervalS: 5 };
+const REFUSED = ['--invalid', '1', '--invalid-kind', 'job'];
+const refused = (ckpool: number): Row['measures'] => ({
+  cpu: { what: 'CPU s per 100k refused', unit: 's', reach: ckpool, ckpool },
+});
+
+function notifyRow(connections: number, ckpoolMs: number): Row {
+  return {
+    title: `new block, the last of ${connections} miners told`,
+    settings: {},
+    measures: {
+      last: { what: 'last told after the command, median', unit: 'ms', digits: 1, reach: ckpoolMs, ckpool: ckpoolMs },
+      lastWorst: { what: 'last told after the command, worst', unit: 'ms', digits: 1 },
+      first: { what: 'first told after the command, median', unit: 'ms', digits: 1 },
+      cpu: { what: 'CPU per block', unit: 'ms', digits: 0 },
+    },
+    run: async (target, seconds) => {
+      const rounds = await load(target, [
+        ...['--mode', 'notify', '--connections', String(connections), '--trigger', target.trigger],
+        ...['--rounds', String(Math.max(2, Math.round(seconds))), '--hold', '0.7'],
+      ]);
+      const missed = rounds.filter((round) => round.reached !== connections);
+      if (missed.length > 0) throw new Error(`only ${missed[0]!.reached} of ${connections} were told of a block`);
+      return {
+        last: median(rounds.map((round) => round.last_after_return_ms!)),
+        lastWorst: Math.max(...rounds.map((round) => round.last_after_return_ms!)),
+        first: median(rounds.map((round) => round.first_after_return_ms!)),
+        cpu: (rounds.reduce((sum, round) => sum + round.server_cpu_s!, 0) / rounds.length) * 1_000,
+      };
+    },
+  };
+}
+
+const ROWS: Readonly<Record<string, Row>> = {
+  saturated: sharesRow('saturated, 100 connections', {}, [], saturated([1.5, 3.5], [60_000, 46_500])),
+  'saturated-log': sharesRow('the same, --log-shares', { logShares: true }, [], saturated([2, 6.4], [45_000, 24_600])),
+  'saturated-12': sharesRow(
+    'saturated, job of 12 merkle branches',
+    BIG,
+    [],
+    saturated([2.2, undefined], [42_000, undefined]),
+  ),
+  'saturated-12-log': sharesRow(
+    'the same, --log-shares',
+    { ...BIG, logShares: true },
+    [],
+    saturated([2.7, undefined], [33_000, undefined]),
+  ),
+  paced: sharesRow('2,000 shares/s, 100 connections', {}, PACED, paced(6, 12.6)),
+  'paced-log': sharesRow('the same, --log-shares', { logShares: true }, PACED, paced(7, 14.6)),
+  'paced-templates': sharesRow('the same, 4,000 transactions every 5 s', BIG, PACED, LATENCY),
+  refused: sharesRow('only refused shares, unknown job', {}, REFUSED, refused(2.5)),
+  'refused-log': sharesRow('the same, --log-shares', { logShares: true }, REFUSED, refused(7.1)),
+  connect: {
+    title: '10,000 connections subscribed and authorised',
+    settings: {},
+    measures: {
+      ready: { what: 'until all are ready', unit: 's', reach: 2.6, ckpool: 2.6 },
+      cpu: { what: 'CPU for it', unit: 's', reach: 2.5, ckpool: 3.6 },
+      perConnection: { what: 'memory per connection', unit: 'kB', digits: 1, reach: 8, absolute: true },
+      heldCpu: { what: 'CPU while held, per s', unit: 'ms', digits: 0 },
+      idle: { what: 'idle process', unit: 'MB', digits: 0, reach: 120, absolute: true },
+      idlePss: { what: 'idle process, shared pages divided', unit: 'MB', digits: 0 },
+    },
+    run: async (target) => {
+      const connections = 10_000;
+      const hold = 6;
+      await target.collect();
+      const idle = memoryUse(target.pids());
+      // Memory is compared after a collection while all are connected: that is done by us, beside the generator.
+      const running = load(target, ['--mode', 'connect', '--connections', String(connections), '--hold', String(hold)]);
+      const held = until(
+        'all connections',
+        async () => {
+          const use = cpuSeconds(target.pids());
+          await pause(500);
+          return connectionsOf(target.port) >= connections && cpuSeconds(target.pids()) - use < 0.1;
+        },
+        { withinMs: 60_000 },
+      ).then(async () => {
+        await target.collect();
+        return memoryUse(target.pids());
+      });
+      const [result] = await running;
+      const after = await held;
+      return {
+        ready: result!.seconds!,
+        cpu: result!.server_cpu_s!,
+        perConnection: (after.rssBytes - idle.rssBytes) / connections / 1_000,
+        heldCpu: (result!.hold_cpu_s! / hold) * 1_000,
+        idle: idle.rssBytes / 1e6,
+        idlePss: idle.pssBytes / 1e6,
+      };
+    },
+  },
+  'notify-1000': notifyRow(1_000, 17.5),
+  notify: notifyRow(10_000, 144),
+  duplicates: {
+    title: 'memory of accepted shares, for duplicates',
+    settings: { updateIntervalS: 600 },
+    measures: {
+      steady: { what: 'growth per share, at the end', unit: 'B', digits: 0, reach: 40, absolute: true },
+      growing: { what: 'growth per share, highest', unit: 'B', digits: 0, reach: 80, absolute: true },
+      shares: { what: 'shares', unit: '', digits: 0 },
+    },
+    run: async (target, seconds) => {
+      const rounds = 6;
+      const args = ['--mode', 'shares', '--connections', '100', '--window', '16'];
+      const each = ['--duration', String(Math.max(0.5, seconds / 4)), '--warmup', '0'];
+      // What is needed once (code compiled, buffers grown) is no growth.
+      await load(target, [...args, ...each]);
+      await target.collect();
+      const before = memoryUse(target.pids()).rssBytes;
+      let shares = 0;
+      const growth: number[] = [];
+      for (let round = 0; round < rounds; round++) {
+        const [result] = await load(target, [...args, ...each]);
+        shares += result!.accepted!;
+        await target.collect();
+        growth.push((memoryUse(target.pids()).rssBytes - before) / shares);
+      }
+      // The first rounds are few shares against what else may move.
+      return { steady: growth.at(-1)!, growing: Math.max(...growth.slice(2)), shares };
+    },
+  },
+  blocks: {
+    title: '10,000 connections, 2,000 shares/s, 20 new blocks',
+    settings: {},
+    measures: {
+      wrong: { what: 'honest shares wrongly refused', unit: '', digits: 0, reach: 0, absolute: true },
+      stale: { what: 'refused as stale, rightly', unit: '', digits: 0 },
+      accepted: { what: 'accepted', unit: '', digits: 0 },
+      p50: { what: 'latency p50', unit: 'us', digits: 0 },
+      p99: { what: 'latency p99', unit: 'us', digits: 0 },
+      p999: { what: 'latency p99.9', unit: 'us', digits: 0 },
+      cpu: { what: CPU, unit: 's' },
+      growth: { what: 'memory, second half against first', unit: 'MB', digits: 1, reach: 10, absolute: true },
+      closed: { what: 'connections closed', unit: '', digits: 0, reach: 0, absolute: true },
+    },
+    run: async (target) => {
+      const blocks = 20;
+      const running = load(target, [
+        ...['--mode', 'shares', '--connections', '10000', '--window', '16', '--rate', '2000'],
+        ...['--duration', String(blocks + 4), '--warmup', '2'],
+      ]);
+      const during = (async () => {
+        await until('all connections', () => connectionsOf(target.port) >= 10_000, { withinMs: 60_000, everyMs: 200 });
+        await pause(3_000);
+        const memory: number[] = [];
+        for (let block = 0; block < blocks; block++) {
+          await fetch(target.trigger);
+          await pause(900);
+          if (block === blocks / 4 || block === blocks - 1) {
+            await target.collect();
+            memory.push(memoryUse(target.pids()).rssBytes);
+          }
+        }
+        return (memory[1]! - memory[0]!) / 1e6;
+      })();
+      const [result] = await running;
+      return {
+        ...sharesValues(result!),
+        stale: result!.rejected! - result!.wrong_rejected!,
+        accepted: result!.accepted!,
+        growth: await during,
+        closed: result!.disconnects!,
+      };
+    },
+  },
+};
+
+// --- servers -----------------------------------------------------------------------------------------------------------------
+
+interface Target {
+  readonly host: string;
+  readonly port: number;
+  /** URL or shell command that makes a new block. */
+  readonly trigger: string;
+  /** The whole process tree; empty where it is not known. */
+  pids(): number[];
+  /** Collects garbage where there is any. */
+  collect(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** Established connections that a port of the loopback has accepted. */
+function connectionsOf(port: number): number {
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  let count = 0;
+  for (const line of readFileSync('/proc/net/tcp', 'utf8').split('\n')) {
+    const [, address, , state] = line.trim().split(/\s+/);
+    if (address === local && state === '01') count += 1;
+  }
+  return count;
+}
+
+function configOf(node: TemplateNode, port: number, dir: string, settings: Settings): string {
+  return JSON.stringify(
+    {
+      btcd: [{ url: node.address, auth: 'user', pass: 'pass', notify: false }],
+      btcaddress: NODE_ADDRESS,
+      btcsig: '/bench/',
+      blockpoll: 100,
+      update_interval: settings.updateIntervalS ?? 30,
+      serverurl: [`127.0.0.1:${port}`],
+      mindiff: SHARE_DIFF,
+      startdiff: SHARE_DIFF,
+      maxdiff: SHARE_DIFF,
+      // What a port above 4000 gets.
+      highdiff: SHARE_DIFF,
+      zmqblock: node.zmq,
+      logdir: join(dir, 'logs'),
+      lodestream: { chain: 'bitcoin', data_dir: join(dir, 'data') },
+    },
+    null,
+    2,
+  );
+}
+
+/** Speaks to the server until it gives work, at the difficulty that the generator needs. */
+async function working(host: string, port: number, program: Leashed | null): Promise<void> {
+  const given = await until(
+    () => `work from ${host}:${port}${program === null ? '' : `; it wrote:\n${program.output()}`}`,
+    () => (program?.running === false ? 'ended' : firstWork(host, port)),
+    { withinMs: 30_000, everyMs: 200 },
+  );
+  if (given === 'ended') throw new Error(`the server ended:\n${program!.output()}`);
+  const diff = Number(/"params":\[([^\]]*)\][^\n]*mining\.set_difficulty/.exec(given)?.[1]);
+  if (!(diff <= 1e-9))
+    throw new Error(`the server asks for difficulty ${diff}: with ${SHARE_DIFF} every hash is a share`);
+}
+
+/** What a server says until it has given a job; null where it gives none. */
+function firstWork(host: string, port: number): Promise<string | null> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port });
+    let text = '';
+    socket.setTimeout(2_000, () => socket.destroy());
+    socket.on('error', reject);
+    socket.on('close', () => resolve(null));
+    socket.on('data', (chunk: Buffer) => {
+      text += chunk.toString();
+      const lines = text.split('\n').slice(0, -1);
+      if (!['"mining.set_difficulty"', '"mining.notify"}'].every((mark) => lines.some((line) => line.includes(mark))))
+        return;
+      resolve(text);
+      socket.destroy();
+    });
+    socket.write('{"id":1,"method":"mining.subscribe","params":["bench"]}\n');
+    socket.write('{"id":2,"method":"mining.authorize","params":["bench.probe","x"]}\n');
+  });
+}
+
+/** Our daemon, or the peer where `command` is given, with a node of its own. */
+async function startTarget(settings: Settings, command: string | null): Promise<Target> {
+  const dir = tempDir('bench');
+  const node = await startTemplateNode({ transactions: settings.transactions ?? 0 });
+  const [port] = await freePorts(1);
+  const conf = join(dir.path, 'ckpool.conf');
+  writeFileSync(conf, configOf(node, port!, dir.path, settings));
+  const collected = join(dir.path, 'collected');
+  mkdirSync(collected);
+  mkdirSync(join(dir.path, 'logs'));
+  const hook = new URL('../helpers/collect.ts', import.meta.url).href;
+  const program =
+    command === null
+      ? await startLeashed(
+          join(ROOT, 'lodestream'),
+          ['pool', '-c', conf, ...(settings.logShares === true ? ['--log-shares'] : [])],
+          {
+            cwd: dir.path,
+            env: {
+              ...process.env,
+              NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import=${hook}`.trim(),
+              COLLECT_DIR: collected,
+            },
+          },
+        )
+      : await startLeashed('/bin/sh', [
+          '-c',
+          `exec ${command
+            .replaceAll('{conf}', conf)
+            .replaceAll('{dir}', dir.path)
+            .replaceAll('{log}', settings.logShares === true ? '-L' : '')}`,
+        ]);
+  const stop = async (): Promise<void> => {
+    await program.stop({ graceMs: 5_000 });
+    await node.close();
+    dir.remove();
+  };
+  try {
+    await working('127.0.0.1', port!, program);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return {
+    host: '127.0.0.1',
+    port: port!,
+    trigger: node.trigger,
+    pids: () => processTree(program.pid),
+    collect: async () => {
+      if (command !== null) return;
+      for (const pid of processTree(program.pid)) {
+        const file = join(collected, String(pid));
+        const before = existsSync(file) ? readFileSync(file, 'utf8') : '';
+        if (before === '' && !isNode(pid)) continue;
+        process.kill(pid, 'SIGUSR2');
+        await until(`a collection in process ${pid}`, () => existsSync(file) && readFileSync(file, 'utf8') !== before);
+      }
+    },
+    stop,
+  };
+}
+
+function isNode(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('node');
+  } catch {
+    return false;
+  }
+}
+
+/** A pool that runs already. */
+function runningPeer(host: string, port: number, pid: number, trigger: string): Target {
+  return {
+    host,
+    port,
+    trigger,
+    pids: () => (pid > 0 ? processTree(pid) : []),
+    collect: async () => {},
+    stop: async () => {},
+  };
+}
+
+// --- the generator -----------------------------------------------------------------------------------------------------------
+
+/** Builds the load generator where it is missing or older than its source. @throws Error saying what is needed */
+function buildLoad(): void {
+  const built = existsSync(LOAD) ? statSync(LOAD).mtimeMs : 0;
+  if (built > statSync(`${LOAD}.c`).mtimeMs) return;
+  try {
+    execFileSync('make', ['-s', '-C', LOAD_DIR], { stdio: ['ignore', 'pipe', 'pipe'] });
+  } catch (error) {
+    const why = String((error as { stderr?: Buffer }).stderr ?? (error as Error).message).trim();
+    throw new Error(
+      `the load generator cannot be built (make, cc and OpenSSL's headers are needed: build-essential, libssl-dev): ${why}`,
+    );
+  }
+}
+
+/** Runs the generator. @returns its JSON lines */
+async function load(target: Target, args: readonly string[]): Promise<Values[]> {
+  const pids = target.pids();
+  const child = spawn(
+    LOAD,
+    [
+      ...['--json', '--host', target.host, '--port', String(target.port)],
+      ...(pids.length === 0 ? [] : ['--pid', pids.join(',')]),
+      ...args,
+    ],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  let out = '';
+  let err = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString();
+  });
+  const code = await new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  if (code !== 0) throw new Error(err.trim() || `the load generator ended with ${code}`);
+  return out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Values);
+}
+
+// --- the table ---------------------------------------------------------------------------------------------------------------
+
+interface Result {
+  readonly row: string;
+  readonly measure: string;
+  readonly what: string;
+  readonly unit: string;
+  readonly ours: number;
+  readonly peer: number | null;
+  readonly ratio: number | null;
+  /** What was to be reached, in the unit; null: nothing. */
+  readonly limit: number | null;
+  readonly met: boolean | null;
+}
+
+function resultsOf(name: string, row: Row, ours: Values, peer: Values | null): Result[] {
+  return Object.entries(row.measures).map(([measure, of]) => {
+    const value = ours[measure]!;
+    const other = peer?.[measure] ?? null;
+    let limit: number | null = null;
+    if (of.reach !== undefined) {
+      if (of.absolute === true) limit = of.reach;
+      else if (other !== null && of.ckpool !== undefined) limit = (of.reach / of.ckpool) * other;
+      else limit = of.atLeast === true ? of.reach / SLACK : of.reach * SLACK;
+    }
+    return {
+      row: name,
+      measure,
+      what: of.what,
+      unit: of.unit,
+      ours: value,
+      peer: other,
+      ratio: other === null || other === 0 ? null : value / other,
+      limit,
+      met: limit === null ? null : of.atLeast === true ? value >= limit : value <= limit,
+    };
+  });
+}
+
+function lineOf(result: Result, row: Row): string {
+  const of = row.measures[result.measure]!;
+  const digits = of.digits ?? 2;
+  const shown = (value: number | null): string =>
+    value === null || Number.isNaN(value) ? '' : `${value.toFixed(digits)}`;
+  const sign = of.atLeast === true ? '>=' : '<=';
+  return `| ${[
+    result.what + (result.unit === '' ? '' : `, ${result.unit}`),
+    shown(result.ours),
+    shown(result.peer),
+    result.ratio === null ? '' : result.ratio.toFixed(2),
+    result.limit === null ? '' : `${sign} ${shown(result.limit)}`,
+    result.met === null ? '' : result.met ? 'yes' : 'NO',
+  ].join(' | ')} |`;
+}
+
+async function measured(row: Row, seconds: number, start: () => Promise<Target>): Promise<Values> {
+  const target = await start();
+  try {
+    return await row.run(target, seconds);
+  } finally {
+    await target.stop();
+  }
+}
+
+const HELP = `npm run bench:stratum -- [options]
+  --row NAME        only this row, may be repeated: ${Object.keys(ROWS).join(', ')}
+  --seconds S       of measuring, per row; default 8
+  --json            one JSON object per measure instead of a table
+  --peer COMMAND    another pool, started for each row with the same configuration: {conf} is its ckpool.conf, {dir} a directory of its own,
+                    {log} -L where share logs are on
+  --peer-host H --peer-port P --peer-pid PID --peer-trigger COMMAND-OR-URL
+                    another pool that runs already (its work must be like ours)
+  Each option is also taken from the environment: BENCH_PEER, BENCH_PEER_HOST, …
+`;
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      row: { type: 'string', multiple: true },
+      seconds: { type: 'string' },
+      json: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+      peer: { type: 'string' },
+      'peer-host': { type: 'string' },
+      'peer-port': { type: 'string' },
+      'peer-pid': { type: 'string' },
+      'peer-trigger': { type: 'string' },
+    },
+  });
+  if (values.help === true) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const { env } = process;
+  const seconds = Number(values.seconds ?? env.BENCH_SECONDS ?? 8);
+  const names = values.row ?? Object.keys(ROWS);
+  const unknown = names.find((name) => !Object.hasOwn(ROWS, name));
+  if (unknown !== undefined || !(seconds > 0)) {
+    process.stderr.write(unknown === undefined ? '--seconds wants a number above 0\n' : `no row ${unknown}\n${HELP}`);
+    return 2;
+  }
+  buildLoad();
+  const files = Number(/^Max open files\s+\d+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? 0);
+  const many = names.filter((name) => ['connect', 'notify', 'blocks'].includes(name));
+  if (files < 12_500 && many.length > 0) {
+    process.stderr.write(
+      `${many.join(', ')}: 10,000 connections want an open-file limit of 12,500, this one is ${files}; raise it (ulimit -Hn 20000)\n`,
+    );
+    return 2;
+  }
+  const peerCommand = values.peer ?? env.BENCH_PEER ?? null;
+  const peerPort = Number(values['peer-port'] ?? env.BENCH_PEER_PORT ?? 0);
+  const startPeer =
+    peerCommand !== null
+      ? (row: Row) => startTarget(row.settings, peerCommand)
+      : peerPort > 0
+        ? async () =>
+            runningPeer(
+              values['peer-host'] ?? env.BENCH_PEER_HOST ?? '127.0.0.1',
+              peerPort,
+              Number(values['peer-pid'] ?? env.BENCH_PEER_PID ?? 0),
+              values['peer-trigger'] ?? env.BENCH_PEER_TRIGGER ?? 'false',
+            )
+        : null;
+
+  const print = (line: string): void => void process.stdout.write(`${line}\n`);
+  if (values.json !== true) print(`${cpus().length} x ${cpus()[0]?.model ?? '?'}, Node ${process.version}`);
+  let failed = false;
+  for (const name of names) {
+    const row = ROWS[name]!;
+    const ours = await measured(row, seconds, () => startTarget(row.settings, null));
+    const peer = startPeer === null ? null : await measured(row, seconds, () => startPeer(row));
+    const results = resultsOf(name, row, ours, peer);
+    failed ||= results.some(({ met }) => met === false);
+    if (values.json === true) {
+      for (const result of results) print(JSON.stringify(result));
+      continue;
+    }
+    print(`\n${name}: ${row.title}\n`);
+    print(`| measure | ours | ${peer === null ? '' : 'peer'} | ratio | to reach | met |\n|---|---|---|---|---|---|`);
+    for (const result of results) print(lineOf(result, row));
+  }
+  return failed ? 1 : 0;
+}
+
+process.exitCode = await main().catch((error: unknown) => {
+  process.stderr.write(`bench:stratum: ${(error as Error).message}\n`);
+  return 2;
+});
