@@ -80,6 +80,8 @@ export interface Config {
   readonly chain: string;
   readonly origin: string;
   readonly coinbaseTag: string;
+  /** Miners are asked to reconnect over this long at a hand-over, seconds. */
+  readonly handoverS: number;
   /** Processes that hold the miners' connections; 0: one process for all. */
   readonly workers: number;
   readonly dataDir: string;
@@ -512,6 +514,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     chain: value('lodestream.chain'),
     origin: originName,
     coinbaseTag: value('lodestream.coinbase_tag'),
+    handoverS: value('lodestream.handover_s'),
     workers: nonce1Bytes < LEAST_NONCE1_BYTES_FOR_WORKERS ? 0 : value('lodestream.workers'),
     dataDir: value('lodestream.data_dir'),
     http: address('lodestream.http'),

@@ -314,6 +314,15 @@ export const OPTIONS = {
     example: 1,
     doc: "Processes that hold the miners' connections, beside the one that holds the nodes; 0: one process for all, without hand-over",
   },
+  'lodestream.handover_s': {
+    type: 'integer',
+    unit: 's',
+    default: 10,
+    min: 1,
+    max: 600,
+    example: 10,
+    doc: 'At a hand-over miners are asked to reconnect one after the other over this long',
+  },
   'lodestream.coinbase_tag': {
     type: 'string',
     default: 'lodestream',

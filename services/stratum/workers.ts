@@ -33,8 +33,6 @@ const STOP_LIMIT_MS = 15_000;
 const START_LIMIT_MS = 60_000;
 /** How long a worker may take to let go of a session. */
 const RELEASE_LIMIT_MS = 2_000;
-/** `client.reconnect` is spread over this long at a hand-over. */
-const RECONNECT_OVER_MS = 10_000;
 
 /** The lowest bits of ids that workers give: half of the run's range, 2^23 for each slot. */
 const OWN_IDS = 1n << 31n;
@@ -230,7 +228,7 @@ export class Workers {
       for (const worker of old) {
         worker.state = 'retiring';
         worker.dismissed = true;
-        worker.tell({ kind: 'retire', overMs: RECONNECT_OVER_MS });
+        worker.tell({ kind: 'retire', overMs: config.handoverS * 1000 });
       }
       await Promise.all(old.map((each) => each.gone));
     } finally {

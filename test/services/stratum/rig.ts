@@ -424,8 +424,13 @@ export function testLife(): { life: Lifecycle; lines: string[]; stopped: unknown
 export async function journaled<T extends Topic>(dataDir: string, instance: string, topic: T): Promise<Events[T][]> {
   const log = openJournalLog({ dir: join(dataDir, 'journal') });
   try {
-    const { records } = await log.read(topic, instance, null, { maxRecords: 1_000_000, waitMs: 0 });
-    return await Promise.all(records.map(async (each) => (await log.decoder(topic, each.fingerprint))(each.body)));
+    const events: Events[T][] = [];
+    for (let at: string | null = null; ; ) {
+      const { records, next } = await log.read(topic, instance, at, { maxRecords: 10_000, waitMs: 0 });
+      if (records.length === 0) return events;
+      for (const each of records) events.push((await log.decoder(topic, each.fingerprint))(each.body));
+      at = next;
+    }
   } finally {
     await log.close();
   }
