@@ -25,6 +25,8 @@ export interface Lifecycle {
   onStop(what: string, close: () => Promise<void> | void): void;
   /** Registers what SIGHUP does: files held open are opened anew by their names. */
   onHangup(reopen: () => void): void;
+  /** The signal that ends the program; null where it was none, or has not come. */
+  endedBy?(): NodeJS.Signals | null;
   /** Asks the program to stop; with an error it ends with that error's status. */
   stop(error?: unknown): void;
 }
@@ -74,7 +76,9 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
   };
   // A terminal's Ctrl-C reaches a process several times (itself, and through npm): only a later one means impatience.
   let askedAt = 0;
-  const onSignal = (): void => {
+  let endedBy: NodeJS.Signals | null = null;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (!controller.signal.aborted) endedBy = signal;
     if (askedAt === 0) askedAt = Date.now();
     else if (Date.now() - askedAt > IMPATIENT_MS) process.exit(130);
     stop();
@@ -84,7 +88,7 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
   const watched = process.channel === undefined && process.stderr.isTTY === true;
   process.on('SIGHUP', () => {
     for (const reopen of reopeners) reopen();
-    if (watched) onSignal();
+    if (watched) onSignal('SIGHUP');
   });
   if (process.channel === undefined) {
     process.on('SIGINT', onSignal);
@@ -109,6 +113,7 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     onHangup: (reopen) => {
       reopeners.push(reopen);
     },
+    endedBy: () => endedBy,
     stop,
   };
   start(life).then(() => {

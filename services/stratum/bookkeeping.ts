@@ -2,6 +2,7 @@
  * What an instance writes beside events and share logs: opens the main log and the statistics and closes them last, so that the end of
  * everything else is in them.
  */
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
@@ -23,6 +24,11 @@ export function withMainLog(
   });
   life.onStop('main log', () => main.close());
   life.onHangup(() => main.reopen());
+  life.signal.addEventListener('abort', () => {
+    const signal = life.endedBy?.() ?? null;
+    if (signal === null) return;
+    main.log(`Process ${config.name} received signal ${constants.signals[signal]}, shutting down`, 5);
+  });
   return { life: { ...life, log: main.log }, main };
 }
 
@@ -39,10 +45,33 @@ export function keepStats(
   return desk;
 }
 
+const PARTS = ['generator', 'stratifier', 'connector'] as const;
+
+/** CKPool's lines of a start: its threads are parts of ours. */
+export function sayStarting({ name }: Pick<Config, 'name'>, log: Log): void {
+  for (const part of PARTS) log(`${name} ${part} starting`, 5);
+}
+
+export function sayReady({ name }: Pick<Config, 'name'>, part: (typeof PARTS)[number], log: Log): void {
+  log(`${name} ${part} ready`, 5);
+}
+
 /** What the main log and the statistics learn of each template; CKPool's words. */
-export function templateRecorder(desk: StatsDesk, profile: ChainProfile, log: Log): (template: Template) => void {
+export function templateRecorder(
+  desk: StatsDesk,
+  profile: ChainProfile,
+  config: Pick<Config, 'name' | 'btcAddress' | 'donation'>,
+  log: Log,
+): (template: Template) => void {
   let prevHash = '';
   return (template) => {
+    if (prevHash === '') {
+      sayReady(config, 'generator', log);
+      log(`Mining from any incoming username to address ${config.btcAddress}`, 5);
+      if (config.donation !== null) {
+        log(`${config.donation.percent.toFixed(1)} percent donation to ${config.donation.address}`, 5);
+      }
+    }
     log(`Stored local workbase with ${template.transactions.length} transactions`, 5);
     desk.setNetworkDiff(difficultyOf(profile, template.bits));
     if (template.prevHashRpc !== prevHash) log(`Block hash changed to ${template.prevHashRpc}`, 5);

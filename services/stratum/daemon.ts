@@ -9,7 +9,7 @@ import type { ShareInput } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import { type Config, hostPortText } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
-import type { Log } from '../core/lifecycle.ts';
+import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { Facts } from './facts.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
@@ -153,9 +153,20 @@ export class Daemon {
     for (const session of waiting) session.wake();
   }
 
+  /** Whether lines of this level are written: asked before one is built for every share. */
+  says(level: LogLevel): boolean {
+    return (this.log.level ?? 5) >= level;
+  }
+
   connect(connection: Connection): Session {
     const session = new Session(connection, this);
     this.counters.connections += 1;
+    if (this.says(6)) {
+      this.log(
+        `Connected new client ${connection.id} to ${this.sessions.size} active clients from ${connection.address}`,
+        6,
+      );
+    }
     if (this.accepting) this.sessions.add(session);
     else connection.close('no connections are accepted now');
     return session;
@@ -173,6 +184,10 @@ export class Daemon {
     this.sessionEvent(session, 'disconnected', reason);
     const now = this.nowMs();
     const first = session.workers.values().next().value;
+    if (first !== undefined) {
+      const { id, address } = session.connection;
+      this.log(`Dropped client ${id} ${address} user ${first.user} worker ${first.name} `, 5);
+    }
     if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.lastOrder);
     // Nobody's share was ever taken on what a mere probe was given.
     if (first === undefined && session.resumedUser === null) source.enonces.free(session.enonce1);

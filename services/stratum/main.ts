@@ -11,7 +11,7 @@ import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
-import { keepStats, templateRecorder, withMainLog } from './bookkeeping.ts';
+import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from './bookkeeping.ts';
 import type { ControlTarget } from './control.ts';
 import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
@@ -62,6 +62,7 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   payoutAddressOf(config);
   const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
+  sayStarting(config, life.log);
   const { profile, identity, templates } = await openNodes(config, life);
   const desk = keepStats(config, profile, life);
   const daemon = openDaemon(config, profile, paths, life);
@@ -79,8 +80,9 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   daemon.pings = () => templates.problem() !== null;
   daemon.ready = true;
   desk.follow(() => daemon.takeChanges());
+  sayReady(config, 'stratifier', life.log);
   blocks.sendPending();
-  const record = templateRecorder(desk, profile, life.log);
+  const record = templateRecorder(desk, profile, config, life.log);
   templates.on('template', ({ template }) => {
     source.take(template);
     record(template);
@@ -88,6 +90,7 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
 
   const server = await openServer(daemon, life, listenersOf(config, life.log), maxClientsOf(config, life.log));
   life.log(`stratum listens on ${server.addresses.map(hostPortText).join(', ')}`);
+  sayReady(config, 'connector', life.log);
   publish(paths, daemon, life, () => ({
     problems: [templates.problem(), source.problem].filter((line) => line !== null),
     values: {},
@@ -118,6 +121,7 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   // No node is asked here: with auto the work is Bitcoin's kind.
   const profile = loadChain(config.chain === 'auto' ? 'bitcoin' : config.chain);
   if (config.chain === 'auto') life.log('the chain is not named: taken as bitcoin');
+  sayStarting(config, life.log);
   const desk = keepStats(config, profile, life, () => proxy.lines());
   const daemon = openDaemon(config, profile, paths, life);
   const proxy = new ProxyUpstreams(daemon, config.upstreams);
@@ -129,8 +133,10 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   life.onStop('upstreams', () => proxy.close());
   daemon.pings = () => true;
   proxy.start();
+  sayReady(config, 'stratifier', life.log);
   const server = await openServer(daemon, life, listenersOf(config, life.log), maxClientsOf(config, life.log));
   life.log(`stratum listens on ${server.addresses.map(hostPortText).join(', ')}`);
+  sayReady(config, 'connector', life.log);
   publish(paths, daemon, life, () => proxy.status());
   const control = controlTarget({
     daemon,

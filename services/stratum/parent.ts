@@ -15,7 +15,7 @@ import { openDataDir } from '../core/data-dir.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
-import { keepStats, templateRecorder, withMainLog } from './bookkeeping.ts';
+import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from './bookkeeping.ts';
 import type { ControlTarget } from './control.ts';
 import { Facts } from './facts.ts';
 import { bindListeners } from './listeners.ts';
@@ -58,6 +58,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   payoutAddressOf(config);
   const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
+  sayStarting(config, life.log);
   const { profile, templates } = await openNodes(config, life);
   const writer = openWriter(config, `${config.name}.0`, paths, life);
   const facts = new Facts(writer, null, life.log, () => {});
@@ -97,7 +98,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   });
   // Each worker holds the main log open for itself.
   life.onHangup(() => workers.signal('SIGHUP'));
-  const record = templateRecorder(desk, profile, life.log);
+  const record = templateRecorder(desk, profile, config, life.log);
   let current: { made: MadeTemplate; sinceMs: number } | null = null;
   templates.on('template', ({ template }) => {
     const made = { template, id: ids.next(), timeS: Math.floor(Date.now() / 1000), random: randomInt(2 ** 32) };
@@ -106,7 +107,9 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
     record(template);
   });
   await workers.start();
+  sayReady(config, 'stratifier', life.log);
   life.log(`stratum listens on ${bound.listeners.map(hostPortText).join(', ')}`);
+  sayReady(config, 'connector', life.log);
   const status = publishStatus(paths.status, config.origin, () => {
     const { values, problems } = workers.together();
     const nodeProblem = templates.problem();

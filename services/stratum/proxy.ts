@@ -40,6 +40,7 @@ class Link implements WorkSource {
   nonce2Bytes = 0;
   versionMask = 0;
   ready = false;
+  readonly proxyId: string;
   readonly upstream: Upstream;
   readonly connection: UpstreamConnection;
   readonly #proxy: ProxyUpstreams;
@@ -53,6 +54,7 @@ class Link implements WorkSource {
     this.#proxy = proxy;
     this.#daemon = daemon;
     this.upstream = upstream;
+    this.proxyId = `${proxy.indexOf(upstream)}:${upstream.opened++}`;
     this.jobs = new JobRegistry(daemon.config.origin, daemon.profile, daemon.ids);
     this.enonces = new EnonceAllocator(new Uint8Array(0), 0, 0n);
     const { profile, config } = daemon;
@@ -83,7 +85,7 @@ class Link implements WorkSource {
     this.versionMask = terms.versionMask;
     this.ready = true;
     this.#daemon.log(
-      `Upstream pool ${this.connection.name} extranonce2 length ${terms.nonce2Bytes}, room for ${this.enonces.capacity} miners with ${this.nonce2Bytes}`,
+      `Upstream pool ${this.connection.name} ${this.proxyId.split(':')[0]} extranonce2 length ${terms.nonce2Bytes}, max proxy clients ${this.enonces.capacity}`,
     );
   }
 
@@ -93,6 +95,8 @@ class Link implements WorkSource {
     this.#upstreamDiff = diff;
     const job = this.#make(work, 0, undefined);
     this.#daemon.broadcast(this, job);
+    if (job.clean)
+      this.#daemon.log(`Block hash on proxy ${this.proxyId.split(':')[0]} changed to ${work.prevHashRpc}`, 5);
     this.#proxy.working(this);
   }
 
@@ -181,6 +185,8 @@ const UPSTREAM_REFUSED = 100;
 class Upstream {
   readonly address: UpstreamAddress;
   readonly links = new Set<Link>();
+  /** Connections so far. */
+  opened = 0;
   retryMs = RETRY_FIRST_MS;
   nextTryMs = 0;
   problem: string | null = null;
@@ -213,6 +219,10 @@ export class ProxyUpstreams {
     this.nonce2Length = daemon.config.nonce2Bytes;
     this.#upstreams = addresses.map((address) => new Upstream(address));
     daemon.pickSource = () => this.#pick();
+  }
+
+  indexOf(upstream: Upstream): number {
+    return this.#upstreams.indexOf(upstream);
   }
 
   start(): void {
@@ -260,10 +270,14 @@ export class ProxyUpstreams {
     const { upstream } = link;
     upstream.retryMs = RETRY_FIRST_MS;
     upstream.nextTryMs = 0;
-    if (upstream.problem !== null) this.#daemon.log(`upstream ${link.connection.name} answers again`);
-    upstream.problem = null;
     const index = this.#upstreams.indexOf(upstream);
+    if (upstream.problem !== null) {
+      this.#daemon.log(`upstream ${link.connection.name} answers again`);
+      this.#daemon.log(`Proxy ${index}:${link.connection.name} recovered`, 5);
+    }
+    upstream.problem = null;
     if (this.#current < 0 || index < this.#current) {
+      this.#daemon.log(`Stratifier setting active proxy to ${index}`, 5);
       this.#daemon.log(`Successfully connected to pool ${index} ${link.connection.name} as proxy`);
       this.#current = index;
       for (const worse of this.#upstreams.slice(index + 1)) {
@@ -279,7 +293,10 @@ export class ProxyUpstreams {
     if (!upstream.links.delete(link) || this.#closed) return;
     const index = this.#upstreams.indexOf(upstream);
     const line = `upstream ${link.connection.name}: ${reason}`;
-    if (upstream.problem !== line) this.#daemon.log(`${line}; trying again`);
+    if (upstream.problem !== line) {
+      this.#daemon.log(`${line}; trying again`);
+      this.#daemon.log(`Proxy ${index}:${link.connection.name} failed, attempting reconnect`, 5);
+    }
     upstream.problem = line;
     // Many connections that end together are one failure.
     if (upstream.links.size === 0) {

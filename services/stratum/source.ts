@@ -21,6 +21,8 @@ export interface WorkSource {
   readonly jobs: JobRegistry;
   readonly enonces: EnonceAllocator;
   readonly nonce2Bytes: number;
+  /** Of a proxy, as CKProxy numbers them in its log: upstream and connection, `0:0`; absent in a pool. */
+  readonly proxyId?: string;
   /** Version bits that miners may roll; 0: none. */
   readonly versionMask: number;
   /** Makes another job of the present template, whose headers no earlier job's can equal; null where there is no template. */

@@ -50,6 +50,11 @@ export function authorize(session: Session, request: Request): void {
   if (ckpool && (session.authorized || session.authorizeFailed)) return;
   const fail = (words: string, code: WireCode): void => {
     session.authorizeFailed = true;
+    const name = Array.isArray(params) ? params[0] : undefined;
+    if (workerFault(name) === null) {
+      const { id: client, address } = session.connection;
+      daemon.log(`Client ${client} ${address} worker ${name} failed to authorise as user ${userOf(String(name))}`, 5);
+    }
     showMessage(session, 'Failed authorisation :(');
     session.reply('result-error-id', id, 'false', ckpool ? JSON.stringify(words) : errorJson(code, words));
   };
@@ -77,6 +82,12 @@ export function authorize(session: Session, request: Request): void {
       fail('Too many workers on one line', 20);
       return;
     }
+    const { id: client, address } = session.connection;
+    const { proxyId } = session.source!;
+    daemon.log(
+      `Authorised client ${client} ${proxyId === undefined ? address : `to proxy ${proxyId},`} worker ${name} as user ${user}`,
+      5,
+    );
     session.workers.set(name, { user, name, tally: daemon.tally.join(user, name, session.agent, daemon.nowMs()) });
   }
   const wish = ckpool ? null : passwordDifficulty(password);
