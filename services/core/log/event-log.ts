@@ -11,6 +11,16 @@ import type { Inputs, Topic } from '../../../schemas/events.ts';
 /** An event to append. */
 export type LogEntry = { [T in Topic]: { readonly topic: T; readonly event: Inputs[T] } }[Topic];
 
+/** Events of one topic that are encoded already (`encodeEvent`), one behind the other. */
+export interface EncodedEvents {
+  readonly topic: Topic;
+  /** Holds the bodies from its beginning; what lies behind the last is not looked at. */
+  readonly bytes: Buffer;
+  readonly count: number;
+  /** Where each body ends. */
+  readonly ends: ArrayLike<number>;
+}
+
 /** Order of the topics within one append: what a share refers to is there when the share is. */
 export const APPEND_ORDER = ['job', 'session', 'block', 'share', 'contract'] as const satisfies readonly Topic[];
 
@@ -100,8 +110,10 @@ export interface JournalWriter {
   /**
    * Writes all entries, topics in the order job, session, block, share, contract, before it returns. Survives the death of the process;
    * with fsync also a power cut.
+   *
+   * @param encoded - come behind the entries of their topic; their bytes are copied, and are taken at their word
    * @throws PoolError disk where the disk refuses; nothing of the turn then counts as appended
    */
-  append(entries: readonly LogEntry[]): void;
+  append(entries: readonly LogEntry[], encoded?: EncodedEvents): void;
   close(): void;
 }

@@ -31,7 +31,7 @@ import type { Topic } from '../../../schemas/events.ts';
 import { PoolError } from '../errors.ts';
 import { acquireLock } from '../lock.ts';
 import { encodeHead, SYNC_BYTES, writeLong } from './container.ts';
-import { APPEND_ORDER, type JournalWriter, type LogEntry } from './event-log.ts';
+import { APPEND_ORDER, type EncodedEvents, type JournalWriter, type LogEntry } from './event-log.ts';
 import {
   checkInstance,
   HEAD_KEYS,
@@ -279,7 +279,7 @@ class TopicWriter {
   }
 
   /** Turns bodies into blocks; writes nothing. */
-  prepare(bodies: readonly Buffer[]): Prepared {
+  prepare(bodies: readonly Buffer[], encoded: EncodedEvents | null): Prepared {
     const segment = this.#segment!;
     let at = 0;
     let sequence = this.#sequence;
@@ -298,11 +298,23 @@ class TopicWriter {
         bytes.set(body, at);
         at += body.length;
       }
-      bytes.set(segment.sync, at);
-      at += SYNC_BYTES;
-      const crc = crc32(bytes.subarray(start, at));
-      entries.push({ firstSequence: sequence, count: to - from, lengthBytes: at - start, crc });
+      at = this.#endBlock(start, at, sequence, to - from);
       sequence += to - from;
+      from = to;
+    }
+    const encodedCount = encoded?.count ?? 0;
+    for (let from = 0, begin = 0; from < encodedCount; ) {
+      const { ends, bytes: source } = encoded!;
+      let to = from + 1;
+      while (to < encodedCount && ends[to]! - begin <= BLOCK_BYTES) to++;
+      const size = ends[to - 1]! - begin;
+      this.#grow(at, BLOCK_HEAD_BYTES + size + SYNC_BYTES);
+      const start = at;
+      at = writeLong(this.#scratch, writeLong(this.#scratch, at, to - from), size);
+      at += source.copy(this.#scratch, at, begin, begin + size);
+      at = this.#endBlock(start, at, sequence, to - from);
+      sequence += to - from;
+      begin += size;
       from = to;
     }
     const needed = entries.length * INDEX_ENTRY_BYTES;
@@ -316,8 +328,22 @@ class TopicWriter {
     return {
       blocks: this.#scratch.subarray(0, at),
       entries: this.#entryScratch.subarray(0, needed),
-      count: bodies.length,
+      count: bodies.length + encodedCount,
     };
+  }
+
+  /** Puts the sync marker behind a block and notes its entry. @returns the position behind it */
+  #endBlock(start: number, bodyEnd: number, firstSequence: number, count: number): number {
+    const bytes = this.#scratch;
+    bytes.set(this.#segment!.sync, bodyEnd);
+    const end = bodyEnd + SYNC_BYTES;
+    this.#entryList.push({
+      firstSequence,
+      count,
+      lengthBytes: end - start,
+      crc: crc32(bytes.subarray(start, end)),
+    });
+    return end;
   }
 
   #grow(used: number, more: number): void {
@@ -404,7 +430,7 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
   return {
     instance,
     run,
-    append(entries) {
+    append(entries, encoded) {
       if (closed) throw new PoolError('journal_closed', `the journal of instance ${instance} is closed`);
       // Encoding comes first: an event that does not fit its schema is thrown before anything is written.
       const bodies = encodeByTopic(entries);
@@ -412,12 +438,13 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
       const prepared: Prepared[] = [];
       try {
         for (const topic of APPEND_ORDER) {
-          const ofTopic = bodies.get(topic);
-          if (ofTopic === undefined) continue;
+          const ofTopic = bodies.get(topic) ?? NO_BODIES;
+          const more = encoded?.topic === topic && encoded.count > 0 ? encoded : null;
+          if (ofTopic.length === 0 && more === null) continue;
           const writer = topicWriter(topic);
           touched.push(writer);
           writer.open();
-          const blocks = writer.prepare(ofTopic);
+          const blocks = writer.prepare(ofTopic, more);
           prepared.push(blocks);
           writer.write(blocks);
         }
@@ -435,6 +462,8 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
     },
   };
 }
+
+const NO_BODIES: readonly Buffer[] = [];
 
 function encodeByTopic(entries: readonly LogEntry[]): Map<Topic, Buffer[]> {
   const bodies = new Map<Topic, Buffer[]>();

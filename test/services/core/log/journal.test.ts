@@ -3,9 +3,17 @@ import { join } from 'node:path';
 import avro from 'avsc';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { currentSchemaText, decoderFor } from '../../../../schemas/codec.ts';
+import { currentSchemaText, decoderFor, encodeEvent } from '../../../../schemas/codec.ts';
+import type { Inputs } from '../../../../schemas/events.ts';
 import { PoolError } from '../../../../services/core/errors.ts';
-import type { Damage, EventLog, Position, RecordBatch, StoredRecord } from '../../../../services/core/log/event-log.ts';
+import type {
+  Damage,
+  EncodedEvents,
+  EventLog,
+  Position,
+  RecordBatch,
+  StoredRecord,
+} from '../../../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../../../services/core/log/journal.ts';
 import { listSegments, type SegmentName } from '../../../../services/core/log/journal-files.ts';
 import { INDEX_ENTRY_BYTES, INDEX_HEAD_BYTES, parseIndexEntry } from '../../../../services/core/log/segment-index.ts';
@@ -78,6 +86,33 @@ function refusal(run: () => unknown): PoolError {
   }
   throw new Error('not refused');
 }
+
+describe('events that come encoded', () => {
+  /** As a caller that encodes by itself hands them over: more room in the buffer than is used. */
+  function encoded(first: number, count: number): EncodedEvents {
+    const bodies = shareEntries(first, count).map((entry) => encodeEvent('share', entry.event as Inputs['share']));
+    const ends: number[] = [];
+    for (const body of bodies) ends.push((ends.at(-1) ?? 0) + body.length);
+    return { topic: 'share', bytes: Buffer.concat([...bodies, Buffer.alloc(99, 0xff)]), count, ends: [...ends, 0, 0] };
+  }
+
+  test('are read as the others, behind those of the same turn', async () => {
+    const writer = openJournalWriter({ dir, instance: 'a' });
+    writer.append(shareEntries(0, 3), encoded(3, 4));
+    writer.append([], encoded(7, 0));
+    writer.append([{ topic: 'session', event: sampleSession(1) }], encoded(7, 1));
+    writer.append(shareEntries(8, 1), encoded(9, 0));
+    // More than a block holds.
+    writer.append([], encoded(9, 9_000));
+    writer.close();
+    const { records, damage } = await everything();
+    expect(damage).toEqual([]);
+    expect(records.map(numberOf)).toEqual(range(0, 9_009));
+    expect(records.map((record) => record.sequence)).toEqual(range(0, 9_009));
+    expect(reopen()).toEqual([]);
+    expect((await everything()).records.length).toBe(9_009);
+  });
+});
 
 describe('what is on the disk', () => {
   test('a segment is an Avro container file that another reader reads', async () => {
