@@ -12,12 +12,12 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { Facts } from './facts.ts';
+import { Intake } from './intake.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
 import { Predecessors } from './predecessors.ts';
 import { type ListenerLimits, listenerLimits, TINY_NOTIFY_BYTES } from './profiles.ts';
 import type { Connection } from './server.ts';
 import { Session } from './session.ts';
-import { duplicateKey } from './share.ts';
 import { ShareLog, shareLogLine } from './sharelog.ts';
 import type { WorkSource } from './source.ts';
 import { type Changes, Tally } from './tally.ts';
@@ -101,7 +101,9 @@ export class Daemon {
   /** True while miners are to be pinged each update interval. Set by main.ts. */
   pings: () => boolean = () => false;
 
-  readonly #shareLog: ShareLog | null;
+  readonly shareLog: ShareLog | null;
+  /** Shares that wait for their verdict: whatever changes what a verdict depends on calls `judge` first. */
+  readonly intake: Intake;
   readonly #touched = new Set<Session>();
   readonly #resumable = new Map<string, Resumable>();
   /** Lines that wait for another source, and since when. */
@@ -129,8 +131,15 @@ export class Daemon {
     this.nowMs = options.nowMs ?? Date.now;
     this.limits = limitsOf(options.config);
     this.instance = options.instance ?? options.config.name;
-    this.#shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
-    this.facts = new Facts(options.writer, this.#shareLog, options.log, (ok) => this.#answer(ok));
+    this.shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
+    this.intake = new Intake(this);
+    this.facts = new Facts(
+      options.writer,
+      this.shareLog,
+      options.log,
+      (ok) => this.#answer(ok),
+      () => this.intake.judge(),
+    );
     this.#diffUpdatedMs = this.nowMs();
     this.#pingedMs = this.#diffUpdatedMs;
     this.facts.onClockStep = (ms) => this.#daemonEvent('clock_step', `${ms} ms`);
@@ -145,6 +154,7 @@ export class Daemon {
   }
 
   set ready(ready: boolean) {
+    this.intake.judge();
     this.#ready = ready;
     if (!ready) return;
     this.#landStranded();
@@ -174,7 +184,9 @@ export class Daemon {
 
   /** The connection is gone. */
   forget(session: Session, reason: string): void {
-    if (!this.sessions.delete(session)) return;
+    if (!this.sessions.has(session)) return;
+    this.intake.judge();
+    this.sessions.delete(session);
     this.waiting.delete(session);
     this.#stranded.delete(session);
     const { source } = session;
@@ -257,7 +269,7 @@ export class Daemon {
             key = jobKey;
             job = jobs.findByKey(key);
           }
-          job?.seen.add(duplicateKey(hash));
+          job?.seen.addHex(hash);
         },
       },
     });
@@ -344,6 +356,7 @@ export class Daemon {
    * room, or wait for one where there is none; the others are told to connect again, and closed.
    */
   dropSource(source: WorkSource, reason: string): void {
+    this.intake.judge();
     for (const [id, { source: its }] of this.#resumable) if (its === source) this.#resumable.delete(id);
     for (const session of this.sessions) {
       if (session.source !== source) continue;
@@ -394,6 +407,7 @@ export class Daemon {
 
   /** Makes a job and records it; nobody is told yet. */
   makeJob(registry: JobRegistry, content: JobContent, made: Omit<Parameters<JobRegistry['add']>[1], 'nowMs'>): Job {
+    this.intake.judge();
     const job = registry.add(content, { ...made, nowMs: this.nowMs() });
     const { origin } = this.config;
     this.facts.job(
@@ -432,7 +446,7 @@ export class Daemon {
 
   #openHeight(height: number): void {
     try {
-      this.#shareLog?.openHeight(height);
+      this.shareLog?.openHeight(height);
     } catch (error) {
       this.log(`share log: ${(error as Error).message}`);
     }
@@ -447,6 +461,7 @@ export class Daemon {
 
   /** Sends a new job to all authorized sessions of its source. */
   broadcast(source: WorkSource, job: Job): void {
+    this.intake.judge();
     for (const session of this.sessions) {
       if (session.source === source && session.authorized) session.sendJob(job);
     }
@@ -487,14 +502,18 @@ export class Daemon {
    */
   share(event: ShareInput, logged: Job | null): void {
     this.facts.share(event);
-    if (event.accepted) {
-      this.#diffAdded += event.diff;
-    }
-    if (this.#shareLog !== null && logged !== null) {
-      const ours =
-        this.config.compat === 'ckpool' ? null : { versionBits: event.version_bits ?? '', instance: this.instance };
-      this.#shareLog.add(logged.height, logged.baseId, shareLogLine(event, logged.baseId, ours));
-    }
+    if (this.shareLog === null || logged === null) return;
+    this.shareLog.add(logged.height, logged.baseId, shareLogLine(event, logged.baseId, this.lineExtras(event)));
+  }
+
+  /** What of ours follows CKPool's keys in a line of the share log. */
+  lineExtras(event: ShareInput): { readonly versionBits: string; readonly instance: string } | null {
+    return this.config.compat === 'ckpool' ? null : { versionBits: event.version_bits ?? '', instance: this.instance };
+  }
+
+  /** A share is in the journal. @param diff - credited, chain's unit */
+  credited(diff: number): void {
+    this.#diffAdded += diff;
   }
 
   /** A session has something to send at the end of the turn. */
@@ -504,6 +523,7 @@ export class Daemon {
   }
 
   #answer(journaled: boolean): void {
+    this.intake.settle(journaled);
     const touched = [...this.#touched];
     this.#touched.clear();
     for (const session of touched) session.flush(journaled);
@@ -512,6 +532,7 @@ export class Daemon {
   // --- upkeep ----------------------------------------------------------------------------------------------------------------
 
   sweep(): void {
+    this.intake.judge();
     const now = this.nowMs();
     if (now - this.#pingedMs >= this.config.updateIntervalS * 1_000) {
       this.#pingedMs = now;

@@ -5,10 +5,12 @@
  * Where the disk refuses, the shares of the turn are refused towards the miners; jobs, sessions and blocks are kept and appended with a
  * later turn, because mining and blocks go on.
  */
+import { encodeEvent } from '../../schemas/codec.ts';
 import type { BlockInput, JobInput, SessionInput, ShareInput } from '../../schemas/events.ts';
 import { errorLine } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
+import { ShareRecords } from './share-record.ts';
 import type { ShareLog } from './sharelog.ts';
 
 /** Most entries that wait for a disk to take them again. */
@@ -22,8 +24,10 @@ export class Facts {
   readonly #shareLog: ShareLog | null;
   readonly #log: Log;
   readonly #onFlushed: (ok: boolean) => void;
+  readonly #beforeAppend: () => void;
+  /** The turn's shares, encoded. */
+  readonly records = new ShareRecords();
   #kept: LogEntry[] = [];
-  #shares: LogEntry[] = [];
   #scheduled = false;
   #lastTimeUs = 0;
   /** Wall clock at zero of the monotonic one, microseconds; follows the wall clock when that is set. */
@@ -35,8 +39,16 @@ export class Facts {
 
   /**
    * @param onFlushed - sends the turn's answers; false: its shares are not in the journal
+   * @param beforeAppend - judges what waits: it belongs to the turn that ends
    */
-  constructor(writer: JournalWriter, shareLog: ShareLog | null, log: Log, onFlushed: (ok: boolean) => void) {
+  constructor(
+    writer: JournalWriter,
+    shareLog: ShareLog | null,
+    log: Log,
+    onFlushed: (ok: boolean) => void,
+    beforeAppend: () => void = () => {},
+  ) {
+    this.#beforeAppend = beforeAppend;
     this.#writer = writer;
     this.#shareLog = shareLog;
     this.#log = log;
@@ -70,8 +82,9 @@ export class Facts {
     this.#keep({ topic: 'block', event });
   }
 
+  /** @throws Error where the event does not fit its schema */
   share(event: ShareInput): void {
-    this.#shares.push({ topic: 'share', event });
+    this.records.append(encodeEvent('share', event));
     this.schedule();
   }
 
@@ -84,13 +97,12 @@ export class Facts {
 
   /** Appends and answers now. */
   flush(): void {
+    this.#beforeAppend();
     this.#scheduled = false;
-    const shares = this.#shares;
-    this.#shares = [];
     let ok = true;
-    if (this.#kept.length + shares.length > 0) {
+    if (this.#kept.length + this.records.count > 0) {
       try {
-        this.#writer.append(shares.length === 0 ? this.#kept : [...this.#kept, ...shares]);
+        this.#writer.append(this.#kept, this.records);
         this.#kept = [];
         if (this.#problem !== null) this.#log('the journal takes events again');
         this.#problem = null;
@@ -105,6 +117,7 @@ export class Facts {
         }
       }
     }
+    this.records.clear();
     this.#writeShareLog(ok);
     this.#onFlushed(ok);
   }

@@ -15,12 +15,15 @@ import { bitsHex, targetFromBits } from '../core/bitcoin/target.ts';
 import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Template } from '../core/node/template.ts';
+import { Duplicates } from './duplicates.ts';
 import type { CheckedJob } from './share.ts';
 import { notifyHead, notifyText } from './wire.ts';
 
 /** How long a job is known after it was made, and at least how many are (CKPool). */
 export const JOB_LIFE_MS = 600_000;
 const JOBS_KEPT = 3;
+/** A power of two. */
+const RECENT = 64;
 
 /** All that decides the header, apart from what the miner puts in. */
 export interface JobContent {
@@ -72,7 +75,7 @@ export interface Job extends CheckedJob, JobContent {
   /** No difficulty told with this job is above it; unit of the wire. */
   readonly cap: number;
   /** Keys of the shares accepted on this work; shared by jobs whose headers could be the same. */
-  readonly seen: Set<string>;
+  readonly seen: Duplicates;
   readonly value: JobValue | null;
   /** -1 where unknown. */
   readonly txCount: number;
@@ -110,7 +113,9 @@ export class JobRegistry {
   readonly #profile: ChainProfile;
   readonly #ids: JobIds;
   readonly #jobs = new Map<string, Job>();
-  readonly #seen = new Map<string, Set<string>>();
+  readonly #seen = new Map<string, Duplicates>();
+  /** Jobs that were asked for lately, by the low bits of their ids. */
+  #recent: ({ readonly high: number; readonly low: number; readonly job: Job } | undefined)[] = [];
   #current: Job | null = null;
   #prevHash: string | null = null;
   #generation = 0;
@@ -158,6 +163,16 @@ export class JobRegistry {
       this.#jobs.get(id) ??
       (/^[0-9a-f]{1,16}$/i.test(id) ? this.#jobs.get(id.toLowerCase().padStart(16, '0')) : undefined)
     );
+  }
+
+  /** A job by the two halves of its id as numbers. */
+  findNumber(high: number, low: number): Job | undefined {
+    const place = low & (RECENT - 1);
+    const recent = this.#recent[place];
+    if (recent !== undefined && recent.high === high && recent.low === low) return recent.job;
+    const job = this.#jobs.get(hex32(high) + hex32(low));
+    if (job !== undefined) this.#recent[place] = { high, low, job };
+    return job;
   }
 
   /**
@@ -209,7 +224,7 @@ export class JobRegistry {
     const shared = workKey(content);
     let seen = this.#seen.get(shared);
     if (seen === undefined) {
-      seen = new Set();
+      seen = new Duplicates();
       this.#seen.set(shared, seen);
     }
     const job: Job = {
@@ -236,6 +251,7 @@ export class JobRegistry {
       difficulty1: Number(profile.difficulty_1_target),
       wireMultiplier: profile.stratum_difficulty_multiplier,
     };
+    this.#recent = [];
     // The same job from an earlier process: behind those that are older.
     this.#jobs.delete(id);
     this.#jobs.set(id, job);
@@ -260,7 +276,7 @@ export class JobRegistry {
       gone = true;
     }
     if (!gone) return;
-    const live = new Set<Set<string>>();
+    const live = new Set<Duplicates>();
     for (const job of this.#jobs.values()) live.add(job.seen);
     for (const [key, seen] of this.#seen) if (!live.has(seen)) this.#seen.delete(key);
   }

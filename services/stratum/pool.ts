@@ -250,6 +250,10 @@ export class PoolSource implements WorkSource {
     this.#daemon.log(line);
   }
 
+  concerns(_job: Job, _sdiff: number, solves: boolean): boolean {
+    return solves;
+  }
+
   judged(share: JudgedShare): void {
     if (share.verdict.proof?.solves !== true || share.job.template === null) return;
     const block = blockOf(share, share.job.template, this.#daemon);

@@ -138,6 +138,10 @@ class Link implements WorkSource {
     this.#daemon.maskChanged(this);
   }
 
+  concerns(job: Job, sdiff: number, solves: boolean): boolean {
+    return job.upstream !== null && (solves || sdiff * job.wireMultiplier >= job.upstream.diff);
+  }
+
   judged({ job, submission, verdict, enonce1, event }: JudgedShare): void {
     const { proof } = verdict;
     const { upstream } = job;

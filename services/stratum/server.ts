@@ -24,7 +24,8 @@ export interface Connection {
   /** Index of it. */
   readonly listenerIndex: number;
   readonly closed: boolean;
-  write(text: string): void;
+  /** @param plain - all of it is ASCII */
+  write(text: string, plain?: boolean): void;
   /** Ends the line after what was written; a second call does nothing. */
   close(reason: string): void;
   /** Stops reading until `resume`; lines already read stay in order. */
@@ -33,6 +34,14 @@ export interface Connection {
 }
 
 export interface LineHandler {
+  /**
+   * Takes one line straight from the bytes, where the handler can.
+   *
+   * @param from - where the line begins
+   * @param end - where the bytes end that may belong to it
+   * @returns the position behind the line's newline, or -1: then it comes as text
+   */
+  take?(bytes: Buffer, from: number, end: number): number;
   /** One line without its end; never empty. */
   line(text: string): void;
   closed(reason: string): void;
@@ -125,9 +134,9 @@ class Line implements Connection {
     });
   }
 
-  write(text: string): void {
+  write(text: string, plain = false): void {
     if (this.closed || this.#socket.destroyed) return;
-    this.#socket.write(text);
+    this.#socket.write(text, plain ? 'latin1' : 'utf8');
     if (this.#socket.writableLength > UNREAD_LIMIT_BYTES) {
       this.#reason = 'answers are not read';
       this.#socket.destroy();
@@ -177,23 +186,10 @@ class Line implements Connection {
     this.#rest = NOTHING;
     let from = 0;
     const until = performance.now() + SLICE_MS;
-    while (!this.closed && !this.#paused && !this.#yielding) {
-      const end = buffer.indexOf(NEWLINE, from);
-      if (end < 0) break;
-      if (end + 1 - from > this.#limitBytes) {
-        this.#oversize();
-        return;
-      }
-      const text = buffer.toString('utf8', from, end).trim();
-      from = end + 1;
-      if (text === '') continue;
-      try {
-        this.#handler!.line(text);
-      } catch (error) {
-        this.#log(`connection ${this.id} from ${this.address}: ${errorLine(error)}`);
-        if (error instanceof Error && error.stack !== undefined) this.#log(error.stack);
-        this.close('a fault of ours');
-      }
+    while (from < buffer.length && !this.closed && !this.#paused && !this.#yielding) {
+      const next = this.#takeLine(buffer, from);
+      if (next < 0) break;
+      from = next;
       if (performance.now() > until) this.#yield();
     }
     if (this.closed) return;
@@ -204,6 +200,29 @@ class Line implements Connection {
     }
     // A copy, so that a long chunk is not kept alive by its last bytes.
     this.#rest = buffer.length === 0 ? NOTHING : Buffer.from(buffer);
+  }
+
+  /** Hands one line over. @returns the position behind it; -1 where it has not all come, or is too long */
+  #takeLine(buffer: Buffer, from: number): number {
+    let next = -1;
+    try {
+      next = this.#handler!.take?.(buffer, from, Math.min(buffer.length, from + this.#limitBytes)) ?? -1;
+      if (next >= 0) return next;
+      const end = buffer.indexOf(NEWLINE, from);
+      if (end < 0) return -1;
+      if (end + 1 - from > this.#limitBytes) {
+        this.#oversize();
+        return -1;
+      }
+      next = end + 1;
+      const text = buffer.toString('utf8', from, end).trim();
+      if (text !== '') this.#handler!.line(text);
+    } catch (error) {
+      this.#log(`connection ${this.id} from ${this.address}: ${errorLine(error)}`);
+      if (error instanceof Error && error.stack !== undefined) this.#log(error.stack);
+      this.close('a fault of ours');
+    }
+    return next;
   }
 
   #oversize(): void {

@@ -13,10 +13,13 @@ import {
   tellable,
   wholeTellable,
 } from './difficulty.ts';
+import { NOT_STORED, type ShareForm } from './intake.ts';
 import type { Job } from './job.ts';
 import { maskHex } from './methods/configure.ts';
+import { malformedText } from './methods/errors.ts';
 import { dispatch } from './methods/index.ts';
 import { showMessage } from './methods/show-message.ts';
+import { submitBytes } from './methods/submit.ts';
 import type { ListenerLimits } from './profiles.ts';
 import type { Connection, LineHandler } from './server.ts';
 import type { WorkSource } from './source.ts';
@@ -27,6 +30,7 @@ import {
   idleDifficulty,
   initialVardiff,
   type VardiffState,
+  vardiffPooled,
   vardiffStep,
 } from './vardiff.ts';
 import { type ReplyOrder, replyText, setDifficultyText, type WireId } from './wire.ts';
@@ -38,6 +42,10 @@ export interface Worker {
   readonly name: string;
   /** Where its shares are counted for the statistics. */
   readonly tally: WorkerTally;
+  /** Of its last accepted share, for the next. */
+  form?: ShareForm;
+  /** Its name as a miner writes it in JSON, where that needs no escapes; for the scanner. */
+  plainName?: Uint8Array | null;
 }
 
 /** A rise is told with new work where the present job is older than this. */
@@ -64,7 +72,12 @@ const ALIVE_MS = 8 * 60_000;
 /** Refused shares of one connection that become events of their own, per second. */
 const REFUSALS_PER_SECOND = 10;
 
-export type Answer = string | ((journaled: boolean) => string);
+/** A number is the id of an accepted share, which is answered by whether it was journaled. */
+export type Answer = string | number | ((journaled: boolean) => string);
+
+function acceptedText(id: number): string {
+  return `{"result":true,"error":null,"id":${id}}\n`;
+}
 
 export class Session implements LineHandler {
   readonly connection: Connection;
@@ -78,6 +91,8 @@ export class Session implements LineHandler {
   enonce1Hex = '';
   /** Authorized names; the first is the line's own. */
   readonly workers = new Map<string, Worker>();
+  /** Whose share came last. */
+  lastWorker: Worker | null = null;
   /** Version bits that the client may roll, before the source's mask; all until it says otherwise (BIP 310). */
   versionMask = 0xffff_ffff;
   /** When an event last told of it, milliseconds. */
@@ -116,6 +131,8 @@ export class Session implements LineHandler {
   #refusalSecond = 0;
   #refusals = 0;
   #answers: Answer[] = [];
+  /** All that is queued is ASCII. */
+  #plain = true;
   #held: string | null = null;
 
   constructor(connection: Connection, daemon: Daemon) {
@@ -145,7 +162,13 @@ export class Session implements LineHandler {
 
   // --- lines -----------------------------------------------------------------------------------------------------------------
 
+  take(bytes: Buffer, from: number, end: number): number {
+    return this.daemon.ready && this.#held === null ? submitBytes(this, bytes, from, end) : -1;
+  }
+
   line(text: string): void {
+    // It may change what a share is judged by; shares before it are judged by what was.
+    this.daemon.intake.judge();
     if (!this.daemon.ready) {
       // An upstream is being connected: what may be answered depends on it.
       this.#held = text;
@@ -175,9 +198,19 @@ export class Session implements LineHandler {
   }
 
   /** Queues an answer or notification for the end of the turn. */
-  send(answer: Answer): void {
+  send(answer: Exclude<Answer, number>): void {
+    this.#plain = false;
+    this.#queue(answer);
+  }
+
+  /** Queues the answer to an accepted share. @param id - a whole number */
+  sendAccepted(id: number): void {
+    this.#queue(id);
+  }
+
+  #queue(answer: Answer): void {
+    if (this.#answers.length === 0) this.daemon.touch(this);
     this.#answers.push(answer);
-    this.daemon.touch(this);
   }
 
   /** @param id - undefined under `compat: ckpool` alone: no id in the reply where there was none in the request */
@@ -197,18 +230,24 @@ export class Session implements LineHandler {
   flush(journaled: boolean): void {
     if (this.#answers.length === 0) return;
     const answers = this.#answers;
+    const plain = this.#plain;
     this.#answers = [];
+    this.#plain = true;
     let text = '';
     for (const answer of answers) {
-      if (typeof answer === 'string') {
-        text += answer;
-        continue;
+      if (typeof answer === 'string') text += answer;
+      else if (typeof answer === 'number') text += journaled ? acceptedText(answer) : this.#notStored(answer);
+      else {
+        // What a closing answer does must come after the text before it.
+        if (text !== '') this.connection.write(text, plain);
+        text = answer(journaled);
       }
-      // What a closing answer does must come after the text before it.
-      if (text !== '') this.connection.write(text);
-      text = answer(journaled);
     }
-    if (text !== '') this.connection.write(text);
+    if (text !== '') this.connection.write(text, plain);
+  }
+
+  #notStored(id: number): string {
+    return malformedText(this.daemon.config.compat, id, NOT_STORED);
   }
 
   // --- work ------------------------------------------------------------------------------------------------------------------
@@ -219,6 +258,7 @@ export class Session implements LineHandler {
   }
 
   subscribe(source: WorkSource, enonce1: Uint8Array): void {
+    this.daemon.intake.judge();
     this.source = source;
     this.enonce1 = enonce1;
     this.enonce1Hex = hexFromBytes(enonce1);
@@ -305,7 +345,8 @@ export class Session implements LineHandler {
 
   requirement(job: Job): Requirement {
     const requirement = requirementFor(this.#steps, job.order);
-    return this.#lowShares > 0 ? requirement : { asked: requirement.asked, least: requirement.asked };
+    if (this.#lowShares > 0 || requirement.asked === requirement.least) return requirement;
+    return { asked: requirement.asked, least: requirement.asked };
   }
 
   /**
@@ -376,21 +417,17 @@ export class Session implements LineHandler {
   /**
    * @param credited - the value that the share was credited with
    */
-  accepted(job: Job, credited: number): void {
-    const now = this.daemon.nowMs();
+  accepted(job: Job, credited: number, now: number): void {
     this.#lastProgressMs = now;
     this.lastShareMs = now;
     this.#refusedSinceMs = null;
     this.#newWorkSent = false;
     this.#reconnectSent = false;
-    const { asked } = requirementFor(this.#steps, job.order);
-    if (credited < asked) this.#lowShares -= 1;
-    const share: AcceptedShare = {
-      credited,
-      inForce: this.difficulty,
-      judgedAtOld: job.order < (this.#steps.at(-1)?.from ?? 0),
-      nowMs: now,
-    };
+    const judgedAtOld = job.order < (this.#steps.at(-1)?.from ?? 0);
+    // The present value is the lowest that can be credited for a job sent with it.
+    if (this.#steps.length > 1 && credited < requirementFor(this.#steps, job.order).asked) this.#lowShares -= 1;
+    if (vardiffPooled(this.#vardiff, credited, judgedAtOld, now)) return;
+    const share: AcceptedShare = { credited, inForce: this.difficulty, judgedAtOld, nowMs: now };
     const { min, max } = this.#limits;
     const cap = this.source?.jobs.current?.cap ?? Infinity;
     const whole = this.#ckpool;
@@ -400,8 +437,7 @@ export class Session implements LineHandler {
     if (outcome.wanted !== null) this.changeDifficulty(outcome.wanted, 'vardiff');
   }
 
-  refused(): void {
-    const now = this.daemon.nowMs();
+  refused(now = this.daemon.nowMs()): void {
     this.#refusedSinceMs ??= now;
     const lasts = now - this.#refusedSinceMs;
     if (lasts >= REFUSALS_NEW_WORK_MS && !this.#newWorkSent) {
@@ -426,8 +462,8 @@ export class Session implements LineHandler {
   }
 
   /** True where this refusal becomes an event of its own; the others are counted and told by `sweep`. */
-  refusalIsEvent(): boolean {
-    const second = Math.floor(this.daemon.nowMs() / 1000);
+  refusalIsEvent(nowMs = this.daemon.nowMs()): boolean {
+    const second = Math.floor(nowMs / 1000);
     if (second !== this.#refusalSecond) {
       this.tellRefusals();
       this.#refusalSecond = second;

@@ -1,9 +1,9 @@
 /**
- * One submission judged: the header is rebuilt, hashed, and compared. Pure; the only place that makes an accepted verdict.
- * methods/submit.ts has read the fields, facts.ts records what comes out.
+ * One submission judged: the header is rebuilt, hashed, and compared. Pure; the only place that says accepted.
+ * methods/submit.ts has read the fields, intake.ts has the hash from the kernel and asks `ruling`; facts.ts records what comes out.
  *
- * Order of the checks: solves a block (always, whatever follows), stale, ntime, difficulty, duplicate. This is the reference on
- * node:crypto.
+ * Order of the checks: solves a block (always, whatever follows), stale, ntime, difficulty, duplicate. `checkShare` is the reference on
+ * node:crypto: what solves a block or goes upstream is judged by it, and the kernel is tested against it.
  *
  * @see reference of the header in core/bitcoin/header.ts; BIP 310 for version bits
  */
@@ -51,8 +51,8 @@ export interface SessionFacts {
   readonly requirement: Requirement;
   /** True where the chain has moved on since the job. */
   readonly stale: boolean;
-  /** Whether a share with this key was accepted on the same work. */
-  isDuplicate(key: string): boolean;
+  /** Whether a share with this hash (internal order) was accepted on the same work. */
+  isDuplicate(pow: Uint8Array): boolean;
 }
 
 /** The hash of a submission and what follows from it alone. */
@@ -67,8 +67,6 @@ export interface Proof {
   readonly sdiff: number;
   /** True: at or below the exact target of nBits. */
   readonly solves: boolean;
-  /** 16 bytes of the hash, for the memory of duplicates. */
-  readonly key: string;
 }
 
 /** CKPool's numbers of refusals that reach the share log. */
@@ -104,6 +102,11 @@ const REFUSALS: Readonly<Record<RefusalNumber, string>> = {
   4: 'Duplicate',
   5: 'Above target',
 };
+
+/** CKPool's words for a refusal. */
+export function reasonOf(errn: RefusalNumber): string {
+  return REFUSALS[errn];
+}
 
 export function refuse(errn: RefusalNumber, diff: number, proof: Proof | null): Refused {
   return { accepted: false, errn, reason: REFUSALS[errn], diff, proof };
@@ -144,9 +147,31 @@ export function shareHeader(
   return header;
 }
 
-/** The key under which the memory of duplicates has a hash that was printed. */
-export function duplicateKey(hash: string): string {
-  return Buffer.from(hash, 'hex').reverse().toString('latin1', 0, 16);
+/** What a ruling needs of a job. */
+export type RulingJob = Pick<CheckedJob, 'ntime' | 'maxAheadS' | 'wireMultiplier'>;
+
+/**
+ * The rule of a share that was hashed, all but the question whether it was seen before.
+ *
+ * @param sdiff - difficulty reached, in the chain's unit
+ * @param solves - the hash meets the exact target of nBits
+ * @returns above 0: the difficulty to credit, in the unit of the wire; below 0: minus the number of the refusal
+ */
+export function ruling(
+  job: RulingJob,
+  ntime: number,
+  sdiff: number,
+  solves: boolean,
+  requirement: Requirement,
+  stale: boolean,
+): number {
+  if (stale) return -2;
+  if (ntime < job.ntime || ntime > job.ntime + job.maxAheadS) return -3;
+  const { asked, least } = requirement;
+  const reached = sdiff * job.wireMultiplier;
+  // A block is never below the difficulty asked, whatever doubles round to.
+  const diff = reached >= asked || solves ? asked : least;
+  return reached < diff && !solves ? -5 : diff;
 }
 
 /**
@@ -164,17 +189,12 @@ export function checkShare(submission: Submission, job: CheckedJob, session: Ses
     blockHash: job.pow === 'sha256d' ? '' : hashHex(blockHash(header)),
     sdiff: shareDifficulty(pow, job.difficulty1),
     solves: meetsTarget(pow, job.target),
-    key: Buffer.from(pow.buffer, pow.byteOffset, 16).toString('latin1'),
   };
-  const { asked, least } = session.requirement;
-  if (session.stale) return refuse(2, asked, proof);
-  if (submission.ntime < job.ntime || submission.ntime > job.ntime + job.maxAheadS) return refuse(3, asked, proof);
-  const reached = proof.sdiff * job.wireMultiplier;
-  // A block is never below the difficulty asked, whatever doubles round to.
-  const diff = reached >= asked || proof.solves ? asked : least;
-  if (reached < diff && !proof.solves) return refuse(5, asked, proof);
-  if (session.isDuplicate(proof.key)) return refuse(4, asked, proof);
-  return { accepted: true, errn: 0, reason: '', diff, proof };
+  const { asked } = session.requirement;
+  const ruled = ruling(job, submission.ntime, proof.sdiff, proof.solves, session.requirement, session.stale);
+  if (ruled < 0) return refuse(-ruled as RefusalNumber, asked, proof);
+  if (session.isDuplicate(pow)) return refuse(4, asked, proof);
+  return { accepted: true, errn: 0, reason: '', diff: ruled, proof };
 }
 
 /** The coinbase of a submission, without witness, for the block that it solved. */

@@ -3,10 +3,11 @@
  * order of keys and form of numbers, opened, appended to and closed each time, so that files may be moved away at any moment.
  * Written in the turn in which the event is journaled. Source: CKPool 0.9.9, its files.
  */
-import { appendFileSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { ShareInput } from '../../schemas/events.ts';
 import { createdate } from '../../schemas/identity.ts';
+import { copyText, TEXT } from './share-record.ts';
 
 /**
  * A real as CKPool prints it: 17 significant digits (C's %.17g) without trailing zeros, `.0` where it would look whole,
@@ -63,10 +64,192 @@ export function shareLogLine(
   );
 }
 
+const DIGIT_0 = 0x30;
+const POINT = 0x2e;
+/** `realText` is never longer. */
+const REAL_BYTES = 32;
+const DATE_BYTES = 32;
+
+/** Places in `toExponential(16)` of a value above 0: d.dddddddddddddddde-1 */
+const LAST_DIGIT = 17;
+const EXPONENT = 20;
+
+/** Writes `realText(value)`. @returns the position behind it */
+export function putReal(bytes: Uint8Array, at: number, value: number): number {
+  const text = value.toExponential(16);
+  let end = at;
+  // All 17 digits count, nearly always; then only their point may have to move.
+  if (value > 0 && value < 1e15 && text.charCodeAt(LAST_DIGIT) > DIGIT_0) {
+    if (value < 1e-4) {
+      for (let i = 0; i < text.length; i++) bytes[end++] = text.charCodeAt(i);
+      return end;
+    }
+    let whole = 0;
+    if (value < 1) {
+      bytes[end++] = DIGIT_0;
+      bytes[end++] = POINT;
+      for (let zeros = text.charCodeAt(EXPONENT) - DIGIT_0 - 1; zeros > 0; zeros--) bytes[end++] = DIGIT_0;
+      bytes[end++] = text.charCodeAt(0);
+      whole = -1;
+    } else {
+      whole = text.charCodeAt(EXPONENT) - DIGIT_0;
+      if (text.length > EXPONENT + 1) whole = whole * 10 + text.charCodeAt(EXPONENT + 1) - DIGIT_0;
+      bytes[end++] = text.charCodeAt(0);
+      if (whole === 0) bytes[end++] = POINT;
+    }
+    for (let i = 2; i <= LAST_DIGIT; i++) {
+      bytes[end++] = text.charCodeAt(i);
+      if (--whole === 0) bytes[end++] = POINT;
+    }
+    return end;
+  }
+  const real = realText(value);
+  for (let i = 0; i < real.length; i++) bytes[end++] = real.charCodeAt(i);
+  return end;
+}
+
+function putDigits(bytes: Uint8Array, at: number, value: number): number {
+  const text = String(value);
+  for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
+  return at + text.length;
+}
+
+/** Writes `createdate(timeUs)`. @returns the position behind it */
+export function putCreatedate(bytes: Uint8Array, at: number, timeUs: number): number {
+  const seconds = Math.floor(timeUs / 1e6);
+  let end = putDigits(bytes, at, seconds);
+  bytes[end++] = 0x2c;
+  end = putDigits(bytes, end, (timeUs - seconds * 1e6) * 1000);
+  return end;
+}
+
+/** Lines that agree in all but time, hash, sdiff and digits, cut where those stand that differ in length. */
+export interface LineTemplate {
+  /** Up to `sdiff`, from there to `createdate`, the rest. */
+  readonly parts: readonly [Buffer, Buffer, Buffer];
+  /** Places in the first part. */
+  readonly nonce2At: number;
+  readonly nonce2Digits: number;
+  readonly nonceAt: number;
+  readonly ntimeAt: number;
+  /** In the second part; -1 where there is no hash. */
+  readonly hashAt: number;
+  /** In the third part; -1 where there are none. */
+  readonly versionBitsAt: number;
+}
+
+/**
+ * The template of lines that agree with that of one share in everything but what varies.
+ *
+ * @param share - its nonce, ntime and version bits have 8 digits, or none
+ */
+export function lineTemplate(
+  share: ShareInput,
+  workinfoid: string,
+  ours: { readonly versionBits: string; readonly instance: string } | null,
+): LineTemplate {
+  const line = Buffer.from(shareLogLine(share, workinfoid, ours));
+  const behind = (text: string, from = 0): number => line.indexOf(text, from) + text.length;
+  // Nothing that a miner chose stands before createdate, and what it chose cannot hold a bare quote.
+  const nonce2At = behind('"nonce2": "');
+  const nonceAt = behind('"nonce": "', nonce2At);
+  const ntimeAt = behind('"ntime": "', nonceAt);
+  const sdiffAt = behind('"sdiff": ', ntimeAt);
+  const sdiffEnd = line.indexOf(',', sdiffAt);
+  const hashAt = behind('"hash": "', sdiffEnd);
+  const dateAt = behind('"createdate": "', hashAt);
+  const dateEnd = line.indexOf('"', dateAt);
+  const bits = '"version_bits": "';
+  return {
+    parts: [line.subarray(0, sdiffAt), line.subarray(sdiffEnd, dateAt), line.subarray(dateEnd)],
+    nonce2At,
+    nonce2Digits: share.nonce2.length,
+    nonceAt,
+    ntimeAt,
+    hashAt: share.hash === '' ? -1 : hashAt - sdiffEnd,
+    versionBitsAt: (ours?.versionBits ?? '') === '' ? -1 : line.lastIndexOf(bits) + bits.length - dateEnd,
+  };
+}
+
+/** Lines for one file, collected until the end of the turn; the buffer stays for the next turn. */
+export class LogFile {
+  readonly path: string;
+  #bytes = Buffer.allocUnsafe(4096);
+  lengthBytes = 0;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  add(line: string): void {
+    this.#room(line.length * 3);
+    this.lengthBytes += this.#bytes.write(line, this.lengthBytes);
+  }
+
+  /** Adds a line made from its template; arguments as those of `ShareRecords.write`. */
+  write(
+    { parts, ...places }: LineTemplate,
+    timeUs: number,
+    sdiff: number,
+    hex: Uint8Array,
+    texts: Uint8Array,
+    textsAt: number,
+  ): void {
+    const [first, second, third] = parts;
+    this.#room(first.length + second.length + third.length + REAL_BYTES + DATE_BYTES);
+    const bytes = this.#bytes;
+    const begin = this.lengthBytes;
+    bytes.set(first, begin);
+    copyText(bytes, begin + places.nonce2At, texts, textsAt + TEXT.nonce2, places.nonce2Digits);
+    copyText(bytes, begin + places.nonceAt, texts, textsAt + TEXT.nonce, 8);
+    copyText(bytes, begin + places.ntimeAt, texts, textsAt + TEXT.ntime, 8);
+    let at = putReal(bytes, begin + first.length, sdiff);
+    bytes.set(second, at);
+    if (places.hashAt >= 0) bytes.set(hex, at + places.hashAt);
+    at = putCreatedate(bytes, at + second.length, timeUs);
+    bytes.set(third, at);
+    if (places.versionBitsAt >= 0) {
+      copyText(bytes, at + places.versionBitsAt, texts, textsAt + TEXT.versionBits, 8);
+    }
+    this.lengthBytes = at + third.length;
+  }
+
+  /** Appends what was collected to the file; it counts as written whatever happens. */
+  flush(): void {
+    const lines = this.#bytes.subarray(0, this.lengthBytes);
+    this.lengthBytes = 0;
+    let fd: number;
+    try {
+      fd = openSync(this.path, 'a');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      // Somebody moved the folder away.
+      mkdirSync(dirname(this.path), { recursive: true, mode: 0o750 });
+      fd = openSync(this.path, 'a');
+    }
+    try {
+      for (let done = 0; done < lines.length; ) done += writeSync(fd, lines, done);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #room(moreBytes: number): void {
+    const needed = this.lengthBytes + moreBytes;
+    if (needed <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafe(Math.max(needed, this.#bytes.length * 2));
+    grown.set(this.#bytes.subarray(0, this.lengthBytes));
+    this.#bytes = grown;
+  }
+}
+
+/** Files without lines that are remembered, for their buffers. */
+const FILES_KEPT = 16;
+
 /** The files; lines of one turn are collected by file. */
 export class ShareLog {
   readonly #dir: string;
-  #pending = new Map<string, string>();
+  readonly #files = new Map<string, LogFile>();
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -78,29 +261,40 @@ export class ShareLog {
   }
 
   add(height: number, workinfoid: string, line: string): void {
-    const path = join(this.#folder(height), `${workinfoid}.sharelog`);
-    this.#pending.set(path, (this.#pending.get(path) ?? '') + line);
+    this.file(height, workinfoid).add(line);
+  }
+
+  /** The file of a job; ask for it again in each turn. */
+  file(height: number, workinfoid: string): LogFile {
+    let file = this.#files.get(workinfoid);
+    if (file === undefined) {
+      file = new LogFile(join(this.#folder(height), `${workinfoid}.sharelog`));
+      this.#files.set(workinfoid, file);
+    }
+    return file;
   }
 
   /** Drops what was collected: its shares do not count. */
   forget(): void {
-    this.#pending = new Map();
+    for (const file of this.#files.values()) file.lengthBytes = 0;
   }
 
   /** Appends what was collected. @throws Error of the file system; what was not written is lost here, the journal has it */
   write(): void {
-    const pending = this.#pending;
-    this.#pending = new Map();
-    for (const [path, lines] of pending) {
+    let failure: unknown = null;
+    for (const file of this.#files.values()) {
+      if (file.lengthBytes === 0) continue;
       try {
-        appendFileSync(path, lines);
+        file.flush();
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-        // Somebody moved the folder away.
-        mkdirSync(join(path, '..'), { recursive: true, mode: 0o750 });
-        appendFileSync(path, lines);
+        failure ??= error;
       }
     }
+    for (const workinfoid of this.#files.keys()) {
+      if (this.#files.size <= FILES_KEPT) break;
+      this.#files.delete(workinfoid);
+    }
+    if (failure !== null) throw failure;
   }
 
   #folder(height: number): string {

@@ -28,7 +28,13 @@ export interface WorkSource {
   /** Makes another job of the present template, whose headers no earlier job's can equal; null where there is no template. */
   variant(): Job | null;
   /**
-   * Told of every submission on a known job, in the moment of its verdict: here a block goes to the node and a share upstream.
+   * Whether `judged` is to be told of a submission: asked of every one on a known job, so it only compares numbers.
+   *
+   * @param sdiff - difficulty reached, chain's unit
+   */
+  concerns(job: Job, sdiff: number, solves: boolean): boolean;
+  /**
+   * Told of a submission that concerns it, in the moment of its verdict: here a block goes to the node and a share upstream.
    * Comes before the journal.
    */
   judged(share: JudgedShare): void;

@@ -86,6 +86,30 @@ export function decay(rate: number, added: number, seconds: number, intervalS: n
   return next < 2e-16 ? 0 : next;
 }
 
+/**
+ * Takes an accepted share in that decides nothing, because it comes closer than POOLED_S to the last update; what `vardiffStep` would do with
+ * it, without a new state.
+ *
+ * @param state - is changed
+ * @returns false where nothing was done and `vardiffStep` has to be asked
+ */
+export function vardiffPooled(
+  state: { -readonly [Field in keyof VardiffState]: VardiffState[Field] },
+  credited: number,
+  judgedAtOld: boolean,
+  nowMs: number,
+): boolean {
+  if (state.firstShareMs === null || (nowMs - state.updatedMs) / 1000 >= POOLED_S) return false;
+  state.pooled += credited;
+  state.sharesSinceChange += 1;
+  if (judgedAtOld) {
+    const due =
+      state.sharesSinceChange >= SHARES_BEFORE_CHANGE || (nowMs - state.lastChangeMs) / 1000 >= SECONDS_BEFORE_CHANGE;
+    if (due) state.sharesSinceChange = 0;
+  }
+  return true;
+}
+
 /** Takes an accepted share in and says whether the difficulty should change. */
 export function vardiffStep(before: VardiffState, share: AcceptedShare, limits: VardiffLimits): VardiffOutcome {
   const { nowMs, inForce } = share;

@@ -1,15 +1,17 @@
 /**
- * mining.submit [worker, job id, extranonce2, ntime, nonce, version bits]: the fields are read in CKPool's order of checks, then
- * share.ts judges, then the source of the work is told (a block leaves here), then the event is recorded and the answer queued.
+ * mining.submit [worker, job id, extranonce2, ntime, nonce, version bits]: the fields are read in CKPool's order of checks and put into the
+ * intake, which judges them in the order in which they came, tells the source of the work (a block leaves there), records and answers.
+ *
+ * Two ways in: `submitBytes` for the plain form that miners write, straight from the socket's bytes, and `submit` for all else.
  */
-import type { ShareInput } from '../../../schemas/events.ts';
-import { bytesFromHex } from '../../core/bitcoin/bytes.ts';
-import type { Job } from '../job.ts';
+
+import { readHex32 } from '../kernel/kernel.ts';
 import type { Session, Worker } from '../session.ts';
-import { checkShare, refuse, type ShareVerdict, type Submission } from '../share.ts';
-import { type Request, replyText } from '../wire.ts';
+import { TEXT } from '../share-record.ts';
+import { SubmitScanner } from '../submit-scanner.ts';
+import type { Request } from '../wire.ts';
 import { userOf } from './authorize.ts';
-import { errorJson, malformedText, refusalText } from './errors.ts';
+import { errorJson, malformedText } from './errors.ts';
 
 /** What a submission says, as text in the form in which it is recorded. */
 interface Fields {
@@ -21,8 +23,6 @@ interface Fields {
   /** 8 digits, or empty. */
   readonly versionBits: string;
 }
-
-const JOB_ID_LIMIT = 64;
 
 function isHex(value: unknown, even: boolean): value is string {
   return typeof value === 'string' && /^[0-9a-f]+$/i.test(value) && (!even || value.length % 2 === 0);
@@ -96,96 +96,120 @@ export function submit(session: Session, request: Request): void {
     return;
   }
 
-  const job = source.jobs.find(fields.jobId);
-  const submission: Submission = {
-    nonce2: bytesFromHex(fields.nonce2),
-    ntime: Number.parseInt(fields.ntime, 16),
-    nonce: Number.parseInt(fields.nonce, 16),
-    versionBits: fields.versionBits === '' ? null : Number.parseInt(fields.versionBits, 16),
-  };
-  const verdict: ShareVerdict =
-    job === undefined
-      ? refuse(1, session.difficulty, null)
-      : checkShare(submission, job, {
-          enonce1: session.enonce1,
-          versionMask,
-          requirement: session.requirement(job),
-          stale: source.jobs.isStale(job),
-          isDuplicate: (key) => job.seen.has(key),
-        });
-  const event = shareEvent(session, fields, worker, job, verdict);
-  if (job !== undefined) source.judged({ job, submission, verdict, enonce1: session.enonce1, event });
+  const { intake } = daemon;
+  const { texts, textsAt } = intake;
+  texts.write(fields.nonce, textsAt + TEXT.nonce, 'latin1');
+  texts.write(fields.ntime.padStart(8, '0'), textsAt + TEXT.ntime, 'latin1');
+  texts.write(fields.versionBits, textsAt + TEXT.versionBits, 'latin1');
+  texts.write(fields.nonce2, textsAt + TEXT.nonce2, 'latin1');
+  const job = source.jobs.find(fields.jobId) ?? null;
+  const versionBits = fields.versionBits === '' ? -1 : Number.parseInt(fields.versionBits, 16);
+  const ntime = Number.parseInt(fields.ntime, 16);
+  intake.put(session, worker, job, fields.jobId, id, ntime, fields.ntime.length, versionBits, versionMask);
+}
 
-  if (verdict.accepted) accept(session, request, job!, verdict.diff, verdict.proof.key, event, worker);
-  else {
-    daemon.counters.refused += 1;
-    daemon.tally.refused(event.diff);
-    if (session.refusalIsEvent()) daemon.share(event, job ?? source.jobs.current);
-    session.send(refusalText(compat, id, verdict.errn, verdict.reason));
-    session.refused();
+const scanner = new SubmitScanner();
+const WORKER = 0;
+const JOB = 1;
+const NONCE2 = 2;
+const NTIME = 3;
+const NONCE = 4;
+const VERSION_BITS = 5;
+const NUMBER_DIGITS = 8;
+const JOB_ID_DIGITS = 16;
+
+/**
+ * A submission of the plain form, with fields of their usual length and a worker of this line; nothing is done with any other.
+ *
+ * @returns the position behind the line's newline, or -1 where it must go the general way
+ */
+export function submitBytes(session: Session, bytes: Buffer, start: number, end: number): number {
+  const { source, daemon } = session;
+  if (source === null) return -1;
+  const next = scanner.scan(bytes, start, end);
+  if (next < 0) return -1;
+  const { from, to } = scanner;
+  const worker = plainWorker(session, bytes, from[WORKER]!, to[WORKER]!);
+  if (worker === null) return -1;
+  const nonce2At = from[NONCE2]!;
+  const ntimeAt = from[NTIME]!;
+  const nonceAt = from[NONCE]!;
+  const nonce2Digits = source.nonce2Bytes * 2;
+  if (to[NONCE2]! - nonce2At !== nonce2Digits || to[NTIME]! - ntimeAt !== NUMBER_DIGITS) return -1;
+  if (to[NONCE]! - nonceAt !== NUMBER_DIGITS) return -1;
+  const ntime = readHex32(bytes, ntimeAt);
+  if (ntime < 0 || readHex32(bytes, nonceAt) < 0) return -1;
+
+  const { intake } = daemon;
+  const { texts, textsAt } = intake;
+  for (let i = 0; i < nonce2Digits; i++) {
+    const letter = bytes[nonce2At + i]!;
+    if (!isHexLetter(letter)) return -1;
+    texts[textsAt + TEXT.nonce2 + i] = letter;
   }
+  for (let i = 0; i < NUMBER_DIGITS; i++) {
+    texts[textsAt + TEXT.nonce + i] = bytes[nonceAt + i]!;
+    texts[textsAt + TEXT.ntime + i] = bytes[ntimeAt + i]!;
+  }
+  const versionMask = session.versionMask & source.versionMask;
+  let versionBits = -1;
+  if (scanner.params > VERSION_BITS) {
+    const bitsAt = from[VERSION_BITS]!;
+    if (to[VERSION_BITS]! - bitsAt !== NUMBER_DIGITS) return -1;
+    versionBits = readHex32(bytes, bitsAt);
+    if (versionBits < 0 || (versionBits & ~versionMask) !== 0) return -1;
+    // Lower case: of hex digits, letters alone have this bit not set already.
+    for (let i = 0; i < NUMBER_DIGITS; i++) texts[textsAt + TEXT.versionBits + i] = bytes[bitsAt + i]! | 0x20;
+  }
+
+  const jobAt = from[JOB]!;
+  const jobDigits = to[JOB]! - jobAt;
+  if (jobDigits === 0) return -1;
+  let job = null;
+  if (jobDigits === JOB_ID_DIGITS) {
+    const high = readHex32(bytes, jobAt);
+    const low = readHex32(bytes, jobAt + NUMBER_DIGITS);
+    if (high >= 0 && low >= 0) job = source.jobs.findNumber(high, low) ?? null;
+  }
+  let jobId = '';
+  if (job === null) {
+    jobId = bytes.toString('latin1', jobAt, to[JOB]!);
+    job = source.jobs.find(jobId) ?? null;
+  }
+  intake.put(session, worker, job, jobId, scanner.id, ntime, NUMBER_DIGITS, versionBits, versionMask);
+  return next;
 }
 
-function accept(
-  session: Session,
-  { id }: Request,
-  job: Job,
-  diff: number,
-  key: string,
-  event: ShareInput,
-  worker: Worker,
-): void {
-  const { daemon } = session;
-  job.seen.add(key);
-  daemon.share(event, job);
-  session.send((journaled) => {
-    if (journaled) {
-      daemon.counters.accepted += 1;
-      worker.tally.accepted(event.diff, event.sdiff, session.lastShareMs);
-      return replyText('result-error-id', id, 'true');
+function isHexLetter(letter: number): boolean {
+  const lower = letter | 0x20;
+  return (letter >= 0x30 && letter <= 0x39) || (lower >= 0x61 && lower <= 0x66);
+}
+
+/** The worker of this name on the line, where the name needs no escapes; null where it is none, or not surely. */
+function plainWorker(session: Session, bytes: Buffer, from: number, to: number): Worker | null {
+  const last = session.lastWorker;
+  if (last !== null && isName(last, bytes, from, to)) return last;
+  for (const worker of session.workers.values()) {
+    // Many names on one line are looked up; only letters beyond ASCII make that more than a copy.
+    if (session.workers.size > 1 && scanner.plainWorker) break;
+    if (isName(worker, bytes, from, to)) {
+      session.lastWorker = worker;
+      return worker;
     }
-    // It does not count, so the miner may send it again.
-    job.seen.delete(key);
-    daemon.counters.refused += 1;
-    return malformedText(daemon.config.compat, id, 'The pool cannot store shares now');
-  });
-  session.accepted(job, diff);
+  }
+  if (!scanner.plainWorker) return null;
+  const named = session.workers.get(bytes.toString('latin1', from, to)) ?? null;
+  if (named !== null) session.lastWorker = named;
+  return named;
 }
 
-function shareEvent(
-  session: Session,
-  fields: Fields,
-  worker: Worker,
-  job: Job | undefined,
-  verdict: ShareVerdict,
-): ShareInput {
-  const { daemon, connection } = session;
-  const { proof } = verdict;
-  return {
-    origin: daemon.config.origin,
-    instance: daemon.instance,
-    source: 'live',
-    time_us: daemon.facts.timeUs(),
-    client_id: connection.id,
-    listener: connection.listener,
-    job_id: job?.id ?? fields.jobId.toWellFormed().slice(0, JOB_ID_LIMIT),
-    job_key: job?.key ?? '',
-    height: job?.height ?? 0,
-    user: worker.user,
-    worker: worker.name,
-    agent: session.agent,
-    address: connection.address,
-    accepted: verdict.accepted,
-    errn: verdict.errn,
-    reason: verdict.reason,
-    diff: verdict.diff / daemon.profile.stratum_difficulty_multiplier,
-    sdiff: proof?.sdiff ?? -1,
-    hash: proof?.hash ?? '',
-    block_hash: proof?.blockHash ?? '',
-    enonce1: session.enonce1Hex,
-    nonce2: fields.nonce2,
-    nonce: fields.nonce,
-    ntime: fields.ntime,
-    version_bits: fields.versionBits,
-  };
+function isName(worker: Worker, bytes: Buffer, from: number, to: number): boolean {
+  if (worker.plainName === undefined) {
+    const text = JSON.stringify(worker.name);
+    worker.plainName = text.length === worker.name.length + 2 ? Buffer.from(worker.name) : null;
+  }
+  const name = worker.plainName;
+  if (name === null || name.length !== to - from) return false;
+  for (let i = 0; i < name.length; i++) if (bytes[from + i] !== name[i]) return false;
+  return true;
 }

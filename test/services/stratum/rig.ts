@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { decoderFor } from '../../../schemas/codec.ts';
 import type { Events, Inputs, Topic } from '../../../schemas/events.ts';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import { prevHashFromStratum } from '../../../services/core/bitcoin/header.ts';
@@ -21,7 +22,7 @@ import { type ChainProfile, loadChain } from '../../../services/core/chains/prof
 import { type Config, type ListenerConfig, loadConfig } from '../../../services/core/config.ts';
 import { PoolError } from '../../../services/core/errors.ts';
 import type { Lifecycle } from '../../../services/core/lifecycle.ts';
-import type { JournalWriter, LogEntry } from '../../../services/core/log/event-log.ts';
+import type { EncodedEvents, JournalWriter, LogEntry } from '../../../services/core/log/event-log.ts';
 import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { checkTemplate, type Template } from '../../../services/core/node/template.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
@@ -72,9 +73,15 @@ export class MemoryJournal implements JournalWriter {
   readonly entries: LogEntry[] = [];
   /** Set: appending fails, as on a full disk. */
   full = false;
-  append(entries: readonly LogEntry[]): void {
+  append(entries: readonly LogEntry[], encoded?: EncodedEvents): void {
     if (this.full) throw new PoolError('disk', 'the journal cannot write: ENOSPC');
     this.entries.push(...entries);
+    if (encoded === undefined || encoded.count === 0) return;
+    const decode = decoderFor(encoded.topic);
+    for (let i = 0, from = 0; i < encoded.count; from = encoded.ends[i++]!) {
+      const event = { ...decode(Buffer.from(encoded.bytes.subarray(from, encoded.ends[i]!))) };
+      this.entries.push({ topic: encoded.topic, event } as LogEntry);
+    }
   }
   close(): void {}
   of<T extends Topic>(topic: T): Inputs[T][] {

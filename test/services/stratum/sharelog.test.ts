@@ -2,8 +2,20 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { realText, ShareLog, shareLogLine } from '../../../services/stratum/sharelog.ts';
+import type { ShareInput } from '../../../schemas/events.ts';
+import { createdate } from '../../../schemas/identity.ts';
+import { TEXT, TEXT_BYTES } from '../../../services/stratum/share-record.ts';
+import {
+  LogFile,
+  lineTemplate,
+  putCreatedate,
+  putReal,
+  realText,
+  ShareLog,
+  shareLogLine,
+} from '../../../services/stratum/sharelog.ts';
 import { tempDir } from '../../helpers/leash.ts';
+import { seeded } from './seeded.ts';
 
 describe("numbers as CKPool's JSON library prints them", () => {
   test.each([
@@ -102,4 +114,94 @@ test('lines of a turn go to the files of their jobs, also where the folder was m
   expect(readFileSync(join(dir.path, '000002bc/6b0286a900000000.sharelog'), 'utf8')).toBe('a\nb\n');
   expect(readFileSync(join(dir.path, '000002bd/6b0286a900000001.sharelog'), 'utf8')).toBe('c\n');
   dir.remove();
+});
+
+describe('the bytes of the hot path', () => {
+  const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
+  const random = seeded(SEED);
+
+  test(`numbers are those of realText (SEED=${SEED})`, () => {
+    const bytes = Buffer.alloc(64);
+    const view = new DataView(new ArrayBuffer(8));
+    const values = [
+      0, -1, 1, 0.5, 1e-4, 9.999999999999999e-5, 1e15, 1e16, 1e17, 123456789.125, 5e-324, 1.7e308, 10, 99,
+    ];
+    for (let i = 0; i < 200_000; i++) {
+      if (i % 2 === 0) values.push(random() * 10 ** (random() * 40 - 20));
+      else {
+        view.setUint32(0, random() * 2 ** 32);
+        view.setUint32(4, random() * 2 ** 32);
+        const value = view.getFloat64(0);
+        if (Number.isFinite(value)) values.push(value);
+      }
+    }
+    for (const value of values) {
+      const text = bytes.toString('latin1', 0, putReal(bytes, 0, value));
+      if (text !== realText(value)) expect(text).toBe(realText(value));
+    }
+  });
+
+  test(`times are those of createdate (SEED=${SEED})`, () => {
+    const bytes = Buffer.alloc(64);
+    const times = [1795327660_000000, 1795327660_000001, 1795327660_999999];
+    for (let i = 0; i < 1_000; i++) times.push(Math.floor(1.7e15 + random() * 1e14));
+    for (const time of times) {
+      expect(bytes.toString('latin1', 0, putCreatedate(bytes, 0, time))).toBe(createdate(time));
+    }
+  });
+
+  test(`a line from its template is the line of its share (SEED=${SEED})`, () => {
+    const dir = tempDir('sharelog');
+    const digits = (n: number): string =>
+      Array.from({ length: n }, () => '0123456789abcdefABCDEF'[Math.floor(random() * 22)]).join('');
+    const names = ['alice.w1', 'Ünïcode.矿工', '"version_bits": "', 'a\\"nonce": "b', '', ', "sdiff": 1'];
+    for (let round = 0; round < 300; round++) {
+      const pick = (): string => names[Math.floor(random() * names.length)]!;
+      const accepted = random() < 0.5;
+      const base = {
+        ...share,
+        client_id: Math.floor(random() * 1e6),
+        listener: '[::]:3333',
+        user: pick(),
+        worker: pick(),
+        agent: pick(),
+        accepted,
+        errn: accepted ? 0 : 5,
+        reason: accepted ? '' : 'Above target',
+        diff: random() * 100,
+      };
+      const nonce2Digits = 2 * Math.floor(1 + random() * 16);
+      const hasBits = random() < 0.5;
+      const vary = (): ShareInput => ({
+        ...base,
+        time_us: Math.floor(1.79e15 + random() * 1e12),
+        sdiff: random() * 10 ** (random() * 20 - 10),
+        hash: digits(64).toLowerCase(),
+        nonce2: digits(nonce2Digits),
+        nonce: digits(8),
+        ntime: digits(8),
+        version_bits: hasBits ? digits(8).toLowerCase() : '',
+      });
+      const ours = (one: ShareInput) =>
+        round % 3 === 0 ? null : { versionBits: one.version_bits ?? '', instance: pickless };
+      const pickless = 'pool "1"';
+      const example = vary();
+      const made = lineTemplate(example, '6b0286a900000000', ours(example));
+      const file = new LogFile(`${dir.path}/${round}`);
+      let expected = '';
+      for (let i = 0; i < 5; i++) {
+        const one = vary();
+        const texts = Buffer.alloc(3 + TEXT_BYTES);
+        texts.write(one.nonce, 3 + TEXT.nonce);
+        texts.write(one.ntime, 3 + TEXT.ntime);
+        texts.write(one.version_bits ?? '', 3 + TEXT.versionBits);
+        texts.write(one.nonce2, 3 + TEXT.nonce2);
+        file.write(made, one.time_us, one.sdiff, Buffer.from(one.hash), texts, 3);
+        expected += shareLogLine(one, '6b0286a900000000', ours(one));
+      }
+      file.flush();
+      expect(readFileSync(file.path, 'utf8')).toBe(expected);
+    }
+    dir.remove();
+  });
 });

@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { decay, idleDifficulty, initialVardiff, vardiffStep } from '../../../services/stratum/vardiff.ts';
+import {
+  decay,
+  idleDifficulty,
+  initialVardiff,
+  vardiffPooled,
+  vardiffStep,
+} from '../../../services/stratum/vardiff.ts';
+import { seeded } from './seeded.ts';
 
 const open = { min: 1, max: Infinity, cap: Infinity, wish: null };
 
@@ -89,6 +96,28 @@ describe('vardiff', () => {
     const old = vardiffStep(state, { credited: 1, inForce: 1, judgedAtOld: true, nowMs: 7_200 }, open);
     expect(old.wanted).toBeNull();
     expect(old.state.sharesSinceChange).toBe(0);
+  });
+
+  const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
+  test(`a share taken in without a new state leaves the state that a step makes (SEED=${SEED})`, () => {
+    const random = seeded(SEED);
+    let pooled = 0;
+    for (let round = 0; round < 200; round++) {
+      let state = initialVardiff(0);
+      let nowMs = 0;
+      for (let i = 0; i < 300; i++) {
+        nowMs += random() < 0.9 ? random() * 20 : random() * 300_000;
+        const share = { credited: random() * 5, inForce: 1 + random(), judgedAtOld: random() < 0.1, nowMs };
+        const copy = { ...state };
+        const out = vardiffStep(state, share, open);
+        if (vardiffPooled(copy, share.credited, share.judgedAtOld, nowMs)) {
+          pooled += 1;
+          expect({ state: copy, wanted: null, forgetWish: false }).toEqual(out);
+        } else expect(copy).toEqual(state);
+        state = out.state;
+      }
+    }
+    expect(pooled).toBeGreaterThan(10_000);
   });
 
   test('the mean goes to the rate and back to nothing', () => {

@@ -1,0 +1,154 @@
+/** Shares that wait for the kernel: order, state and what leaves first, within one turn of the loop. */
+import { afterEach, expect, test } from 'vitest';
+import type { Connection } from '../../../services/stratum/server.ts';
+import type { Session } from '../../../services/stratum/session.ts';
+import { until } from '../../helpers/leash.ts';
+import { BITS_EASY, type Rig, someHash, startRig, template } from './rig.ts';
+
+let rig: Rig;
+afterEach(() => rig?.close());
+
+const DIFFS = { minDiff: 1e-10, startDiff: 1e-10, maxDiff: 1e-10 };
+
+/** A line without a socket: what is written is kept, and nothing is sent before the turn ends. */
+function connect(): { session: Session; sent: string[]; submit(id: unknown, nonce: number, jobId?: string): void } {
+  const sent: string[] = [];
+  const connection: Connection = {
+    id: 77,
+    address: '127.0.0.1',
+    listener: '127.0.0.1:0',
+    listenerIndex: 0,
+    closed: false,
+    write: (text) => void sent.push(text),
+    close: () => {},
+    pause: () => {},
+    resume: () => {},
+  };
+  const session = rig.daemon.connect(connection);
+  const say = (message: unknown): void => {
+    const bytes = Buffer.from(`${JSON.stringify(message)}\n`);
+    if (session.take(bytes, 0, bytes.length) !== bytes.length) session.line(bytes.toString().trim());
+  };
+  say({ id: 1, method: 'mining.subscribe', params: ['test/1'] });
+  say({ id: 2, method: 'mining.authorize', params: ['alice.w1', 'x'] });
+  rig.daemon.facts.flush();
+  sent.length = 0;
+  const job = rig.source.jobs.current!;
+  return {
+    session,
+    sent,
+    submit: (id, nonce, jobId = job.id) => {
+      const word = (value: number): string => value.toString(16).padStart(8, '0');
+      say({
+        id,
+        method: 'mining.submit',
+        params: ['alice.w1', jobId, '00'.repeat(8), word(job.ntime), word(nonce)],
+      });
+    },
+  };
+}
+
+test('shares of one turn are answered in one write, in their order, whatever becomes of them', async () => {
+  rig = await startRig({ config: DIFFS });
+  const { sent, submit } = connect();
+  for (let i = 0; i < 150; i++) {
+    if (i % 10 === 3) submit(i, i, 'nobodys');
+    else if (i % 10 === 7) submit(i, i - 1);
+    else submit(i % 10 === 5 ? `text ${i}` : i, i);
+  }
+  expect(sent).toEqual([]);
+  await until('the turn has ended', () => sent.length > 0);
+  // A text as id is answered by itself; all else is joined.
+  const answers = sent
+    .join('')
+    .trim()
+    .split('\n')
+    .map((one) => JSON.parse(one));
+  expect(sent.length).toBeLessThanOrEqual(31);
+  expect(answers.map(({ id }) => id)).toEqual(Array.from({ length: 150 }, (_, i) => (i % 10 === 5 ? `text ${i}` : i)));
+  answers.forEach(({ result, error }, i) => {
+    if (i % 10 === 3) expect(error).toEqual([21, 'Invalid JobID', null]);
+    else if (i % 10 === 7) expect(error).toEqual([22, 'Duplicate', null]);
+    else expect(result).toBe(true);
+  });
+  const accepted = rig.journal.of('share').filter((share) => share.accepted);
+  expect(accepted.map(({ nonce }) => Number.parseInt(nonce, 16))).toEqual(
+    Array.from({ length: 150 }, (_, i) => i).filter((i) => i % 10 !== 3 && i % 10 !== 7),
+  );
+  expect(rig.daemon.counters).toMatchObject({ accepted: 120, refused: 30 });
+});
+
+test('a share that was read before a new block is not stale, one read after it is', async () => {
+  rig = await startRig({ config: DIFFS });
+  const { sent, submit } = connect();
+  submit(1, 1);
+  rig.source.take(template(rig.profile, { height: 112, prevHash: someHash('next') }));
+  submit(2, 2);
+  await until('both are answered', () => sent.join('').includes('"id":2'));
+  const answers = sent
+    .join('')
+    .trim()
+    .split('\n')
+    .map((one) => JSON.parse(one));
+  expect(answers.find(({ id, method }) => id === 1 && method === undefined).result).toBe(true);
+  expect(answers.find(({ id, method }) => id === 2 && method === undefined).error).toEqual([21, 'Stale', null]);
+  // The answer to the first was queued before the new job.
+  expect(answers[0].id).toBe(1);
+});
+
+test('a message behind a share sees what the share has done', async () => {
+  rig = await startRig({ config: DIFFS });
+  const { session, sent, submit } = connect();
+  submit(1, 1);
+  session.line('{"id":5,"method":"mining.ping","params":[]}');
+  submit(2, 2);
+  await until('all are answered', () => sent.join('').includes('"id":2'));
+  expect(
+    sent
+      .join('')
+      .trim()
+      .split('\n')
+      .map((one) => JSON.parse(one).id),
+  ).toEqual([1, 5, 2]);
+});
+
+test('a block in the middle of a turn reaches the node before the journal and every answer', async () => {
+  rig = await startRig({ bits: BITS_EASY, config: DIFFS });
+  const { sent, submit } = connect();
+  const order: string[] = [];
+  const append = rig.journal.append.bind(rig.journal);
+  rig.journal.append = (entries, encoded) => {
+    order.push(`append ${encoded?.count ?? 0} ${rig.submitted.length > 0}`);
+    append(entries, encoded);
+  };
+  // Every second hash solves.
+  for (let i = 0; i < 40; i++) submit(i, i);
+  await until('the turn has ended', () => sent.length > 0);
+  expect(order[0]).toBe('append 40 true');
+  expect(rig.submitted.length).toBeGreaterThan(5);
+});
+
+test('where the disk takes no events the turn’s shares may be sent again', async () => {
+  rig = await startRig({ config: DIFFS });
+  const { sent, submit } = connect();
+  rig.journal.full = true;
+  for (let i = 0; i < 20; i++) submit(i, i);
+  await until('they are refused', () => sent.length > 0);
+  for (const one of sent.join('').trim().split('\n')) {
+    expect(JSON.parse(one).error).toEqual([20, 'The pool cannot store shares now', null]);
+  }
+  expect(rig.daemon.counters).toMatchObject({ accepted: 0, refused: 20 });
+  rig.journal.full = false;
+  sent.length = 0;
+  for (let i = 0; i < 20; i++) submit(i, i);
+  submit(20, 0);
+  await until('they are taken', () => sent.length > 0);
+  const answers = sent
+    .join('')
+    .trim()
+    .split('\n')
+    .map((one) => JSON.parse(one));
+  expect(answers.slice(0, 20).every(({ result }) => result === true)).toBe(true);
+  expect(answers[20].error).toEqual([22, 'Duplicate', null]);
+  expect(rig.journal.of('share').filter((share) => share.accepted)).toHaveLength(20);
+});
