@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../core/config.ts';
+import { CONTROL_SOCKETS, SOCKET_PATH_LIMIT_BYTES } from '../core/control.ts';
 import { PoolError } from '../core/errors.ts';
 import { COMMON, configFrom, type Flag } from './flags.ts';
 import { getopt, getoptHelp } from './getopt.ts';
@@ -71,6 +72,12 @@ export interface DaemonCall {
   readonly takeOver: 'no' | 'kill' | 'handover';
 }
 
+/** A tree's sockets lie in its data directory; null where that path is too long for a socket. */
+function treeSockDir(dataDir: string): string | null {
+  const dir = join(dataDir, 'sockets');
+  return CONTROL_SOCKETS.every((name) => Buffer.byteLength(join(dir, name)) <= SOCKET_PATH_LIMIT_BYTES) ? dir : null;
+}
+
 /** Help under CKPool's names, in its form. */
 export function ckpoolHelp(): string {
   return getoptHelp(DAEMON_FLAGS);
@@ -130,9 +137,10 @@ export function readDaemonCall(
   if (unclear.length > 0 && config.compat !== 'ckpool') throw new PoolError('usage', unclear[0]!);
   const given = typeof values.sockdir === 'string' ? values.sockdir : env.LODESTREAM_SOCKDIR;
   return {
-    config: { ...config, sockDir: given ?? (inTree ? join(config.dataDir, 'sockets') : join('/tmp', config.name)) },
+    config: { ...config, sockDir: given ?? (inTree ? treeSockDir(config.dataDir) : join('/tmp', config.name)) },
     warnings: [...unclear.map((fault) => `invalid option: ${fault}`), ...warnings, ...config.warnings],
     daemonise: values.daemonise === true,
-    takeOver: values.handover === true ? 'handover' : values.killold === true ? 'kill' : 'no',
+    // A tree holds its data directory: who still runs there is what an earlier tree left behind.
+    takeOver: inTree ? 'kill' : values.handover === true ? 'handover' : values.killold === true ? 'kill' : 'no',
   };
 }

@@ -15,6 +15,8 @@ import { ckpoolHelp, type DaemonCall, readDaemonCall } from './ckpool-flags.ts';
 const STARTED_FD = 'LODESTREAM_STARTED_FD';
 /** A daemon that waits for its node is up: it is in the background for good. */
 const STARTING_MS = 5_000;
+/** CKPool's. */
+const TITLE_CHARS = 14;
 
 export interface DaemonNames {
   /** Mode of the verb or name. */
@@ -41,10 +43,11 @@ export async function daemonCommand(argv: readonly string[], names: DaemonNames)
     return;
   }
   const said = startedFd === undefined ? () => {} : startTold(Number(startedFd));
-  if (call.takeOver === 'handover') {
+  const { sockDir } = call.config;
+  if (call.takeOver === 'handover' && sockDir !== null) {
     const { askHandover } = await import('../stratum/instance.ts');
-    if ((await askHandover(call.config.sockDir!)) === 'done') {
-      const line = 'the running instance has taken up this program and configuration\n';
+    if ((await askHandover(sockDir)) === 'done') {
+      const line = 'the running instance has taken up the program and configuration as they are now; its flags stay\n';
       process.stderr.write(line);
       said(line);
       return;
@@ -82,27 +85,37 @@ async function startDaemon(
 ): Promise<void> {
   const { config } = call;
   for (const warning of call.warnings) life.log(warning);
-  const { claimInstance, titleOf } = await import('../stratum/instance.ts');
-  const takeOver = call.takeOver === 'no' ? 'no' : 'kill';
-  const instance = await claimInstance({ ...config, sockDir: config.sockDir! }, takeOver, life.log);
-  life.onStop('pid file', () => instance.release());
-  process.title = titleOf(config.name);
-  const { openControl } = await import('../stratum/control.ts');
   let target: ControlTarget | null = null;
-  const control = await openControl({
-    dir: instance.dir,
-    gid: instance.gid,
-    process: { startedMs: Date.now(), shutdown: () => life.stop(), restart: () => restart(life) },
-    target: () => target,
-    log: life.log,
-  });
-  life.onStop('control sockets', () => control.close());
+  process.title = config.name.slice(0, TITLE_CHARS);
+  if (config.sockDir !== null) await openSockets(config, config.sockDir, call, life, () => target);
   const starting = startForm(config, life, reload);
   Promise.race([starting, delay(STARTING_MS, undefined, { ref: false })]).then(
     () => said(''),
     () => {},
   );
   target = (await starting).control;
+}
+
+/** Takes the socket folder and opens the sockets in it. They answer while the daemon still starts, and until it has ended. */
+async function openSockets(
+  config: Config,
+  sockDir: string,
+  { takeOver }: DaemonCall,
+  life: Lifecycle,
+  target: () => ControlTarget | null,
+): Promise<void> {
+  const { claimInstance } = await import('../stratum/instance.ts');
+  const instance = await claimInstance({ ...config, sockDir }, takeOver === 'no' ? 'no' : 'kill', life.log);
+  life.onStop('pid file', () => instance.release());
+  const { openControl } = await import('../stratum/control.ts');
+  const control = await openControl({
+    dir: instance.dir,
+    gid: instance.gid,
+    process: { startedMs: Date.now(), shutdown: () => life.stop(), restart: () => restart(life) },
+    target,
+    log: life.log,
+  });
+  life.onStop('control sockets', () => control.close());
 }
 
 /** Starts this command line again; it takes over from this process. A child of a tree is started again by the tree. */

@@ -202,7 +202,9 @@ async function workerJson(target: ControlTarget, worker: string, group: Group | 
   return { worker, ...(await target.workerStats(worker)), clients: group?.clients.length ?? 0 };
 }
 
-const isEmpty = (row: Json): boolean => row.clients === 0 && Object.keys(row).length <= 3;
+/** Neither connected nor known to the statistics. */
+const isUnknown = (row: Json): boolean =>
+  Object.keys(row).every((key) => ['user', 'worker', 'clients', 'workernames'].includes(key)) && row.clients === 0;
 
 /** The questions that CKPool has words for and no answers to; every socket answers them. */
 const QUERIES: Readonly<Record<string, Command>> = {
@@ -213,13 +215,13 @@ const QUERIES: Readonly<Record<string, Command>> = {
     const user = named(argument, 'user');
     if (user === null) return errorText('expected getuser=NAME');
     const row = await userJson(target, user, (await groupsBy(target, 'user')).get(user));
-    return isEmpty(row) ? errorText(`no user ${user}`) : JSON.stringify(row);
+    return isUnknown(row) ? errorText(`no user ${user}`) : JSON.stringify(row);
   },
   getworker: async ({ target }, argument) => {
     const worker = named(argument, 'worker');
     if (worker === null) return errorText('expected getworker=NAME');
     const row = await workerJson(target, worker, (await groupsBy(target, 'worker')).get(worker));
-    return isEmpty(row) ? errorText(`no worker ${worker}`) : JSON.stringify(row);
+    return isUnknown(row) ? errorText(`no worker ${worker}`) : JSON.stringify(row);
   },
   getclient: async ({ target }, argument) => {
     const id = numbered(argument);

@@ -4,6 +4,7 @@
  */
 import {
   chownSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   readFileSync,
@@ -20,6 +21,8 @@ import { PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 
 const PID_FILE = 'main.pid';
+/** A daemon's title is its name, as long as CKPool's (cli/daemon.ts). */
+const TITLE_CHARS = 14;
 /** Our own end may wait up to 8 s for a block on its way to a node; CKPool's is given the time that its threads need. */
 const END_OURS_MS = 12_000;
 const END_CKPOOL_MS = 3_000;
@@ -102,16 +105,11 @@ export function kindOfProcess(exe: string, argv: readonly string[], name: string
   if (program === 'ckpool' || program === 'ckproxy') return 'ckpool';
   if (!/^node(js)?(-|\d|$)/.test(program)) return 'another';
   // A daemon's title stands in the place of its arguments once it has one.
-  const titles = ['ckpool', 'ckproxy', titleOf(name)];
+  const titles = ['ckpool', 'ckproxy', name.slice(0, TITLE_CHARS)];
   const isDaemon = argv.some(
     (word, i) => /\bcli\/main\.[cm]?[jt]s$/.test(word) && /^(pool|proxy)$|^-|^$/.test(argv[i + 1] ?? ''),
   );
   return isDaemon || (argv.length === 1 && titles.includes(argv[0]!.trim())) ? 'ours' : 'another';
-}
-
-/** The process title of an instance: its name, as long as CKPool's. */
-export function titleOf(name: string): string {
-  return name.slice(0, 14);
 }
 
 async function kindOf(pid: number, dir: string, name: string): Promise<'ours' | 'ckpool' | 'another'> {
@@ -224,8 +222,11 @@ export async function claimInstance(
  * Asks the daemon of a socket folder to take up the program and configuration as they are now (`--handover`).
  *
  * @returns not-possible where nobody answers, or it cannot: a real CKPool, a daemon whose code is too old
+ * @throws PoolError sockdir: somebody else could answer there
  */
 export async function askHandover(dir: string, timeoutMs = 60_000): Promise<'done' | 'not-possible'> {
+  if (!existsSync(join(dir, 'listener'))) return 'not-possible';
+  openSockDir(dir, null);
   const said = await askControl(join(dir, 'listener'), 'handover', { timeoutMs }).catch(() => null);
   return said === HANDED_OVER ? 'done' : 'not-possible';
 }
