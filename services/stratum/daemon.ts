@@ -14,6 +14,7 @@ import type { JournalWriter } from '../core/log/event-log.ts';
 import { Facts } from './facts.ts';
 import { Intake } from './intake.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
+import { showMessage } from './methods/show-message.ts';
 import { Predecessors } from './predecessors.ts';
 import { type ListenerLimits, listenerLimits, TINY_NOTIFY_BYTES } from './profiles.ts';
 import type { Connection } from './server.ts';
@@ -398,11 +399,6 @@ export class Daemon {
     for (const session of this.sessions) if (session.source === source) session.tellMask();
   }
 
-  /** Asks all clients to connect again. @param place - there, instead of here */
-  reconnect(place?: { readonly host: string; readonly port: number }): void {
-    for (const session of this.sessions) session.reconnect(place);
-  }
-
   // --- jobs ------------------------------------------------------------------------------------------------------------------
 
   /** Makes a job and records it; nobody is told yet. */
@@ -449,6 +445,13 @@ export class Daemon {
       this.shareLog?.openHeight(height);
     } catch (error) {
       this.log(`share log: ${(error as Error).message}`);
+    }
+  }
+
+  /** Words for the persons in front of miners that show such; of one worker name, or (null) of all. */
+  show(words: string, worker: string | null): void {
+    for (const session of this.sessions) {
+      if (worker === null ? session.authorized : session.workers.has(worker)) showMessage(session, words);
     }
   }
 

@@ -79,6 +79,7 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   daemon.pickSource = () => source;
   daemon.pings = () => templates.problem() !== null;
   daemon.ready = true;
+  desk.show = (words, worker) => daemon.show(words, worker);
   desk.follow(() => daemon.takeChanges());
   sayReady(config, 'stratifier', life.log);
   blocks.sendPending();
@@ -124,6 +125,7 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   sayStarting(config, life.log);
   const desk = keepStats(config, profile, life, () => proxy.lines());
   const daemon = openDaemon(config, profile, paths, life);
+  desk.show = (words, worker) => daemon.show(words, worker);
   const proxy = new ProxyUpstreams(daemon, config.upstreams);
   desk.follow(() => {
     const job = proxy.status().current;

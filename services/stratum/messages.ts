@@ -45,6 +45,8 @@ export type ToWorker =
   | { readonly kind: 'template'; readonly made: MadeTemplate }
   /** Whether the node gives templates now; without, miners are pinged so that they stay. */
   | { readonly kind: 'node'; readonly ready: boolean }
+  /** `client.show_message` to the lines of one worker name, or (null) to all. */
+  | { readonly kind: 'show'; readonly words: string; readonly worker: string | null }
   /** Answer to `claim`. */
   | { readonly kind: 'claimed'; readonly request: number; readonly ours: boolean }
   /** A session goes on at another worker: it ends here, and cannot be resumed here. */

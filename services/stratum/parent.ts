@@ -96,6 +96,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
       blocks.sendPending();
     },
   });
+  desk.show = (words, worker) => workers.show(words, worker);
   // Each worker holds the main log open for itself.
   life.onHangup(() => workers.signal('SIGHUP'));
   const record = templateRecorder(desk, profile, config, life.log);

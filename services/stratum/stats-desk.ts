@@ -47,6 +47,8 @@ export interface StatsDeskOptions {
 export class StatsDesk {
   readonly stats: Stats;
   readonly files: StatusFiles;
+  /** Words for miners that show such; of one worker, or null: of all. Set by who has the miners. */
+  show: (words: string, worker: string | null) => void = () => {};
   readonly #options: StatsDeskOptions;
   readonly #nowMs: () => number;
   readonly #form: Form;
@@ -78,6 +80,7 @@ export class StatsDesk {
       store: this.files,
       nowMs: this.#nowMs(),
       stored: this.files.readPool(),
+      onBest: (worker, words) => this.show(words, worker),
       onNewUser: (user) =>
         log(`Added new user ${user}${this.#isAddress(user) ? ' as address based registration' : ''}`, 5),
     });
@@ -176,7 +179,9 @@ export class StatsDesk {
   solved({ height, user = '', worker = '' }: SolvedFact): void {
     this.#take?.();
     const now = this.#nowMs();
-    const { log } = this.#options;
+    const { log, config } = this.#options;
+    // Everybody reads it: a worker's name may be an e-mail address.
+    this.show(`Block ${height} solved by ${worker.includes('@') ? user : worker} @ ${config.name}!`, null);
     const account = this.stats.user(user, now) ?? new UserAccount(user, now);
     const lines = solverLines(account, account.workers.get(worker) ?? new WorkerAccount(worker, now), this.#form);
     const { accepted, networkDiff } = this.stats.pool();

@@ -163,6 +163,8 @@ export interface StatsOptions {
   readonly stored?: StoredPool | null;
   /** Told of a user whose first share this is. */
   readonly onNewUser?: (user: string) => void;
+  /** Told of a worker whose share is the best of its user, or its own best. @param words - CKPool's */
+  readonly onBest?: (worker: string, words: string) => void;
   readonly idleUsersLimit?: number;
   readonly workersLimit?: number;
 }
@@ -270,6 +272,8 @@ export class Stats {
     this.#sps.add(change.shares_count);
     const user = this.#comeInto(change, nowMs);
     const worker = this.#workerOf(user, change, nowMs);
+    const best = bestWords(user, worker, change.best_sdiff);
+    if (best !== null) this.#options.onBest?.(change.worker, best);
     user.take(change);
     user.rates.decayTo(nowMs);
     worker.take(change);
@@ -406,4 +410,16 @@ export class Stats {
       networkDiff: this.networkDiff,
     };
   }
+}
+
+/** What a share of difficulty `sdiff` is to its user and worker, in CKPool's words; null: nothing new. */
+function bestWords(user: Account, worker: Account, sdiff: number): string | null {
+  for (const [account, name] of [
+    [user, 'user'],
+    [worker, 'worker'],
+  ] as const) {
+    if (sdiff > account.bestEver) return `New best ever share for ${name}: ${sdiff.toFixed(6)}`;
+    if (sdiff > account.best) return `New best share for ${name}: ${sdiff.toFixed(6)}`;
+  }
+  return null;
 }

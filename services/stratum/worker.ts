@@ -155,6 +155,9 @@ async function serve(
       case 'node':
         nodeReady = message.ready;
         break;
+      case 'show':
+        daemon.show(message.words, message.worker);
+        break;
       case 'claimed':
         claims.answer(message.request, message.ours);
         break;

@@ -197,6 +197,11 @@ export class Workers {
     for (const worker of this.#all) worker.tell({ kind: 'template', made });
   }
 
+  /** Words for miners that show such. @param worker - null: all */
+  show(words: string, worker: string | null): void {
+    for (const each of this.#all) each.tell({ kind: 'show', words, worker });
+  }
+
   /** Says whether the node gives templates now. */
   nodeReady(ready: boolean): void {
     if (ready === this.#nodeReady) return;

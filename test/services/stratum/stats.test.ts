@@ -219,6 +219,26 @@ test('a solved block resets what counts since the last, not the sums and bests o
   expect(alice.workers.get('alice.w1')).toMatchObject({ shares: 42, best: 0, bestEver: 50 });
 });
 
+test("a best share is told once, in CKPool's words: of its user, else of its worker, ever or since the last block", () => {
+  const told: string[] = [];
+  const stats = new Stats({ nowMs: START_MS, onBest: (worker, words) => told.push(`${worker}: ${words}`) });
+  const share = (worker: string, sdiff: number): void =>
+    stats.absorb(changes([change({ worker, diff: 1, shares_count: 1, best_sdiff: sdiff })]), START_MS + 1_000);
+  share('alice.w1', 59.441586);
+  share('alice.w1', 59.441586);
+  share('alice.w2', 40);
+  share('alice.w2', 30);
+  stats.resetShares(START_MS + 2_000);
+  share('alice.w2', 20);
+  share('alice.w1', 10);
+  expect(told).toEqual([
+    'alice.w1: New best ever share for user: 59.441586',
+    'alice.w2: New best ever share for worker: 40.000000',
+    'alice.w2: New best share for user: 20.000000',
+    'alice.w1: New best share for worker: 10.000000',
+  ]);
+});
+
 describe('memory is bounded', () => {
   test('of 1,000 workers of a user the longest idle goes to disk, and comes back with what it had', () => {
     const disk = store();

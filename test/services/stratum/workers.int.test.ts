@@ -66,7 +66,9 @@ function statusOf({ dir, config }: Running): { values: Record<string, number>; p
 test('a share goes through a worker into its journal, and a block through the parent to the node', async () => {
   const tree = await startTree();
   const miner = await tree.client();
-  await miner.login();
+  await miner.subscribe('cgminer/4.12.1');
+  await miner.call('mining.authorize', ['alice.w1', 'x']);
+  await until('a first job', () => miner.jobs.length > 0);
   const before = tree.toy.chain.tip.height;
   const work = miner.job;
   const solved = miner.mine(work, { solves: targetFromBits(Number.parseInt(work.params[6] as string, 16)) });
@@ -75,6 +77,12 @@ test('a share goes through a worker into its journal, and a block through the pa
   await until('a job on the new block', () => miner.job.params[1] !== work.params[1]);
   expect((await submit(miner, solved)).error).toEqual([21, 'Stale', null]);
   await until('the status file to count it', () => statusOf(tree).values.shares_accepted_count === 1);
+  const shown = (): string[] =>
+    miner.messages.filter((each) => each.method === 'client.show_message').map((each) => each.params[0]);
+  await until('the words for the person in front of it', () => shown().length === 3);
+  expect(shown()[0]).toBe('Authorised, welcome to ckpool alice!');
+  expect(shown()).toContain('Block 1 solved by alice.w1 @ ckpool!');
+  expect(shown().find((words) => words.startsWith('New best ever share for user: 0.'))).toBeDefined();
   expect(statusOf(tree).values).toMatchObject({
     connections: 1,
     workers: 1,
