@@ -13,6 +13,8 @@ export interface DataPaths {
   readonly state: string;
   /** One JSON file per running program, renewed each second. */
   readonly status: string;
+  /** Tails of blocks whose jobs may still be mined; made by who follows templates. */
+  readonly templates: string;
   readonly playground: string;
 }
 
@@ -27,6 +29,7 @@ export function openDataDir(root: string): DataPaths {
     clickhouse: join(root, 'clickhouse'),
     state: join(root, 'state'),
     status: join(root, 'status'),
+    templates: join(root, 'templates'),
     playground: join(root, 'playground'),
   };
   try {

@@ -9,8 +9,10 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BlockInput, NodeAnswer } from '../../schemas/events.ts';
+import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
+import type { Tails } from '../core/node/template-store.ts';
 import { isVerdict, type SubmitAnswer, type TemplateFollower } from '../core/node/templates.ts';
 import type { Facts } from './facts.ts';
 
@@ -22,13 +24,17 @@ const CLOSE_MS = 8_000;
 
 export interface SolvedBlock {
   readonly event: BlockInput;
-  /** The whole block. */
+  /** The whole block; where `tail` is given what stands before it. */
   readonly hex: string;
+  /** Names the block's transactions besides the coinbase, which the process that has the templates puts behind `hex`. */
+  readonly tail?: { readonly key: string; readonly txCount: number };
 }
 
 export interface BlockDeskOptions {
   readonly dir: string;
   readonly templates: Pick<TemplateFollower, 'submitBlock' | 'preferBlock'>;
+  /** Where the transactions of blocks are; absent: blocks come whole. */
+  readonly tails?: Tails;
   readonly facts: Pick<Facts, 'block' | 'timeUs'>;
   readonly log: Log;
   /** Told once of a block that a node has taken. */
@@ -90,7 +96,8 @@ export class BlockDesk implements BlockTaker {
           `Block ${block.event.height} ${block.event.hash} was not answered before: submitting it again`,
         );
         this.#known.add(block.event.hash);
-        this.#send(block);
+        const whole = this.#whole(block);
+        if (whole !== null) this.#send(whole);
       } catch (error) {
         this.#options.log(`${join(this.#options.dir, name)}: ${errorLine(error)}`);
       }
@@ -98,19 +105,42 @@ export class BlockDesk implements BlockTaker {
   }
 
   take(block: SolvedBlock): boolean {
-    if (!this.submit(block)) return false;
-    keepBlock(this.#options.dir, block, this.#options.log);
-    this.#options.facts.block(block.event);
+    if (this.#known.has(block.event.hash)) return false;
+    const whole = this.#begin(block);
+    keepBlock(this.#options.dir, whole ?? block, this.#options.log);
+    this.#options.facts.block((whole ?? block).event);
     return true;
   }
 
   /** Sends a block whose file and first event are another process'. @returns false where it was taken before */
   submit(block: SolvedBlock): boolean {
-    const { hash } = block.event;
-    if (this.#known.has(hash)) return false;
-    this.#known.add(hash);
-    this.#send(block);
+    if (this.#known.has(block.event.hash)) return false;
+    const whole = this.#begin(block);
+    // Transactions are kept for minutes, a block until it is answered.
+    if (whole !== null && block.tail !== undefined) keepBlock(this.#options.dir, whole, this.#options.log);
     return true;
+  }
+
+  #begin(block: SolvedBlock): SolvedBlock | null {
+    this.#known.add(block.event.hash);
+    const whole = this.#whole(block);
+    if (whole !== null) this.#send(whole);
+    return whole;
+  }
+
+  /** The block with its transactions; null, and said, where they are not kept any more. */
+  #whole(block: SolvedBlock): SolvedBlock | null {
+    const { tail, hex, event } = block;
+    if (tail === undefined) return block;
+    const bytes = this.#options.tails?.tail(tail.key, tail.txCount) ?? null;
+    if (bytes === null) {
+      this.#options.log(
+        `Block ${event.height} ${event.hash} cannot be sent: its transactions are not kept any more`,
+        3,
+      );
+      return null;
+    }
+    return { event: { ...event, size_bytes: hex.length / 2 + bytes.length }, hex: hex + hexFromBytes(bytes) };
   }
 
   /**

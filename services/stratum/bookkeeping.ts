@@ -72,7 +72,7 @@ export function templateRecorder(
         log(`${config.donation.percent.toFixed(1)} percent donation to ${config.donation.address}`, 5);
       }
     }
-    log(`Stored local workbase with ${template.transactions.length} transactions`, 5);
+    log(`Stored local workbase with ${template.txCount} transactions`, 5);
     desk.setNetworkDiff(difficultyOf(profile, template.bits));
     if (template.prevHashRpc !== prevHash) log(`Block hash changed to ${template.prevHashRpc}`, 5);
     prevHash = template.prevHashRpc;

@@ -63,18 +63,20 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   sayStarting(config, life.log);
-  const { profile, identity, templates } = await openNodes(config, life);
+  const { profile, identity, templates } = await openNodes(config, paths, life);
   const desk = keepStats(config, profile, life);
   const daemon = openDaemon(config, profile, paths, life);
   const blocks = new BlockDesk({
     dir: join(paths.root, 'blocks'),
     templates,
+    tails: templates,
     facts: daemon.facts,
     log: life.log,
     onAccepted: (block) => desk.solved(block),
   });
   life.onStop('blocks', () => blocks.close());
   const source = new PoolSource(daemon, identity, blocks);
+  source.tails = templates;
   await daemon.takeUp(source, { journalDir: paths.journal });
   daemon.pickSource = () => source;
   daemon.pings = () => templates.problem() !== null;

@@ -85,7 +85,7 @@ export function workRow({ template, id }: MadeTemplate, networkDiff: number): Wo
     version: template.version,
     bits: bitsHex(template.bits),
     curtime: template.curtimeS,
-    transactions: template.transactions.length,
+    transactions: template.txCount,
     coinbasevalue: template.coinbaseValueSats.toString(),
     networkdiff: networkDiff,
   };

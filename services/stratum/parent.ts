@@ -59,7 +59,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);
   sayStarting(config, life.log);
-  const { profile, templates } = await openNodes(config, life);
+  const { profile, templates } = await openNodes(config, paths, life);
   const writer = openWriter(config, `${config.name}.0`, paths, life);
   const facts = new Facts(writer, null, life.log, () => {});
   life.onStop('last events', () => facts.flush());
@@ -68,6 +68,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   const blocks = new BlockDesk({
     dir: join(paths.root, 'blocks'),
     templates,
+    tails: templates,
     facts,
     log: life.log,
     onAccepted: (block) => desk.solved(block),

@@ -7,24 +7,23 @@
 import { randomInt } from 'node:crypto';
 import type { BlockInput } from '../../schemas/events.ts';
 import { scriptFromAddress } from '../core/bitcoin/address.ts';
-import { serializeBlock } from '../core/bitcoin/block.ts';
-import { bytesFromHex, equalBytes, hexFromBytes } from '../core/bitcoin/bytes.ts';
+import { bytesFromHex, compactSize, hexFromBytes } from '../core/bitcoin/bytes.ts';
 import {
   buildCoinbase,
   type CoinbaseInput,
   pushData,
   witnessCoinbase,
-  witnessCommitmentScript,
+  witnessCommitmentIndex,
 } from '../core/bitcoin/coinbase.ts';
-import { bytesFromHashHex, headerFromBytes } from '../core/bitcoin/header.ts';
-import { merkleBranch } from '../core/bitcoin/merkle.ts';
+import { hashHex, headerFromBytes } from '../core/bitcoin/header.ts';
 import { bitsHex } from '../core/bitcoin/target.ts';
-import { parseTransaction } from '../core/bitcoin/transaction.ts';
+import { parseTransaction, txid } from '../core/bitcoin/transaction.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import { subsidySats } from '../core/chains/subsidy.ts';
 import type { Config } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
-import type { Template } from '../core/node/template.ts';
+import { type Template, tailKeyOf } from '../core/node/template.ts';
+import type { Tails } from '../core/node/template-store.ts';
 import type { BlockTaker, SolvedBlock } from './blocks.ts';
 import type { Daemon } from './daemon.ts';
 import { EnonceAllocator } from './enonce.ts';
@@ -126,12 +125,6 @@ function coinbaseInput(
   };
 }
 
-/** The witness commitment by our own reckoning, or null where the template wants none. */
-export function commitmentOf(template: Template): Uint8Array | null {
-  if (template.witnessCommitment === null) return null;
-  return witnessCommitmentScript(template.transactions.map((tx) => bytesFromHashHex(tx.hashRpc)));
-}
-
 /**
  * A template as the content of a job.
  *
@@ -146,7 +139,6 @@ export function contentOf(
     readonly timeS: number;
     readonly random: number;
     readonly versionMask: number;
-    readonly branch?: readonly Uint8Array[];
   },
 ): JobContent {
   const { timeS, random } = made;
@@ -165,7 +157,7 @@ export function contentOf(
     prevHashRpc: template.prevHashRpc,
     coinbase1: parts.part1,
     coinbase2: parts.part2,
-    branch: made.branch ?? merkleBranch(template.transactions.map((tx) => bytesFromHashHex(tx.txidRpc))),
+    branch: template.branch,
     version: template.version,
     versionMask: made.versionMask,
     bits: template.bits,
@@ -182,6 +174,9 @@ export class PoolSource implements WorkSource {
   readonly versionMask: number;
   /** What is wrong with the last template; null where nothing is. */
   problem: string | null = null;
+  /** Where the transactions of jobs are; null: nowhere here. */
+  tails: Tails | null = null;
+  #txids: { readonly key: string; readonly ids: readonly string[] } | null = null;
   readonly #daemon: Daemon;
   readonly #identity: PoolIdentity;
   readonly #blocks: BlockTaker;
@@ -209,8 +204,7 @@ export class PoolSource implements WorkSource {
   take(template: Template, made?: Omit<MadeTemplate, 'template'>): void {
     try {
       this.problem = null;
-      const ours = commitmentOf(template);
-      if (ours !== null && !equalBytes(ours, bytesFromHex(template.witnessCommitment!))) {
+      if (!template.commitmentFits) {
         // The node judges the block by its own; ours says that hashes and transactions of the template do not fit.
         this.#complain(
           `the template's witness commitment at height ${template.height} is not that of its transactions`,
@@ -233,11 +227,10 @@ export class PoolSource implements WorkSource {
       timeS: made?.timeS ?? Math.floor(this.#daemon.nowMs() / 1000),
       random: made?.random ?? randomInt(2 ** 32),
       versionMask: this.versionMask,
-      ...(variantOf === undefined ? {} : { branch: variantOf.branch }),
     });
     return this.#daemon.makeJob(this.jobs, content, {
       value: jobValue(template, this.#daemon.profile),
-      txCount: template.transactions.length,
+      txCount: template.txCount,
       template,
       upstream: null,
       ...(variantOf === undefined ? {} : { variantOf }),
@@ -254,9 +247,24 @@ export class PoolSource implements WorkSource {
     return solves;
   }
 
+  txids(job: Job): readonly string[] | null {
+    const key = tailKeyOf({ ...job, witnessCommitment: commitmentOf(job) });
+    if (this.#txids?.key === key) return this.#txids.ids;
+    const tail = this.tails?.tail(key, job.txCount);
+    if (tail == null) return null;
+    const ids: string[] = [];
+    for (let at = 0; ids.length < job.txCount; ) {
+      const { tx, next } = parseTransaction(tail, at);
+      ids.push(hashHex(txid(tx)));
+      at = next;
+    }
+    this.#txids = { key, ids };
+    return ids;
+  }
+
   judged(share: JudgedShare): void {
-    if (share.verdict.proof?.solves !== true || share.job.template === null) return;
-    const block = blockOf(share, share.job.template, this.#daemon);
+    if (share.verdict.proof?.solves !== true) return;
+    const block = blockOf(share, this.#daemon);
     if (!this.#blocks.take(block)) return;
     this.#daemon.counters.blocks += 1;
     // CKPool's words, that scripts look for.
@@ -276,26 +284,32 @@ function jobValue(template: Template, profile: ChainProfile): JobValue {
   };
 }
 
-/** The block of a share that solves, and its event. */
+/** Script of the witness commitment in a coinbase, hex; null where there is none. */
+function commitmentIn(outputs: readonly { readonly script: Uint8Array }[]): string | null {
+  const script = outputs[witnessCommitmentIndex(outputs)]?.script;
+  return script === undefined ? null : hexFromBytes(script);
+}
+
+function commitmentOf(job: Job): string | null {
+  const nothing = new Uint8Array(job.enonce1Bytes + job.nonce2Bytes);
+  return commitmentIn(parseTransaction(Buffer.concat([job.coinbase1, nothing, job.coinbase2])).tx.outputs);
+}
+
+/**
+ * The block of a share that solves, up to its tail, and its event. All of it comes from the job, so that one that was read back from the
+ * journal will do; whoever has the tails (blocks.ts) completes it.
+ */
 function blockOf(
   { job, submission, verdict, enonce1, event }: JudgedShare,
-  template: Template,
   daemon: Pick<Daemon, 'config' | 'profile' | 'instance'>,
 ): SolvedBlock {
   const proof = verdict.proof!;
   const legacy = shareCoinbase(submission.nonce2, job, enonce1);
-  const coinbase = template.witnessCommitment === null ? legacy : witnessCoinbase(legacy);
-  // LIP 3: 01 says that the extension block follows.
-  const extra = template.mweb === null ? undefined : Buffer.concat([Uint8Array.of(1), bytesFromHex(template.mweb)]);
-  const bytes = serializeBlock(
-    proof.header,
-    coinbase,
-    template.transactions.map((tx) => tx.data),
-    extra,
-  );
   const { tx } = parseTransaction(legacy);
+  const witnessCommitment = commitmentIn(tx.outputs);
+  const coinbase = witnessCommitment === null ? legacy : witnessCoinbase(legacy);
+  const head = Buffer.concat([proof.header, compactSize(job.txCount + 1), coinbase]);
   const header = headerFromBytes(proof.header);
-  const value = jobValue(template, daemon.profile);
   const solved: BlockInput = {
     kind: 'solved',
     chain: daemon.profile.name,
@@ -308,11 +322,11 @@ function blockOf(
     block_time_us: header.time * 1_000_000,
     nbits: bitsHex(job.bits),
     version: (header.version >>> 0).toString(16).padStart(8, '0'),
-    tx_count: template.transactions.length + 1,
-    size_bytes: bytes.length,
-    subsidy_sats: value.subsidySats.toString(),
-    fees_sats: value.feesSats.toString(),
-    coinbase_value_sats: value.coinbaseValueSats.toString(),
+    tx_count: job.txCount + 1,
+    size_bytes: head.length + (job.template?.tailSizeBytes ?? 0),
+    subsidy_sats: (job.value?.subsidySats ?? 0n).toString(),
+    fees_sats: (job.value?.feesSats ?? 0n).toString(),
+    coinbase_value_sats: (job.value?.coinbaseValueSats ?? 0n).toString(),
     coinbase_script: hexFromBytes(tx.inputs[0]!.script),
     coinbase_outputs: tx.outputs.map((output) => ({
       script: hexFromBytes(output.script),
@@ -328,5 +342,10 @@ function blockOf(
     answers: [],
     candidate: hexFromBytes(proof.header),
   };
-  return { event: solved, hex: hexFromBytes(bytes) };
+  const key = tailKeyOf({ ...job, witnessCommitment });
+  return {
+    event: solved,
+    hex: hexFromBytes(head),
+    ...(job.txCount === 0 ? {} : { tail: { key, txCount: job.txCount } }),
+  };
 }

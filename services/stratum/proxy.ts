@@ -108,6 +108,10 @@ class Link implements WorkSource {
     return this.#make(this.#work, this.#variants, current);
   }
 
+  txids(): null {
+    return null;
+  }
+
   #make(work: Notify, later: number, variantOf: Job | undefined): Job {
     const content: JobContent = {
       height: work.height,

@@ -27,6 +27,8 @@ export interface WorkSource {
   readonly versionMask: number;
   /** Makes another job of the present template, whose headers no earlier job's can equal; null where there is no template. */
   variant(): Job | null;
+  /** Ids of a job's transactions besides the coinbase, as the node prints them; null where they are not known. */
+  txids(job: Job): readonly string[] | null;
   /**
    * Whether `judged` is to be told of a submission: asked of every one on a known job, so it only compares numbers.
    *

@@ -13,7 +13,7 @@ import type { JournalWriter } from '../core/log/event-log.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
 import { resolveChain } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, type NodeRpc } from '../core/node/rpc.ts';
-import { followTemplates, type TemplateFollower } from '../core/node/templates.ts';
+import { followTemplatesInThread, type ThreadedFollower } from '../core/node/template-thread.ts';
 import type { Daemon } from './daemon.ts';
 import { type JobIds, openJobIds } from './job.ts';
 import { type ListenerSpec, takeSystemdSockets } from './listeners.ts';
@@ -94,15 +94,15 @@ export async function openServer(
 export interface PoolNodes {
   readonly profile: ChainProfile;
   readonly identity: PoolIdentity;
-  readonly templates: TemplateFollower;
+  readonly templates: ThreadedFollower;
 }
 
 /**
  * Connects to the nodes and follows their templates. A node that is down is waited for; with `"chain": "auto"` it must answer once first.
  *
- * @throws PoolError config (btcaddress, coinbase), chain_unknown, chain_mismatch
+ * @throws PoolError config (btcaddress, coinbase), chain_unknown, chain_mismatch, data_dir
  */
-export async function openNodes(config: Config, life: Lifecycle): Promise<PoolNodes> {
+export async function openNodes(config: Config, paths: DataPaths, life: Lifecycle): Promise<PoolNodes> {
   payoutAddressOf(config);
   const rpcs = config.nodes.map(({ url, auth, pass }) => createNodeRpc({ url, user: auth, pass }));
   life.onStop('nodes', () => {
@@ -110,12 +110,16 @@ export async function openNodes(config: Config, life: Lifecycle): Promise<PoolNo
   });
   const profile = await profileOf(config, rpcs[0]!, life);
   const identity = poolIdentity(config, profile);
-  const templates = followTemplates({
-    nodes: rpcs.map((rpc, i) => ({ rpc, notify: config.nodes[i]!.notify })),
+  const templates = followTemplatesInThread({
+    nodes: rpcs.map((rpc, i) => {
+      const { url, auth, pass, notify } = config.nodes[i]!;
+      return { rpc, url, user: auth, pass, notify };
+    }),
     profile,
     updateIntervalMs: config.updateIntervalS * 1_000,
     blockPollMs: config.blockPollMs,
     zmqBlock: config.zmqBlock,
+    dir: paths.templates,
     log: life.log,
   });
   life.onStop('templates', () => templates.close());

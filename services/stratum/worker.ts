@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
+import { TemplateStore } from '../core/node/template-store.ts';
 import { type BlockTaker, keepBlock, type SolvedBlock } from './blocks.ts';
 import { withMainLog } from './bookkeeping.ts';
 import { controlTarget } from './control-target.ts';
@@ -119,6 +120,7 @@ async function serve(
   life.onStop('sessions', () => daemon.close());
   const courier = new Courier(join(paths.root, 'blocks'), daemon);
   const source = new PoolSource(daemon, poolIdentity(config, profile), courier, begin.slot);
+  source.tails = new TemplateStore(paths.templates);
   const claims = new Claims();
   await daemon.takeUp(source, {
     journalDir: paths.journal,

@@ -1,11 +1,20 @@
 /**
- * A block template as the node gives it, checked and with its types: what a job is built from.
- * Flow: node → `checkTemplate` → `templates.ts` (which node, when) → the stratum daemon's jobs.
+ * A block template as the node gives it, checked, and reduced to what a job is built from.
+ * Flow: node → `checkTemplate` → `reduceTemplate` → `templates.ts` (which node, when) → the stratum daemon's jobs.
  *
- * Hashes end in `Rpc` where they are in the order in which the node prints them, and stay hex: nothing here hashes.
+ *   block = header, count, coinbase, tail          tail = the other transactions and, on Litecoin, 01 and the extension block
+ *
+ * A full template of a busy chain is 4 MB of JSON; reduced it is some kB, and the tail's bytes lie apart (`template-store.ts`), for
+ * only a solved block needs them. Hashes end in `Rpc` where they are hex in the order in which the node prints them.
  *
  * @see BIP 22, BIP 23 (getblocktemplate), BIP 9 (rules), BIP 141 and 145 (segwit), LIP 3 (mweb)
  */
+import { hash } from 'node:crypto';
+import { equalBytes, hexFromBytes } from '../bitcoin/bytes.ts';
+import { witnessCommitmentScript } from '../bitcoin/coinbase.ts';
+import { sha256d } from '../bitcoin/hash.ts';
+import { bytesFromHashHex } from '../bitcoin/header.ts';
+import { merkleBranch } from '../bitcoin/merkle.ts';
 import { bitsFromHex, targetFromBits } from '../bitcoin/target.ts';
 import type { ChainProfile } from '../chains/profile.ts';
 import { PoolError } from '../errors.ts';
@@ -22,7 +31,8 @@ export interface TemplateTransaction {
   readonly feeSats: bigint | null;
 }
 
-export interface Template {
+/** What both forms of a template say. */
+interface TemplateHead {
   /** Unsigned 32-bit. */
   readonly version: number;
   /** As given, `!` included. */
@@ -38,15 +48,45 @@ export interface Template {
   readonly mintimeS: number | null;
   /** All that the coinbase may pay out: subsidy and fees. */
   readonly coinbaseValueSats: bigint;
-  readonly transactions: readonly TemplateTransaction[];
   /** Script of the commitment's output, 38 bytes as hex; null where the block needs none. */
   readonly witnessCommitment: string | null;
   /** Bytes for the coinbase's script, hex; empty where there are none. */
   readonly coinbaseAux: string;
   /** Handle for a long poll; null where the node offers none. */
   readonly longPollId: string | null;
+}
+
+/** A template with its transactions. */
+export interface FullTemplate extends TemplateHead {
+  readonly transactions: readonly TemplateTransaction[];
   /** Litecoin: the extension block, hex, to be appended to the block behind 01; null where there is none. */
   readonly mweb: string | null;
+}
+
+/** What a job needs of a template: plain data of some kB, which threads and processes can be sent. */
+export interface Template extends TemplateHead {
+  /** Transactions besides the coinbase. */
+  readonly txCount: number;
+  /** Steps from the coinbase to the merkle root, internal order. */
+  readonly branch: readonly Uint8Array[];
+  /** Sum of the transactions' fees; null where the node does not say them. */
+  readonly feesSats: bigint | null;
+  /** False: the node's witness commitment is not that of its transactions. */
+  readonly commitmentFits: boolean;
+  /** Names the block's tail in the store of templates; see {@link tailKeyOf}. */
+  readonly tailKey: string;
+  /** Of the tail. */
+  readonly tailSizeBytes: number;
+  /** True where the tail ends with an extension block. */
+  readonly mweb: boolean;
+  /** True: made of a new block's header alone, with no transactions, until the node has a full one. */
+  readonly empty: boolean;
+}
+
+/** A template and the bytes that follow the coinbase in its block; the array owns its memory, so that it can be transferred. */
+export interface ReducedTemplate {
+  readonly template: Template;
+  readonly tail: Uint8Array<ArrayBuffer>;
 }
 
 export type TemplateProfile = Pick<ChainProfile, 'name' | 'template' | 'pow_limit'>;
@@ -79,7 +119,7 @@ export function templateRequest(profile: TemplateProfile, longPollId?: string): 
  * @param raw - result of `getblocktemplate`
  * @throws PoolError node_answer naming the field, or the rule that this profile does not know
  */
-export function checkTemplate(raw: unknown, profile: TemplateProfile): Template {
+export function checkTemplate(raw: unknown, profile: TemplateProfile): FullTemplate {
   const t = objectAnswer('template', raw);
 
   const rules = t.rules === undefined ? null : stringsOf('template.rules', t.rules);
@@ -189,4 +229,67 @@ function auxOf(value: unknown): string {
   if (aux.length > MAX_AUX_BYTES * 2)
     throw wrongAnswer('template.coinbaseaux', `at most ${MAX_AUX_BYTES} bytes`, value);
   return aux;
+}
+
+/**
+ * The name of a block's tail: a digest of what commits to its bytes. All of it stands in a job too (the commitment as the last output of its
+ * coinbase), so that whoever has a job alone finds its tail.
+ *
+ * @param witnessCommitment - script of its output, hex; null where the coinbase has none
+ * @returns 32 hex digits
+ */
+export function tailKeyOf(of: {
+  readonly prevHashRpc: string;
+  readonly txCount: number;
+  readonly branch: readonly Uint8Array[];
+  readonly witnessCommitment: string | null;
+}): string {
+  const parts = [of.prevHashRpc, of.txCount, of.branch.map(hexFromBytes).join(','), of.witnessCommitment ?? ''];
+  return hash('sha256', parts.join('|'), 'hex').slice(0, 32);
+}
+
+/**
+ * Takes a template apart into what a job needs and the bytes that only a block needs. The witness commitment is reckoned from the
+ * transactions' bytes and compared with the node's. Some 100 ms for 4,000 transactions: this runs in a thread of its own.
+ */
+export function reduceTemplate({ transactions, mweb, ...head }: FullTemplate): ReducedTemplate {
+  const tailSizeBytes =
+    transactions.reduce((sum, { data }) => sum + data.length / 2, 0) + (mweb === null ? 0 : 1 + mweb.length / 2);
+  const tail = Buffer.from(new ArrayBuffer(tailSizeBytes));
+  const wtxids: Uint8Array[] = [];
+  let at = 0;
+  for (const { data } of transactions) {
+    const size = tail.write(data, at, 'hex');
+    wtxids.push(sha256d(tail.subarray(at, at + size)));
+    at += size;
+  }
+  if (mweb !== null) {
+    // LIP 3: 01 says that the extension block follows.
+    tail[at] = 1;
+    tail.write(mweb, at + 1, 'hex');
+    // The last transaction (HogEx) then has a wtxid that its bytes alone do not give.
+    const last = transactions.at(-1);
+    if (last !== undefined) wtxids[wtxids.length - 1] = bytesFromHashHex(last.hashRpc);
+  }
+  const branch = merkleBranch(transactions.map(({ txidRpc }) => bytesFromHashHex(txidRpc)));
+  const { witnessCommitment } = head;
+  const txCount = transactions.length;
+  let feesSats: bigint | null = 0n;
+  for (const { feeSats } of transactions) feesSats = feesSats === null || feeSats === null ? null : feesSats + feeSats;
+  return {
+    template: {
+      ...head,
+      txCount,
+      branch,
+      feesSats,
+      commitmentFits:
+        witnessCommitment === null ||
+        equalBytes(witnessCommitmentScript(wtxids), Buffer.from(witnessCommitment, 'hex')),
+      tailKey: tailKeyOf({ prevHashRpc: head.prevHashRpc, txCount, branch, witnessCommitment }),
+      tailSizeBytes,
+      mweb: mweb !== null,
+      empty: false,
+    },
+    tail: new Uint8Array(tail.buffer),
+  };
 }

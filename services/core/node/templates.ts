@@ -19,8 +19,11 @@ import { type ErrorCode, errorLine, PoolError } from '../errors.ts';
 import type { Log } from '../lifecycle.ts';
 import { checkGenesis, genesisOf } from './resolve-chain.ts';
 import { hexAnswer, type NodeRpc, objectAnswer } from './rpc.ts';
-import { checkTemplate, type Template, templateRequest } from './template.ts';
+import { type BlockSubmitter, blockSubmitter } from './submit.ts';
+import { checkTemplate, type ReducedTemplate, reduceTemplate, type Template, templateRequest } from './template.ts';
 import { type BlockNotices, subscribeBlocks } from './zmq.ts';
+
+export { isVerdict, type SubmitAnswer } from './submit.ts';
 
 export interface FollowedNode {
   /** Owned by the caller, who closes it. */
@@ -43,6 +46,10 @@ export interface FollowOptions {
   readonly retryMs?: number;
   readonly log: Log;
   readonly signal?: AbortSignal;
+  /** Told of the block's tail of each template, before the template is announced. */
+  readonly onTail?: (template: Template, tail: Uint8Array<ArrayBuffer>) => void;
+  /** Told when `nodeStates` or `problem` may say something else. */
+  readonly onState?: () => void;
 }
 
 /** What made us ask. */
@@ -67,17 +74,7 @@ export interface NodeState {
   readonly active: boolean;
 }
 
-export interface SubmitAnswer {
-  readonly node: string;
-  /** `accepted` (the node answered null), the node's own words such as `duplicate` or `high-hash`, or what went wrong. */
-  readonly answer: string;
-  /** True where the block is on that node, by this call or before. */
-  readonly accepted: boolean;
-  /** Where no verdict came: why. */
-  readonly error?: unknown;
-}
-
-export interface TemplateFollower {
+export interface TemplateFollower extends BlockSubmitter {
   /** Adds a listener for new templates. @returns a function that removes it */
   on(event: 'template', listener: (update: TemplateUpdate) => void): () => void;
   /** The last template; null before the first. */
@@ -87,26 +84,7 @@ export interface TemplateFollower {
   nodeStates(): NodeState[];
   /** Why there is no fresh template, one line; null while a node is in use. */
   problem(): string | null;
-  /**
-   * Sends a block to every node at once, whatever state it is in; a node that cannot be reached is tried up to five times.
-   * The requests are on their way when this returns its promise.
-   *
-   * @param hex - the whole block
-   * @param onAnswer - told of each answer as it comes
-   * @returns all answers, in the nodes' order
-   */
-  submitBlock(hex: string, onAnswer?: (answer: SubmitAnswer) => void): Promise<SubmitAnswer[]>;
-  /** Asks every node to prefer this block among those of equal work (`preciousblock`); what they answer does not matter. */
-  preferBlock(hashRpc: string): Promise<void>;
   close(): Promise<void>;
-}
-
-/**
- * True where a node has said no to what it was asked, and would again. A refusal without an RPC code is the HTTP server's: Core's 503
- * "Work queue depth exceeded", a gateway's 502.
- */
-export function isVerdict(error: unknown): boolean {
-  return error instanceof PoolError && error.code === 'node_refused' && typeof error.facts.rpcCode === 'number';
 }
 
 const DEFAULT_RETRY_MS = 5_000;
@@ -118,7 +96,6 @@ const GRACE_MS = 1_000;
 const LONG_POLL_TIMEOUT_MS = 15 * 60_000;
 /** A long poll that comes back at once, again and again, must not become a busy loop. */
 const LONG_POLL_PAUSE_MS = 1_000;
-const SUBMIT_PAUSES_MS = [100, 200, 400, 800];
 
 /**
  * Starts following. Returns at once; the first template arrives with the first `template` event.
@@ -170,14 +147,14 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
   async function templateOf(
     i: number,
     call: { longPollId?: string; timeoutMs?: number; signal: AbortSignal },
-  ): Promise<Template> {
+  ): Promise<ReducedTemplate> {
     const { longPollId, ...callOptions } = call;
     const raw = await nodes[i]!.rpc.call('getblocktemplate', [templateRequest(profile, longPollId)], callOptions);
-    return checkTemplate(raw, profile);
+    return reduceTemplate(checkTemplate(raw, profile));
   }
 
   /** Everything that makes a node usable: our chain, synced, a template. */
-  async function probe(i: number): Promise<Template> {
+  async function probe(i: number): Promise<ReducedTemplate> {
     const { rpc } = nodes[i]!;
     const call = { signal: stopped, timeoutMs: PROBE_TIMEOUT_MS };
     checkGenesis(profile, await genesisOf(rpc, stopped), rpc.name);
@@ -213,17 +190,19 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
       state.state = 'ready';
       state.problem = null;
       if (before !== 'ready' && before !== 'unknown') log(`node ${nodes[i]!.rpc.name} can be used again`);
+      if (before !== 'ready') options.onState?.();
       return;
     }
     state.state = error instanceof PoolError ? error.code : 'internal';
     state.problem = errorLine(error);
     // The code, not the words: those may hold numbers that change with each try.
     if (state.state !== before) log(`${state.problem}; asking again every ${retryMs / 1000} s`);
+    options.onState?.();
   }
 
   // --- which node ----------------------------------------------------------------------------------------------------------
 
-  function use(i: number, template: Template): void {
+  function use(i: number, template: ReducedTemplate): void {
     const trigger = lastUsed === -1 ? 'start' : 'failover';
     const verb = lastUsed === -1 || lastUsed === i ? 'Connected' : 'Failed over';
     log(`${verb} to bitcoind: ${nodes[i]!.rpc.name}`);
@@ -231,6 +210,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     active = i;
     lastUsed = i;
     usedSinceMs = performance.now();
+    options.onState?.();
     const { signal } = tenure;
     take(template, trigger, ++ticks);
     spawn(() => longPoll(i, signal));
@@ -250,6 +230,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     if (active !== i || stopped.aborted) return;
     setState(i, error);
     leave();
+    options.onState?.();
     // A node that passes the tests and then fails at once would otherwise be chosen and left in a busy loop.
     if (performance.now() - usedSinceMs > GRACE_MS) wakeWatch();
   }
@@ -258,7 +239,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
   async function choose(): Promise<void> {
     const candidates = nodes.map((_, i) => i).filter((i) => active === -1 || i < active);
     const waiting = new Set(candidates);
-    let best: { i: number; template: Template } | undefined;
+    let best: { i: number; template: ReducedTemplate } | undefined;
     let settle = (): void => {};
     const settled = new Promise<void>((resolve) => {
       settle = resolve;
@@ -303,7 +284,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
   // --- the node in use -----------------------------------------------------------------------------------------------------
 
   /** Takes an answer of the node in use; `tick` is when it was asked. */
-  function take(template: Template, trigger: TemplateTrigger, tick: number): void {
+  function take({ template, tail }: ReducedTemplate, trigger: TemplateTrigger, tick: number): void {
     const newBlock = update === null || update.template.prevHashRpc !== template.prevHashRpc;
     if (newBlock && tick < lastBlockTick) {
       // Asked before, answered after another answer brought a new block: which is newer cannot be told from here.
@@ -316,6 +297,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     update = { template, node: nodes[active]!.rpc.name, trigger, newBlock };
     clearTimeout(intervalTimer);
     intervalTimer = setTimeout(() => refresh('interval'), updateIntervalMs);
+    options.onTail?.(template, tail);
     for (const listener of [...listeners]) {
       try {
         listener(update);
@@ -364,11 +346,15 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
       const tick = ++ticks;
       const asked = performance.now();
       try {
-        const template: Template = await templateOf(i, { longPollId: handle, signal, timeoutMs: LONG_POLL_TIMEOUT_MS });
+        const given: ReducedTemplate = await templateOf(i, {
+          longPollId: handle,
+          signal,
+          timeoutMs: LONG_POLL_TIMEOUT_MS,
+        });
         if (signal.aborted) return;
-        handle = template.longPollId;
-        const news = template.prevHashRpc !== update?.template.prevHashRpc;
-        take(template, 'longpoll', tick);
+        handle = given.template.longPollId;
+        const news = given.template.prevHashRpc !== update?.template.prevHashRpc;
+        take(given, 'longpoll', tick);
         if (!news && performance.now() - asked < LONG_POLL_PAUSE_MS) await pause(LONG_POLL_PAUSE_MS, signal);
       } catch {
         if (signal.aborted) return;
@@ -397,27 +383,6 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
         }
       } catch {
         if (!signal.aborted) await refresh('poll');
-      }
-    }
-  }
-
-  // --- submitting ----------------------------------------------------------------------------------------------------------
-
-  async function submitTo(rpc: NodeRpc, hex: string): Promise<SubmitAnswer> {
-    const node = rpc.name;
-    for (let attempt = 0; ; attempt++) {
-      try {
-        const result = await rpc.call('submitblock', [hex]);
-        if (result === null) return { node, answer: 'accepted', accepted: true };
-        const answer = typeof result === 'string' ? result : JSON.stringify(result);
-        return { node, answer, accepted: answer === 'duplicate' };
-      } catch (error) {
-        const busy = error instanceof PoolError && error.code === 'node_refused' && !isVerdict(error);
-        const passing =
-          busy || (error instanceof PoolError && (error.code === 'node_unreachable' || error.code === 'node_syncing'));
-        const wait = passing ? SUBMIT_PAUSES_MS[attempt] : undefined;
-        if (wait === undefined) return { node, answer: errorLine(error), accepted: false, error };
-        await delay(wait);
       }
     }
   }
@@ -455,18 +420,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     nodeStates: () => nodes.map(({ rpc }, i) => ({ node: rpc.name, ...states[i]!, active: i === active })),
     problem: () =>
       active >= 0 ? null : (states.find(({ problem }) => problem !== null)?.problem ?? 'no node has answered yet'),
-    async submitBlock(hex, onAnswer) {
-      return Promise.all(
-        nodes.map(async ({ rpc }) => {
-          const answer = await submitTo(rpc, hex);
-          onAnswer?.(answer);
-          return answer;
-        }),
-      );
-    },
-    async preferBlock(hashRpc) {
-      await Promise.allSettled(nodes.map(({ rpc }) => rpc.call('preciousblock', [hashRpc])));
-    },
+    ...blockSubmitter(nodes.map(({ rpc }) => rpc)),
     close,
   };
 }

@@ -36,14 +36,19 @@ const HEARTBEAT_MS = 15_000;
 /** Larger than any block: a peer that announces more is cut off. */
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
+/** @throws PoolError config where the text is no endpoint */
+export function checkEndpoint(endpoint: string): void {
+  const form = /^(?:tcp:\/\/\S+:(\d{1,5})|ipc:\/\/\S+)$/.exec(endpoint);
+  if (form === null || Number(form[1] ?? 1) > 65_535) throw wrongEndpoint(endpoint);
+}
+
 /**
  * Subscribes, and keeps connecting where nobody publishes yet or the publisher went away.
  *
  * @throws PoolError config where the endpoint is none
  */
 export function subscribeBlocks({ endpoint, onBlock, onLost, log }: BlockNoticeOptions): BlockNotices {
-  const form = /^(?:tcp:\/\/\S+:(\d{1,5})|ipc:\/\/\S+)$/.exec(endpoint);
-  if (form === null || Number(form[1] ?? 1) > 65_535) throw wrongEndpoint(endpoint);
+  checkEndpoint(endpoint);
   const socket = new Subscriber({
     reconnectInterval: 250,
     reconnectMaxInterval: 5_000,

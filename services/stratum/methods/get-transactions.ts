@@ -40,12 +40,11 @@ export function getTransactions(session: Session, { id, method, params }: Reques
     fail('Invalid job_id');
     return;
   }
-  if (!hashes) session.reply('id-result-error', id, String(job.txCount));
-  else if (job.template === null) fail('Invalid job_id');
-  else
-    session.reply(
-      'id-result-error',
-      id,
-      JSON.stringify(job.template.transactions.map((tx) => `${tx.txidRpc} `).join('')),
-    );
+  if (!hashes) {
+    session.reply('id-result-error', id, String(job.txCount));
+    return;
+  }
+  const ids = session.source!.txids(job);
+  if (ids === null) fail('Invalid job_id');
+  else session.reply('id-result-error', id, JSON.stringify(ids.map((each) => `${each} `).join('')));
 }

@@ -24,7 +24,7 @@ import { PoolError } from '../../../services/core/errors.ts';
 import type { Lifecycle } from '../../../services/core/lifecycle.ts';
 import type { EncodedEvents, JournalWriter, LogEntry } from '../../../services/core/log/event-log.ts';
 import { openJournalLog } from '../../../services/core/log/journal.ts';
-import { checkTemplate, type Template } from '../../../services/core/node/template.ts';
+import { checkTemplate, reduceTemplate, type Template } from '../../../services/core/node/template.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
 import { BlockDesk } from '../../../services/stratum/blocks.ts';
 import { Daemon } from '../../../services/stratum/daemon.ts';
@@ -46,7 +46,7 @@ export function template(
   of: { height?: number; prevHash?: string; bits?: number; curtime?: number } = {},
 ): Template {
   const bits = of.bits ?? BITS_HARD;
-  return checkTemplate(
+  const full = checkTemplate(
     {
       capabilities: ['proposal'],
       version: 536870912,
@@ -65,6 +65,7 @@ export function template(
     },
     profile,
   );
+  return reduceTemplate(full).template;
 }
 
 export class MemoryJournal implements JournalWriter {

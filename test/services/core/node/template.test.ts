@@ -3,9 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { bytesFromHex, hexFromBytes } from '../../../../services/core/bitcoin/bytes.ts';
 import { witnessCommitmentScript } from '../../../../services/core/bitcoin/coinbase.ts';
 import { bytesFromHashHex, hashHex } from '../../../../services/core/bitcoin/header.ts';
+import { merkleBranch } from '../../../../services/core/bitcoin/merkle.ts';
 import { parseTransaction, txid, wtxid } from '../../../../services/core/bitcoin/transaction.ts';
 import { loadChain } from '../../../../services/core/chains/profile.ts';
-import { checkTemplate, templateRequest } from '../../../../services/core/node/template.ts';
+import { checkTemplate, reduceTemplate, tailKeyOf, templateRequest } from '../../../../services/core/node/template.ts';
 
 const regtest = loadChain('regtest');
 const litecoin = loadChain('litecoin-regtest');
@@ -46,6 +47,61 @@ describe('a template of Bitcoin Knots', () => {
     }
     const commitment = witnessCommitmentScript(template.transactions.map(({ hashRpc }) => bytesFromHashHex(hashRpc)));
     expect(hexFromBytes(commitment)).toBe(template.witnessCommitment);
+  });
+});
+
+describe('reduced to what a job needs', () => {
+  const full = checkTemplate(knotsTemplate(), regtest);
+  const { template, tail } = reduceTemplate(full);
+
+  it('the transactions become a count, a sum, a merkle branch and the bytes of the block behind its coinbase', () => {
+    expect(hexFromBytes(tail)).toBe(full.transactions.map(({ data }) => data).join(''));
+    expect(template).toMatchObject({
+      height: 115,
+      txCount: 5,
+      feesSats: 14_400n,
+      commitmentFits: true,
+      tailSizeBytes: tail.length,
+      mweb: false,
+      empty: false,
+    });
+    expect(template).not.toHaveProperty('transactions');
+    expect(template.branch).toEqual(merkleBranch(full.transactions.map(({ txidRpc }) => bytesFromHashHex(txidRpc))));
+    // It can be posted to another thread and is small.
+    expect(structuredClone(template)).toEqual(template);
+    expect(structuredClone(tail, { transfer: [tail.buffer] })).toHaveLength(template.tailSizeBytes);
+  });
+
+  it('a commitment that is not that of the transactions is seen', () => {
+    const wrong = { ...full, witnessCommitment: `6a24aa21a9ed${'ab'.repeat(32)}` };
+    expect(reduceTemplate(wrong).template.commitmentFits).toBe(false);
+    const [first, ...rest] = full.transactions;
+    const other = { ...full, transactions: [{ ...first!, data: rest[0]!.data }, ...rest] };
+    expect(reduceTemplate(other).template.commitmentFits).toBe(false);
+    expect(reduceTemplate({ ...full, witnessCommitment: null }).template.commitmentFits).toBe(true);
+  });
+
+  it('fees that a node does not say are unknown, not 0', () => {
+    const transactions = full.transactions.map((tx, i) => (i === 2 ? { ...tx, feeSats: null } : tx));
+    expect(reduceTemplate({ ...full, transactions }).template.feesSats).toBeNull();
+  });
+
+  it('the extension block follows the transactions behind 01', () => {
+    const reduced = reduceTemplate({ ...full, mweb: 'c0ffee' });
+    expect(hexFromBytes(reduced.tail).endsWith('01c0ffee')).toBe(true);
+    expect(reduced.template).toMatchObject({ mweb: true, tailSizeBytes: reduced.tail.length });
+  });
+
+  it('the key of the tail changes with everything that decides its bytes, and with nothing else', () => {
+    const keys = [
+      template,
+      { ...template, prevHashRpc: 'ab'.repeat(32) },
+      { ...template, txCount: 6 },
+      { ...template, branch: template.branch.slice(1) },
+      { ...template, witnessCommitment: null },
+    ].map(tailKeyOf);
+    expect(new Set(keys).size).toBe(keys.length);
+    expect(tailKeyOf({ ...template, curtimeS: 1 } as never)).toBe(template.tailKey);
   });
 });
 
