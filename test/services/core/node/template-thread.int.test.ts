@@ -199,5 +199,7 @@ describe('the end', () => {
 it('no node, a ZMQ endpoint that is none, and a folder that cannot be made are refused at once', async () => {
   expect(() => follow([])).toThrow(expect.objectContaining({ code: 'config' }));
   expect(() => follow(['127.0.0.1:1'], { zmqBlock: 'nonsense' })).toThrow(expect.objectContaining({ code: 'config' }));
-  expect(() => follow(['127.0.0.1:1'], { dir: '/dev/null/none' })).toThrow(expect.objectContaining({ code: 'data_dir' }));
+  expect(() => follow(['127.0.0.1:1'], { dir: '/dev/null/none' })).toThrow(
+    expect.objectContaining({ code: 'data_dir' }),
+  );
 });
