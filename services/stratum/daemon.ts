@@ -11,9 +11,11 @@ import { type Config, hostPortText } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
+import { Bans } from './bans.ts';
 import { Facts } from './facts.ts';
 import { Intake } from './intake.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
+import { clientKey } from './limits.ts';
 import { showMessage } from './methods/show-message.ts';
 import { Predecessors } from './predecessors.ts';
 import { type ListenerLimits, listenerLimits, TINY_NOTIFY_BYTES } from './profiles.ts';
@@ -25,6 +27,8 @@ import { type Changes, Tally } from './tally.ts';
 import { decay } from './vardiff.ts';
 
 const SWEEP_MS = 5_000;
+/** Who had a share accepted within this long mines honestly. */
+const HONEST_MS = 300_000;
 /** A session can be resumed this long (CKPool). */
 const RESUME_MS = 600_000;
 const RESUMABLE_SESSIONS = 20_000;
@@ -85,6 +89,9 @@ export class Daemon {
   readonly limits: Limits;
   readonly log: Log;
   readonly facts: Facts;
+  readonly bans: Bans;
+  /** Counters of the listeners. Set by who opens them. */
+  serverValues: () => Readonly<Record<string, number>> = () => ({});
   readonly instance: string;
   readonly sessions = new Set<Session>();
   /** Sessions whose line waits for a source of work. */
@@ -131,6 +138,7 @@ export class Daemon {
     this.ids = options.ids;
     this.nowMs = options.nowMs ?? Date.now;
     this.limits = limitsOf(options.config);
+    this.bans = new Bans(this.nowMs);
     this.instance = options.instance ?? options.config.name;
     this.shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
     this.intake = new Intake(this);
@@ -221,6 +229,27 @@ export class Daemon {
     for (const [id, { sinceMs }] of this.#resumable) {
       if (this.#resumable.size <= RESUMABLE_SESSIONS && now - sinceMs < RESUME_MS) break;
       this.#resumable.delete(id);
+    }
+  }
+
+  /**
+   * A line is closed because nothing but refused shares came: counted for its address and user, unless accepted shares of the same two come on
+   * another line, for then it is one bad machine in a farm.
+   */
+  closedForRefusals(session: Session): void {
+    const { address } = session.connection;
+    const user = session.workers.values().next().value?.user;
+    if (user === undefined) return;
+    const now = this.nowMs();
+    const key = clientKey(address);
+    for (const other of this.sessions) {
+      if (other === session || now - other.lastShareMs > HONEST_MS || other.lastShareMs === other.startedMs) continue;
+      if (other.workers.values().next().value?.user === user && clientKey(other.connection.address) === key) return;
+    }
+    if (this.bans.closed(address, user)) {
+      this.log(
+        `${user} at ${address} is banned for a while: nothing but refused shares on three lines within ten minutes`,
+      );
     }
   }
 
@@ -586,6 +615,9 @@ export class Daemon {
       shares_refused_count: this.counters.refused,
       submissions_malformed_count: this.counters.malformed,
       blocks_solved_count: this.counters.blocks,
+      bans_active: this.bans.active,
+      bans_count: this.bans.total,
+      ...this.serverValues(),
       hashrate_1m_hps: this.hashrateHps(),
       ...(current === null
         ? {}

@@ -1,18 +1,38 @@
 /**
  * Listening sockets, connections and lines: bytes in, whole lines out to a handler, text back. Knows nothing of stratum.
  * A client can at most close its own line: oversize, unread answers and errors in handling it end there.
+ *
+ * A connection comes through these doors in order: room (`maxClients`), PROXY protocol header (proxy-protocol.ts), limits (limits.ts), TLS
+ * (tls.ts), and is then a `Line`. On a plain listener without a load balancer it is one at once.
  */
 import { createServer, type Server, type Socket } from 'node:net';
+import { networksOf, UNIX_CLIENT } from '../core/address.ts';
 import { hostPortText, type ListenerConfig } from '../core/config.ts';
 import { errorLine } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
+import { HTTP_WORDS, isHttp } from './http-probe.ts';
+import { ConnectionLimits, clientKey, Hushed } from './limits.ts';
 import { type BindOptions, type ListenerSpec, listenOn } from './listeners.ts';
+import { parseProxyHeader } from './proxy-protocol.ts';
+import { openTls, type TlsFront } from './tls.ts';
 
 /** A client that does not read its answers is cut off here; a notify is about 3 kB. */
 const UNREAD_LIMIT_BYTES = 1 << 20;
 /** One connection's lines hold the loop no longer than this; the others then have their turn. A share takes some 20 µs, a solved block 4 ms. */
 const SLICE_MS = 5;
+/** Who reads nothing at all for so long is cut off (CKPool). */
+const BLOCKED_MS = 60_000;
+/** CKPool's: a dead line is found after 45 s and one probe of 30 s. */
 const KEEPALIVE_IDLE_MS = 45_000;
+const KEEPALIVE_INTERVAL_MS = 30_000;
+const KEEPALIVE_PROBES = 1;
+/** Who has not sent what comes before its first line by then (PROXY header, the first byte of TLS) is left. */
+const PRELUDE_MS = 10_000;
+const SWEEP_MS = 5_000;
+/** RFC 8446, section 5.1: the content type of a handshake record, the first byte of a client that speaks TLS. No stratum line begins with it. */
+const TLS_HANDSHAKE = 0x16;
+/** RFC 8446, section 6: a fatal alert handshake_failure, for who speaks TLS where none is spoken. */
+const TLS_ALERT = Buffer.from('15030100020228', 'hex');
 
 export interface Connection {
   /** Rising from 1 in this process. */
@@ -52,6 +72,12 @@ export interface ServerOptions extends BindOptions {
   readonly lineLimitBytes: number;
   /** Above this many connections new ones are closed at once; Infinity: none. */
   readonly maxClients: number;
+  /** What a client that speaks HTTP is told on a TLS port, whole; where absent it is told in JSON as others are. */
+  readonly httpAnswer?: string;
+  /** Milliseconds since any moment, for tests. */
+  readonly nowMs?: () => number;
+  /** How often limits and slow readers are looked at, for tests. */
+  readonly sweepMs?: number;
   /** Number of the first connection; default 1. */
   readonly firstId?: number;
   readonly onConnection: (connection: Connection) => LineHandler;
@@ -77,23 +103,74 @@ export function clientLimit(configured: number, limitsText: string): number {
 export interface StratumServer {
   readonly addresses: readonly ListenerConfig[];
   readonly connections: number;
+  /** Counters of the status file. */
+  readonly values: Readonly<Counts>;
+  /** Reads certificates again. */
+  reload(): void;
   /** Accepts nobody any more; those that are connected stay. */
   stopAccepting(): void;
   close(): Promise<void>;
 }
 
 const NEWLINE = 0x0a;
+const HTTP_WORD_BYTES = 5;
+const PLAIN_ON_TLS = '{"id":null,"result":null,"error":[20,"This port speaks TLS",null]}\n';
+/** As Node 24 has it; its types know two parameters. */
+type KeepAlive = (enable: boolean, initialDelayMs: number, intervalMs: number, probes: number) => Socket;
 const NOTHING = Buffer.alloc(0);
+
+/** What all connections of a listener share. */
+interface Door {
+  readonly text: string;
+  readonly index: number;
+  readonly limits: ConnectionLimits;
+  /** Whose connections begin with a PROXY protocol header; null: nobody's. */
+  readonly isBalancer: ((address: string) => boolean) | null;
+  readonly tls: TlsFront | null;
+  readonly lineLimitBytes: number;
+  readonly log: Log;
+  readonly hushed: Hushed;
+  readonly counts: Counts;
+  readonly lines: Set<Line>;
+}
+
+/** Connections that were not let in or were cut off; counters of the status file. */
+export const SERVER_COUNTERS = [
+  'connections_refused_full_count',
+  'connections_refused_limits_count',
+  'connections_without_proxy_header_count',
+  'connections_without_tls_count',
+  'connections_unread_count',
+] as const;
+type Counts = Record<(typeof SERVER_COUNTERS)[number], number>;
+
+/**
+ * A socket that knows its line, so that all lines share their listeners: closures for each cost 350 bytes a connection (measured at 10,000).
+ */
+const LINE = Symbol('line');
+interface LineSocket extends Socket {
+  [LINE]: Line;
+}
+
+function onData(this: Socket, chunk: Buffer): void {
+  (this as LineSocket)[LINE].data(chunk);
+}
+function onError(this: Socket, error: Error): void {
+  (this as LineSocket)[LINE].failed(error);
+}
+function onEnd(this: Socket): void {
+  (this as LineSocket)[LINE].ended();
+}
+function onClose(this: Socket): void {
+  (this as LineSocket)[LINE].gone();
+}
 
 class Line implements Connection {
   readonly id: number;
   readonly address: string;
-  readonly listener: string;
-  readonly listenerIndex: number;
   closed = false;
+  readonly #door: Door;
   readonly #socket: Socket;
-  readonly #limitBytes: number;
-  readonly #log: Log;
   #handler: LineHandler | null = null;
   #rest: Buffer = NOTHING;
   #paused = false;
@@ -101,45 +178,101 @@ class Line implements Connection {
   #yielding = false;
   /** The client has ended its direction while its lines still wait. */
   #ended = false;
+  /** Something has come. */
+  #heard = false;
   #reason = 'the client closed the line';
 
-  constructor(
-    socket: Socket,
-    facts: { id: number; listener: string; listenerIndex: number; limitBytes: number; log: Log },
-  ) {
+  /** @param address - the client's, from the socket or from a PROXY header */
+  constructor(socket: Socket, door: Door, id: number, address: string) {
+    this.id = id;
+    this.address = address;
     this.#socket = socket;
-    this.id = facts.id;
-    this.address = socket.remoteAddress?.replace(/^::ffff:/, '') ?? 'unix';
-    this.listener = facts.listener;
-    this.listenerIndex = facts.listenerIndex;
-    this.#limitBytes = facts.limitBytes;
-    this.#log = facts.log;
+    this.#door = door;
+  }
+
+  get listener(): string {
+    return this.#door.text;
+  }
+
+  get listenerIndex(): number {
+    return this.#door.index;
+  }
+
+  get #limitBytes(): number {
+    return this.#door.lineLimitBytes;
+  }
+
+  get #log(): Log {
+    return this.#door.log;
   }
 
   start(handler: LineHandler): void {
     this.#handler = handler;
-    this.#socket.on('data', (chunk: Buffer) => this.#take(chunk));
-    this.#socket.on('error', (error) => {
-      this.#reason = error.message;
-    });
-    // An end from the client ends both directions: nobody reads answers any more.
-    this.#socket.on('end', () => {
-      // Its last lines may still wait for their slice.
-      if (this.#yielding) this.#ended = true;
-      else this.#socket.end();
-    });
-    this.#socket.on('close', () => {
-      this.closed = true;
-      handler.closed(this.#reason);
-    });
+    const socket = this.#socket;
+    (socket as LineSocket)[LINE] = this;
+    socket.on('data', onData);
+    socket.on('error', onError);
+    socket.on('end', onEnd);
+    socket.on('close', onClose);
+    // Where a PROXY header was read before, the socket was stopped.
+    if (socket.isPaused()) socket.resume();
+  }
+
+  data(chunk: Buffer): void {
+    if (!this.#heard) {
+      this.#heard = true;
+      if (chunk[0] === TLS_HANDSHAKE) {
+        this.#door.counts.connections_without_tls_count += 1;
+        this.#door.hushed.say(
+          `tls ${this.address}`,
+          `stratum address ${this.listener}: ${this.address} speaks TLS, this port is without`,
+        );
+        this.#socket.write(TLS_ALERT);
+        this.close('TLS on a port without');
+        return;
+      }
+    }
+    this.#take(chunk);
+  }
+
+  failed(error: Error): void {
+    this.#reason = error.message;
+  }
+
+  /** An end from the client ends both directions: nobody reads answers any more. */
+  ended(): void {
+    // Its last lines may still wait for their slice.
+    if (this.#yielding) this.#ended = true;
+    else this.#socket.end();
+  }
+
+  gone(): void {
+    const door = this.#door;
+    this.closed = true;
+    door.lines.delete(this);
+    // Of a TLS line the socket below counts.
+    if (door.tls === null) door.limits.release(this.address);
+    this.#handler!.closed(this.#reason);
+  }
+
+  /** Bytes that the client has taken of those that wait; null where none wait. */
+  get takenBytes(): number | null {
+    const waiting = this.#socket.writableLength;
+    return waiting === 0 ? null : this.#socket.bytesWritten - waiting;
+  }
+
+  /** The client reads nothing. */
+  cutOff(reason: string): void {
+    this.#door.counts.connections_unread_count += 1;
+    this.#reason = reason;
+    this.#socket.destroy();
   }
 
   write(text: string, plain = false): void {
     if (this.closed || this.#socket.destroyed) return;
     this.#socket.write(text, plain ? 'latin1' : 'utf8');
     if (this.#socket.writableLength > UNREAD_LIMIT_BYTES) {
-      this.#reason = 'answers are not read';
-      this.#socket.destroy();
+      this.cutOff('answers are not read');
     }
   }
 
@@ -235,50 +368,204 @@ class Line implements Connection {
   }
 }
 
+/** The client's network address. */
+function addressOf(socket: Socket): string {
+  return socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/, '') ?? UNIX_CLIENT;
+}
+
+/**
+ * Reads what comes before the first line. What was read beyond it is put back.
+ *
+ * @param look - sees all bytes so far and says how many of them it has taken, that more are needed, or that nothing is read any more
+ */
+function readFirst(socket: Socket, look: (bytes: Buffer) => number | 'more' | 'stop', then: () => void): void {
+  let bytes: Buffer = NOTHING;
+  const onChunk = (chunk: Buffer): void => {
+    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+    const taken = look(bytes);
+    if (taken === 'more') return;
+    socket.off('data', onChunk);
+    // What comes after a stop is read and dropped: unread bytes would take what we wrote with them when the socket is closed.
+    if (taken === 'stop') return;
+    socket.pause();
+    if (taken < bytes.length) socket.unshift(bytes.subarray(taken));
+    then();
+  };
+  socket.on('data', onChunk);
+  socket.resume();
+}
+
 /**
  * Opens all listeners.
  *
- * @throws PoolError port_in_use where an address stays taken, config where it cannot be listened on; the signal's reason once aborted
+ * @throws PoolError port_in_use where an address stays taken, config where it cannot be listened on or its certificate cannot be used; the
+ *   signal's reason once aborted
  */
 export async function startServer(options: ServerOptions): Promise<StratumServer> {
+  const nowMs = options.nowMs ?? performance.now.bind(performance);
   const lines = new Set<Line>();
+  /** Connections that are no lines yet, and when they have to be. */
+  const preludes = new Map<Socket, number>();
   const servers: Server[] = [];
+  const doors: Door[] = [];
   const addresses: ListenerConfig[] = [];
+  const counts = Object.fromEntries(SERVER_COUNTERS.map((name) => [name, 0])) as Counts;
+  const hushed = new Hushed(options.log, nowMs);
   let nextId = options.firstId ?? 1;
   let saidFull = false;
+
+  const begin = (socket: Socket, door: Door, address: string): void => {
+    const line = new Line(socket, door, nextId++, address);
+    lines.add(line);
+    line.start(options.onConnection(line));
+  };
+
+  const enter = (socket: Socket, door: Door, address: string): void => {
+    const refusal = door.limits.take(address);
+    if (refusal !== null) {
+      counts.connections_refused_limits_count += 1;
+      const what = { per_address: 'limits.per_address', per_minute: 'limits.per_minute', total: 'limits.total' }[
+        refusal
+      ];
+      hushed.say(
+        `${door.index} ${refusal} ${refusal === 'total' ? '' : clientKey(address)}`,
+        `stratum address ${door.text}: ${address} is not let in, ${what} is reached`,
+      );
+      socket.destroy();
+      return;
+    }
+    if (door.tls === null) {
+      preludes.delete(socket);
+      begin(socket, door, address);
+      return;
+    }
+    socket.once('close', () => door.limits.release(address));
+    encrypt(socket, door, door.tls, address);
+  };
+
+  const encrypt = (socket: Socket, door: Door, tls: TlsFront, address: string): void => {
+    const failed = (why: string): void => {
+      counts.connections_without_tls_count += 1;
+      hushed.say(`tls ${address}`, `stratum address ${door.text}: ${address} ${why}`);
+    };
+    const isTls = (bytes: Buffer): number | 'more' | 'stop' => {
+      if (bytes[0] === TLS_HANDSHAKE) return 0;
+      // A word of HTTP is awaited; anything else is told at once.
+      const text = bytes.toString('latin1', 0, HTTP_WORD_BYTES);
+      if (bytes.length < HTTP_WORD_BYTES && HTTP_WORDS.some((word) => word.startsWith(text))) return 'more';
+      failed('does not speak TLS, this port does');
+      const http = options.httpAnswer !== undefined && isHttp(text);
+      socket.end(http ? options.httpAnswer : PLAIN_ON_TLS);
+      return 'stop';
+    };
+    readFirst(socket, isTls, () => {
+      // From here the handshake has its own time limit.
+      preludes.set(socket, Infinity);
+      tls.accept(
+        socket,
+        (secure) => {
+          preludes.delete(socket);
+          begin(secure, door, address);
+        },
+        (why) => failed(`makes no TLS connection: ${why}`),
+      );
+    });
+  };
+
+  const readProxyHeader = (socket: Socket, door: Door, balancer: string): void => {
+    let address = balancer;
+    const look = (bytes: Buffer): number | 'more' | 'stop' => {
+      const header = parseProxyHeader(bytes);
+      if (header.kind === 'more') return 'more';
+      if (header.kind === 'wrong') {
+        counts.connections_without_proxy_header_count += 1;
+        hushed.say(
+          `proxy ${balancer}`,
+          `stratum address ${door.text}: ${balancer} must send a PROXY protocol header (proxy_protocol_from): ${header.why}`,
+        );
+        socket.destroy();
+        return 'stop';
+      }
+      address = header.address ?? balancer;
+      return header.lengthBytes;
+    };
+    readFirst(socket, look, () => enter(socket, door, address));
+  };
+
+  const accept = (socket: Socket, door: Door): void => {
+    if (lines.size + preludes.size >= options.maxClients) {
+      counts.connections_refused_full_count += 1;
+      if (!saidFull) options.log(`Server full with ${lines.size} clients`);
+      saidFull = true;
+      socket.destroy();
+      return;
+    }
+    saidFull = false;
+    // Node's own default is a probe each second, ten of them: a miner whose Wi-Fi fails for ten seconds would be gone.
+    (socket.setKeepAlive as KeepAlive)(true, KEEPALIVE_IDLE_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_PROBES);
+    const address = addressOf(socket);
+    const balanced = door.isBalancer?.(address) === true;
+    if (!balanced && door.tls === null) {
+      enter(socket, door, address);
+      return;
+    }
+    preludes.set(socket, nowMs() + PRELUDE_MS);
+    socket.on('error', () => {});
+    socket.once('end', () => socket.end());
+    socket.once('close', () => preludes.delete(socket));
+    if (balanced) readProxyHeader(socket, door, address);
+    else enter(socket, door, address);
+  };
+
+  /** Lines whose client did not read at the last look: since when, and how far it had read. */
+  let blocked = new Map<Line, { readonly sinceMs: number; readonly takenBytes: number }>();
+  const sweep = (): void => {
+    const now = nowMs();
+    hushed.sweep();
+    for (const { limits } of doors) limits.sweep();
+    for (const [socket, untilMs] of preludes) if (now >= untilMs) socket.destroy();
+    const still: typeof blocked = new Map();
+    for (const line of lines) {
+      const { takenBytes } = line;
+      if (takenBytes === null) continue;
+      const before = blocked.get(line);
+      if (before?.takenBytes !== takenBytes) still.set(line, { sinceMs: now, takenBytes });
+      else if (now - before.sinceMs < BLOCKED_MS) still.set(line, before);
+      else line.cutOff('answers are not read for a minute');
+    }
+    blocked = still;
+  };
+  const sweeper = setInterval(sweep, options.sweepMs ?? SWEEP_MS);
+  sweeper.unref();
+
   const closeAll = async (): Promise<void> => {
+    clearInterval(sweeper);
     const ended = servers.map((server) => new Promise((resolve) => server.close(resolve)));
     for (const line of lines) line.destroy();
+    for (const socket of preludes.keys()) socket.destroy();
+    for (const { tls } of doors) tls?.close();
     await Promise.all(ended);
   };
   try {
-    for (const [listenerIndex, address] of options.listen.entries()) {
-      const server = createServer({
-        noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: KEEPALIVE_IDLE_MS,
-        allowHalfOpen: true,
-      });
-      server.on('connection', (socket) => {
-        if (lines.size >= options.maxClients) {
-          if (!saidFull) options.log(`Server full with ${lines.size} clients`);
-          saidFull = true;
-          socket.destroy();
-          return;
-        }
-        saidFull = false;
-        const line = new Line(socket, {
-          id: nextId++,
-          listener: hostPortText(address),
-          listenerIndex,
-          limitBytes: options.lineLimitBytes,
-          log: options.log,
-        });
-        lines.add(line);
-        socket.on('close', () => lines.delete(line));
-        line.start(options.onConnection(line));
-      });
-      addresses.push(await listenOn(server, address, options));
+    for (const [index, spec] of options.listen.entries()) {
+      const text = hostPortText(spec);
+      const { proxyProtocolFrom = [] } = spec;
+      const door: Door = {
+        text,
+        index,
+        limits: new ConnectionLimits(spec, nowMs),
+        isBalancer: proxyProtocolFrom.length === 0 ? null : networksOf(proxyProtocolFrom),
+        tls: spec.tls === undefined ? null : openTls(spec.tls, text, options),
+        lineLimitBytes: options.lineLimitBytes,
+        log: options.log,
+        hushed,
+        counts,
+        lines,
+      };
+      doors.push(door);
+      const server = createServer({ noDelay: true, allowHalfOpen: true });
+      server.on('connection', (socket) => accept(socket, door));
+      addresses.push(await listenOn(server, spec, options));
       servers.push(server);
       server.on('error', (error) => options.log(`stratum listener: ${errorLine(error)}`));
     }
@@ -290,6 +577,10 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
     addresses,
     get connections() {
       return lines.size;
+    },
+    values: counts,
+    reload() {
+      for (const { tls } of doors) tls?.reload();
     },
     stopAccepting() {
       for (const server of servers) server.close();

@@ -447,7 +447,12 @@ export class Session implements LineHandler {
       return;
     }
     if (this.#ckpool) this.#refusedAsCkpool(lasts);
-    else if (lasts >= REFUSALS_CLOSE_MS) this.end('nothing but refused shares for two minutes');
+    else if (lasts >= REFUSALS_CLOSE_MS) {
+      // Further lines of the same packet begin a new run.
+      this.#refusedSinceMs = null;
+      this.daemon.closedForRefusals(this);
+      this.end('nothing but refused shares for two minutes');
+    }
   }
 
   #refusedAsCkpool(lastsMs: number): void {

@@ -15,6 +15,7 @@ import { resolveChain } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, type NodeRpc } from '../core/node/rpc.ts';
 import { followTemplatesInThread, type ThreadedFollower } from '../core/node/template-thread.ts';
 import type { Daemon } from './daemon.ts';
+import { HTTP_ANSWER } from './http-probe.ts';
 import { type JobIds, openJobIds } from './job.ts';
 import { type ListenerSpec, takeSystemdSockets } from './listeners.ts';
 import { type PoolIdentity, payoutAddressOf, poolIdentity } from './pool.ts';
@@ -84,9 +85,12 @@ export async function openServer(
     firstId,
     log: life.log,
     signal: life.signal,
+    ...(config.compat === 'ckpool' ? {} : { httpAnswer: HTTP_ANSWER }),
     onConnection: (connection) => daemon.connect(connection),
   });
   life.onStop('listeners', () => server.close());
+  life.onHangup(() => server.reload());
+  daemon.serverValues = () => server.values;
   return server;
 }
 

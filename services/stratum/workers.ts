@@ -21,6 +21,7 @@ import type {
   ToWorker,
   WorkerReport,
 } from './messages.ts';
+import { SERVER_COUNTERS } from './server.ts';
 
 const MAIN = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
 const SLOTS = 256;
@@ -150,8 +151,10 @@ const COUNTERS = [
   'shares_refused_count',
   'submissions_malformed_count',
   'blocks_solved_count',
+  'bans_count',
+  ...SERVER_COUNTERS,
 ];
-const GAUGES = ['connections', 'workers', 'hashrate_1m_hps'];
+const GAUGES = ['connections', 'workers', 'hashrate_1m_hps', 'bans_active'];
 
 export class Workers {
   readonly #options: WorkersOptions;

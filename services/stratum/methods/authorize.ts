@@ -76,6 +76,14 @@ export function authorize(session: Session, request: Request): void {
     session.end('a session of another user was resumed');
     return;
   }
+  const bannedMs = ckpool ? 0 : daemon.bans.leftMs(session.connection.address, user);
+  if (bannedMs > 0) {
+    const minutes = Math.ceil(bannedMs / 60_000);
+    const words = `Banned for ${minutes} more minutes: nothing but refused shares came from this address and user`;
+    session.reply('result-error-id', id, 'false', errorJson(24, words));
+    session.end('banned');
+    return;
+  }
   const first = !session.authorized;
   if (!session.workers.has(name)) {
     if (session.workers.size >= WORKERS_LIMIT) {
