@@ -29,7 +29,7 @@ export const CKPOOL_FLAGS = {
   node: { short: 'N', doc: 'not built: run a pool with a node of its own' },
   passthrough: { short: 'P', doc: 'not built: use proxy' },
   proxy: { short: 'p', doc: 'proxy mode: miners below, a pool above' },
-  quiet: { short: 'q', doc: 'accepted; there is no line of once a second to silence' },
+  quiet: { short: 'q', doc: 'no line of once a second on the terminal' },
   redirector: { short: 'R', doc: 'not built: use proxy' },
   sockdir: { short: 's', value: 'SOCKDIR', doc: 'folder of the control sockets and main.pid; default /tmp/NAME' },
   trusted: { short: 't', doc: 'not built: run a second pool under its own origin' },
@@ -68,6 +68,8 @@ export interface DaemonCall {
   /** To be said at the start. */
   readonly warnings: readonly string[];
   readonly daemonise: boolean;
+  /** No status line on a terminal. */
+  readonly quiet: boolean;
   /** What to do with a running instance of the same socket folder: leave it, end it, or let it take up this program. */
   readonly takeOver: 'no' | 'kill' | 'handover';
 }
@@ -140,6 +142,7 @@ export function readDaemonCall(
     config: { ...config, sockDir: given ?? (inTree ? treeSockDir(config.dataDir) : join('/tmp', config.name)) },
     warnings: [...unclear.map((fault) => `invalid option: ${fault}`), ...warnings, ...config.warnings],
     daemonise: values.daemonise === true,
+    quiet: values.quiet === true,
     // A tree holds its data directory: who still runs there is what an earlier tree left behind.
     takeOver: inTree ? 'kill' : values.handover === true ? 'handover' : values.killold === true ? 'kill' : 'no',
   };

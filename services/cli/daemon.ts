@@ -55,7 +55,7 @@ export async function daemonCommand(argv: readonly string[], names: DaemonNames)
   }
   await run(call.config.mode, async (life) => {
     try {
-      await startDaemon(call, life, said, () => readDaemonCall(argv, names.preset, inTree)!.config);
+      await startDaemon(call, life, said, () => readDaemonCall(argv, names.preset, inTree)!.config, names.asCkpool);
     } catch (error) {
       said(`${errorLine(error)}\n`);
       throw error;
@@ -68,7 +68,7 @@ async function startForm(
   config: Config,
   life: Lifecycle,
   reload: () => Config,
-): Promise<{ readonly control: ControlTarget }> {
+): Promise<{ readonly control: ControlTarget; readonly statusLine: (spinner: string) => string }> {
   if (config.mode === 'pool' && config.workers > 0) {
     const { startPoolTree } = await import('../stratum/parent.ts');
     return startPoolTree(config, life, reload);
@@ -82,6 +82,7 @@ async function startDaemon(
   life: Lifecycle,
   said: (line: string) => void,
   reload: () => Config,
+  showsLine: boolean,
 ): Promise<void> {
   const { config } = call;
   for (const warning of call.warnings) life.log(warning);
@@ -93,7 +94,14 @@ async function startDaemon(
     () => said(''),
     () => {},
   );
-  target = (await starting).control;
+  const { control, statusLine } = await starting;
+  target = control;
+  if (!showsLine || call.quiet || !process.stdout.isTTY) return;
+  const { showStatusLine } = await import('../stratum/status-line.ts');
+  life.onStop(
+    'status line',
+    showStatusLine(statusLine, (text) => void process.stdout.write(text)),
+  );
 }
 
 /** Takes the socket folder and opens the sockets in it. They answer while the daemon still starts, and until it has ended. */

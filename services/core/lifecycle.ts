@@ -42,11 +42,14 @@ export function logStamp(now: Date): string {
 /** The routine lines of a main log start here: they are not for standard error (CKPool's levels 0 to 4 are). */
 const FILE_ONLY_LEVEL = 5;
 
+/** A terminal may show a line that is renewed each second: what is said takes its place (as CKPool does). */
+const ERASE_LINE = '\u001b[2K\r';
+
 /** A log to standard error; `program` names the speaker where several share a terminal. */
 export function stderrLog(program: string): Log {
   return (line, level = 0) => {
     if (level >= FILE_ONLY_LEVEL) return;
-    process.stderr.write(`${logStamp(new Date())} ${program}: ${line}\n`);
+    process.stderr.write(`${process.stderr.isTTY ? ERASE_LINE : ''}${logStamp(new Date())} ${program}: ${line}\n`);
   };
 }
 

@@ -47,8 +47,9 @@ export function keepStats(
 
 const PARTS = ['generator', 'stratifier', 'connector'] as const;
 
-/** CKPool's lines of a start: its threads are parts of ours. */
-export function sayStarting({ name }: Pick<Config, 'name'>, log: Log): void {
+/** CKPool's lines of a start: its threads are parts of ours. What the configuration is read as otherwise was said on standard error already. */
+export function sayStarting({ name, warnings }: Pick<Config, 'name' | 'warnings'>, log: Log): void {
+  for (const warning of warnings) log(warning, 5);
   for (const part of PARTS) log(`${name} ${part} starting`, 5);
 }
 

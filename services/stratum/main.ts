@@ -26,6 +26,8 @@ export interface StratumHandle {
   readonly daemon: Daemon;
   /** What the control sockets can do with it. */
   readonly control: ControlTarget;
+  /** One line on how it does, for a terminal. */
+  readonly statusLine: (spinner: string) => string;
 }
 
 function openDaemon(config: Config, profile: ChainProfile, paths: DataPaths, life: Lifecycle): Daemon {
@@ -107,7 +109,7 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
     statistics: desk,
     upstreams: null,
   });
-  return { addresses: server.addresses, daemon, control };
+  return { addresses: server.addresses, daemon, control, statusLine: (spinner) => desk.statusLine(spinner) };
 }
 
 /**
@@ -150,5 +152,5 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
     statistics: desk,
     upstreams: () => proxy.rows(),
   });
-  return { addresses: server.addresses, daemon, control };
+  return { addresses: server.addresses, daemon, control, statusLine: (spinner) => desk.statusLine(spinner) };
 }

@@ -35,6 +35,8 @@ export interface PoolTree {
   readonly workers: Workers;
   /** What the control sockets can do with it. */
   readonly control: ControlTarget;
+  /** One line on how it does, for a terminal. */
+  readonly statusLine: (spinner: string) => string;
   /**
    * Starts new workers with the code that is installed now and the configuration as it is now, and lets the old ones go.
    * @throws PoolError config where the configuration cannot be read; where the new workers do not start. The old ones go on then
@@ -143,5 +145,6 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
     statistics: desk,
     handOver,
   });
-  return { addresses: bound.listeners.map(({ fd: _, ...listener }) => listener), workers, control, handOver };
+  const addresses = bound.listeners.map(({ fd: _, ...listener }) => listener);
+  return { addresses, workers, control, handOver, statusLine: (spinner) => desk.statusLine(spinner) };
 }
