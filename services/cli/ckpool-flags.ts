@@ -55,6 +55,14 @@ const NOT_BUILT: Readonly<Partial<Record<keyof typeof CKPOOL_FLAGS, string>>> = 
     'user proxy mode is not built: run `lodestream proxy`; its shares go up under the "auth" of the configuration, and each miner’s own are in its events',
 };
 
+/** Those that `start` takes for the daemon in its tree. */
+export const TREE_DAEMON_FLAGS = {
+  group: CKPOOL_FLAGS.group,
+  'log-shares': CKPOOL_FLAGS['log-shares'],
+  loglevel: CKPOOL_FLAGS.loglevel,
+  sockdir: { ...CKPOOL_FLAGS.sockdir, doc: 'folder of the control sockets and main.pid; default DATA-DIR/sockets' },
+} as const satisfies Readonly<Record<string, Flag>>;
+
 const OURS: Readonly<Record<string, Flag>> = Object.fromEntries(
   Object.entries(COMMON).filter(([name]) => !Object.hasOwn(CKPOOL_FLAGS, name)),
 );

@@ -6,6 +6,7 @@ import { basename } from 'node:path';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
 import { nearestName } from '../core/names.ts';
+import { TREE_DAEMON_FLAGS } from './ckpool-flags.ts';
 import {
   COMMON,
   configFrom,
@@ -18,10 +19,6 @@ import {
 } from './flags.ts';
 import { configHelpText, exampleConfigText, helpText, type Verb } from './help.ts';
 import { type PlainProgram, PROGRAMS, startProgram } from './programs.ts';
-
-const STRATUM_FLAGS: Readonly<Record<string, Flag>> = {
-  'log-shares': { short: 'L', doc: 'write CKPool-format share logs under logdir' },
-};
 
 const MODE_FLAGS: Readonly<Record<string, Flag>> = {
   proxy: { short: 'p', doc: 'proxy mode: the configuration is that of a proxy' },
@@ -80,7 +77,7 @@ const VERBS: Readonly<Record<string, Runnable>> = {
     'all programs of a configuration (or these) in one process tree',
     'start',
     {
-      ...STRATUM_FLAGS,
+      ...TREE_DAEMON_FLAGS,
       ...MODE_FLAGS,
       only: { value: 'A,B', doc: `only these of ${PROGRAMS.join(', ')}` },
     },
@@ -161,7 +158,7 @@ const INNER: Readonly<Record<string, Runnable>> = {
   _group: {
     usage: '_group NAMES',
     doc: 'several programs in one process',
-    flags: { ...COMMON, ...STRATUM_FLAGS, ...MODE_FLAGS },
+    flags: { ...COMMON, ...MODE_FLAGS },
     positionals: true,
     run: (parsed) =>
       run('pipeline', async (life) => {

@@ -8,6 +8,7 @@ import { type DataPaths, openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
+import { TREE_DAEMON_FLAGS } from './ckpool-flags.ts';
 import { configFrom, modeOf, type Parsed } from './flags.ts';
 import { livePanel } from './panel.ts';
 import { PROGRAMS, type Program } from './programs.ts';
@@ -54,9 +55,12 @@ export async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> 
     if (fault !== null) throw new PoolError('usage', `--only: ${fault}`);
   }
   const paths = holdDataDir(config.dataDir, life);
-  const flags = childFlags(parsed.values, ['only', 'proxy']);
+  const own = Object.keys(TREE_DAEMON_FLAGS);
+  const flags = childFlags(parsed.values, ['only', 'proxy', ...own]);
+  const { values } = parsed;
+  const daemonFlags = childFlags(Object.fromEntries(own.map((name) => [name, values[name]])), []);
   const panel = livePanel(paths.status, life, [shortWelcome(config)]);
-  const supervisor = supervise(programChildren(config, flags, only), life, panel.line, paths.status);
+  const supervisor = supervise(programChildren(config, flags, only, daemonFlags), life, panel.line, paths.status);
   supervisor.up.then(() => {
     panel.line(welcome(config, [], only));
     panel.start();
@@ -66,11 +70,13 @@ export async function startTree(parsed: Parsed, life: Lifecycle): Promise<void> 
 /**
  * The children that run a configuration's programs.
  * @param flags - for each of them, besides the mode
+ * @param daemonFlags - for the stratum daemon, besides
  */
 export function programChildren(
   config: Config,
   flags: readonly string[],
   only: readonly string[] | null = null,
+  daemonFlags: readonly string[] = [],
 ): ChildSpec[] {
   const wanted = (name: string): boolean => only === null || only.includes(name);
   const children: ChildSpec[] = [];
@@ -81,7 +87,7 @@ export function programChildren(
   const mode = config.mode === 'proxy' ? ['--proxy'] : [];
   if (group.length > 0)
     children.push({ name: 'pipeline', args: ['_group', ...mode, ...flags, group.join(',')], after: ['clickhouse'] });
-  if (wanted(config.mode)) children.push({ name: config.mode, args: [config.mode, ...flags] });
+  if (wanted(config.mode)) children.push({ name: config.mode, args: [config.mode, ...flags, ...daemonFlags] });
   return children;
 }
 

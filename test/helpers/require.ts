@@ -24,6 +24,7 @@ export const PARTS = {
   chdb: 'nothing was tried on the embedded ClickHouse',
   chromium: 'no page was opened in a browser',
   docker: 'the compose file was checked as text only',
+  systemd: 'the units were checked as text only',
   logrotate: 'the main log was rotated by our own hand only',
   mount: 'the journal met no full disk and no read-only one',
 } as const;

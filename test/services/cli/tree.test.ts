@@ -20,6 +20,15 @@ test('a tree has the engine, one process for what follows the log, and the daemo
   ]);
 });
 
+test('flags of the stratum daemon reach it alone', () => {
+  const children = programChildren(config('pool'), ['--x'], null, ['--log-shares', '--loglevel', '6']);
+  expect(children.map(({ args }) => args.join(' '))).toEqual([
+    'clickhouse --x',
+    '_group --x chain,consume,api',
+    'pool --x --log-shares --loglevel 6',
+  ]);
+});
+
 test('a tree leaves out what a server does, what the configuration lacks, and what --only does not name', () => {
   const elsewhere = { url: 'http://clickhouse:8123', user: 'u', password: 'p' };
   const names = (found: Config, only: string[] | null = null): string[] =>
