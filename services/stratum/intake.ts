@@ -19,6 +19,7 @@ import { LANE_COUNT, ShareKernel } from './kernel/kernel.ts';
 import { malformedText, refusalText } from './methods/errors.ts';
 import type { Session, Worker } from './session.ts';
 import { checkShare, type RefusalNumber, reasonOf, ruling, type Submission } from './share.ts';
+import { acceptedLine, refusedLine } from './share-lines.ts';
 import { type ShareTemplate, shareTemplate, TEXT, TEXT_BYTES } from './share-record.ts';
 import { type LineTemplate, lineTemplate } from './sharelog.ts';
 import { replyText, type WireId } from './wire.ts';
@@ -71,6 +72,8 @@ interface Unsettled {
   readonly session: Session;
   readonly diff: number;
   readonly sdiff: number;
+  /** For the main log; null where its level leaves it out. */
+  readonly line: string | null;
 }
 
 export class Intake {
@@ -290,7 +293,10 @@ export class Intake {
         daemon.shareLog!.file(job.height, job.baseId).write(form.line, share.timeUs, sdiff, hex, this.texts, textsAt);
       }
     }
-    const at = this.#unsettled.push({ job, worker, session, diff, sdiff }) * 3 - 3;
+    const line = daemon.says(6)
+      ? acceptedLine(session.connection.id, { sdiff, diff, networkDiff: job.networkDiff }, textOf(hex))
+      : null;
+    const at = this.#unsettled.push({ job, worker, session, diff, sdiff, line }) * 3 - 3;
     if (at + 3 > this.#keys.length) {
       const grown = new Uint32Array(this.#keys.length * 2);
       grown.set(this.#keys);
@@ -330,6 +336,14 @@ export class Intake {
     if (session.refusalIsEvent(nowMs)) {
       const event = this.#event(share, textsAt, errn, asked, sdiff, Buffer.from(hex).toString('latin1'));
       daemon.share(event, job ?? session.source!.jobs.current);
+    }
+    if (daemon.says(6)) {
+      const diffs = {
+        sdiff,
+        diff: asked / daemon.profile.stratum_difficulty_multiplier,
+        networkDiff: job?.networkDiff ?? 0,
+      };
+      daemon.log(refusedLine(session.connection.id, errn, reasonOf(errn), diffs, textOf(hex)), 6);
     }
     session.send(refusalText(daemon.config.compat, share.id, errn, reasonOf(errn)));
     session.refused(nowMs);
@@ -415,8 +429,9 @@ export class Intake {
     const { counters } = this.#daemon;
     const unsettled = this.#unsettled;
     for (let i = 0; i < unsettled.length; i++) {
-      const { job, worker, session, diff, sdiff } = unsettled[i]!;
+      const { job, worker, session, diff, sdiff, line } = unsettled[i]!;
       if (journaled) {
+        if (line !== null) this.#daemon.log(line, 6);
         counters.accepted += 1;
         this.#daemon.credited(diff);
         worker.tally.accepted(diff, sdiff, session.lastShareMs);
@@ -431,6 +446,10 @@ export class Intake {
 
 /** What a miner reads while the disk takes no events. */
 export const NOT_STORED = 'The pool cannot store shares now';
+
+function textOf(letters: Uint8Array): string {
+  return Buffer.from(letters).toString('latin1');
+}
 
 function wordsOf(pow: Uint8Array): Uint32Array {
   return new Uint32Array(Uint8Array.from(pow).buffer);

@@ -22,6 +22,7 @@ import { showMessage } from './methods/show-message.ts';
 import { submitBytes } from './methods/submit.ts';
 import type { ListenerLimits } from './profiles.ts';
 import type { Connection, LineHandler } from './server.ts';
+import { vardiffLine } from './share-lines.ts';
 import type { WorkSource } from './source.ts';
 import type { WorkerTally } from './tally.ts';
 import {
@@ -434,7 +435,11 @@ export class Session implements LineHandler {
     const outcome = vardiffStep(this.#vardiff, share, { min, max, cap, wish: this.#wish, whole });
     this.#vardiff = outcome.state;
     if (outcome.forgetWish) this.#wish = null;
-    if (outcome.wanted !== null) this.changeDifficulty(outcome.wanted, 'vardiff');
+    if (outcome.wanted === null) return;
+    if (this.daemon.says(6)) {
+      this.daemon.log(vardiffLine(this.connection.id, this.#vardiff, this.difficulty, outcome.wanted, now), 6);
+    }
+    this.changeDifficulty(outcome.wanted, 'vardiff');
   }
 
   refused(now = this.daemon.nowMs()): void {

@@ -80,7 +80,10 @@ export class StatsDesk {
       store: this.files,
       nowMs: this.#nowMs(),
       stored: this.files.readPool(),
-      onBest: (worker, words) => this.show(words, worker),
+      onBest: (worker, words, sdiff) => {
+        this.show(words, worker);
+        log(`User ${userOf(worker)} worker ${worker} new best diff ${sdiff.toFixed(6)}`, 6);
+      },
       onNewUser: (user) =>
         log(`Added new user ${user}${this.#isAddress(user) ? ' as address based registration' : ''}`, 5),
     });

@@ -164,7 +164,7 @@ export interface StatsOptions {
   /** Told of a user whose first share this is. */
   readonly onNewUser?: (user: string) => void;
   /** Told of a worker whose share is the best of its user, or its own best. @param words - CKPool's */
-  readonly onBest?: (worker: string, words: string) => void;
+  readonly onBest?: (worker: string, words: string, sdiff: number) => void;
   readonly idleUsersLimit?: number;
   readonly workersLimit?: number;
 }
@@ -273,7 +273,7 @@ export class Stats {
     const user = this.#comeInto(change, nowMs);
     const worker = this.#workerOf(user, change, nowMs);
     const best = bestWords(user, worker, change.best_sdiff);
-    if (best !== null) this.#options.onBest?.(change.worker, best);
+    if (best !== null) this.#options.onBest?.(change.worker, best, change.best_sdiff);
     user.take(change);
     user.rates.decayTo(nowMs);
     worker.take(change);

@@ -7,6 +7,7 @@
 
 import { readHex32 } from '../kernel/kernel.ts';
 import type { Session, Worker } from '../session.ts';
+import { invalidLine } from '../share-lines.ts';
 import { TEXT } from '../share-record.ts';
 import { SubmitScanner } from '../submit-scanner.ts';
 import type { Request } from '../wire.ts';
@@ -90,9 +91,11 @@ export function submit(session: Session, request: Request): void {
   const fields = readFields(request.params, source.nonce2Bytes, versionMask, compat === 'ckpool');
   const worker = typeof fields === 'string' ? null : workerFor(session, fields.worker);
   if (typeof fields === 'string' || worker === null) {
+    const words = typeof fields === 'string' ? fields : 'Worker mismatch';
     daemon.counters.malformed += 1;
+    if (daemon.says(6)) daemon.log(invalidLine(session.connection.id, words), 6);
     session.refused();
-    session.send(malformedText(compat, id, typeof fields === 'string' ? fields : 'Worker mismatch'));
+    session.send(malformedText(compat, id, words));
     return;
   }
 
