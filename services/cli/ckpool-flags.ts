@@ -45,7 +45,6 @@ const HISTORIC: Readonly<Record<string, Flag>> = {
 
 /** Modes that are not built: what to use in their place. */
 const NOT_BUILT: Readonly<Partial<Record<keyof typeof CKPOOL_FLAGS, string>>> = {
-  btcsolo: 'solo mode is not built yet: a pool pays its btcaddress',
   node: 'node mode is not built: run `lodestream pool` with a node of its own there, and name this pool as its miners’ backup',
   passthrough: 'passthrough mode is not built: run `lodestream proxy` with that pool under "proxy"',
   redirector: 'redirector mode is not built: run `lodestream proxy` with those pools under "proxy"',
@@ -137,6 +136,7 @@ export function readDaemonCall(
       {
         sockGroup: typeof values.group === 'string' ? values.group : undefined,
         logLevel: level,
+        solo: values.btcsolo === true,
       },
     );
   } catch (error) {

@@ -68,6 +68,8 @@ export interface Config {
   readonly zmqBlock: string | null;
   readonly logDir: string;
   readonly logShares: boolean;
+  /** Each user's name is an address, and gets the blocks that it finds (`-B`). */
+  readonly solo: boolean;
   /** Folder of the control sockets and the pid file; null: none (a program that is not run by its own command line). */
   readonly sockDir: string | null;
   /** Group that owns the sockets; null: the process' own. */
@@ -104,6 +106,7 @@ export interface Overrides {
   readonly name?: string | undefined;
   readonly mode?: 'pool' | 'proxy' | undefined;
   readonly logShares?: boolean | undefined;
+  readonly solo?: boolean | undefined;
   readonly sockDir?: string | undefined;
   readonly sockGroup?: string | undefined;
   readonly logLevel?: number | undefined;
@@ -506,6 +509,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     zmqBlock: value<string | null>('zmqblock') ?? (nodes.some(({ notify }) => notify) ? ZMQ_DEFAULT : null),
     logDir: value('logdir'),
     logShares: overrides.logShares ?? false,
+    solo: overrides.solo ?? false,
     sockDir: overrides.sockDir ?? null,
     sockGroup: overrides.sockGroup ?? null,
     warnings,

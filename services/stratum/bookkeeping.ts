@@ -61,14 +61,15 @@ export function sayReady({ name }: Pick<Config, 'name'>, part: (typeof PARTS)[nu
 export function templateRecorder(
   desk: StatsDesk,
   profile: ChainProfile,
-  config: Pick<Config, 'name' | 'btcAddress' | 'donation'>,
+  config: Pick<Config, 'name' | 'btcAddress' | 'donation' | 'solo'>,
   log: Log,
 ): (template: Template) => void {
   let prevHash = '';
   return (template) => {
     if (prevHash === '') {
       sayReady(config, 'generator', log);
-      log(`Mining from any incoming username to address ${config.btcAddress}`, 5);
+      if (config.solo) log('Mining solo to any incoming valid BTC address username', 5);
+      else log(`Mining from any incoming username to address ${config.btcAddress}`, 5);
       if (config.donation !== null) {
         log(`${config.donation.percent.toFixed(1)} percent donation to ${config.donation.address}`, 5);
       }

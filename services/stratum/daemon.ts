@@ -434,13 +434,18 @@ export class Daemon {
   makeJob(registry: JobRegistry, content: JobContent, made: Omit<Parameters<JobRegistry['add']>[1], 'nowMs'>): Job {
     this.intake.judge();
     const job = registry.add(content, { ...made, nowMs: this.nowMs() });
+    // In solo mode nobody is sent it: users' own jobs are what is recorded.
+    if (!this.config.solo) this.recordJob(job);
+    if (job.clean) this.#openHeight(job.height);
+    this.#compareWithListeners(job);
+    return job;
+  }
+
+  recordJob(job: Job): void {
     const { origin } = this.config;
     this.facts.job(
       jobEvent(job, { origin, instance: this.instance, chain: this.profile.name, timeUs: this.facts.timeUs() }),
     );
-    if (job.clean) this.#openHeight(job.height);
-    this.#compareWithListeners(job);
-    return job;
   }
 
   /** Says once what a listener promises and this work cannot keep. */

@@ -9,7 +9,7 @@
 import { hash } from 'node:crypto';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { JobInput } from '../../schemas/events.ts';
-import { hexFromBytes } from '../core/bitcoin/bytes.ts';
+import { equalBytes, hexFromBytes } from '../core/bitcoin/bytes.ts';
 import { bytesFromHashHex, stratumPrevHash } from '../core/bitcoin/header.ts';
 import { bitsHex, targetFromBits } from '../core/bitcoin/target.ts';
 import { difficultyOf } from '../core/chains/difficulty.ts';
@@ -114,6 +114,8 @@ export class JobRegistry {
   readonly #ids: JobIds;
   readonly #jobs = new Map<string, Job>();
   readonly #seen = new Map<string, Duplicates>();
+  /** Keys of jobs of solo mode that an earlier process sent under the id of one that is known; only the payee differs. */
+  readonly #aliases = new Map<string, Job>();
   /** Jobs that were asked for lately, by the low bits of their ids. */
   #recent: ({ readonly high: number; readonly low: number; readonly job: Job } | undefined)[] = [];
   #current: Job | null = null;
@@ -145,7 +147,7 @@ export class JobRegistry {
   /** The job with this key, where it is still known. */
   findByKey(key: string): Job | undefined {
     for (const job of this.#jobs.values()) if (job.key === key) return job;
-    return undefined;
+    return this.#aliases.get(key);
   }
 
   /** A job of the present template that was made after `order`, or null. */
@@ -197,6 +199,13 @@ export class JobRegistry {
     },
   ): Job {
     const profile = this.#profile;
+    if (made.earlier === true && made.id !== undefined) {
+      const there = this.#jobs.get(made.id);
+      if (there !== undefined && equalBytes(there.coinbase1, content.coinbase1)) {
+        this.#aliases.set(jobKey(this.#origin, content), there);
+        return there;
+      }
+    }
     // What an earlier process is found to have made meanwhile does not turn the page.
     const late = made.earlier === true && this.#current !== null;
     const samePrevHash = this.#prevHash === content.prevHashRpc;
@@ -276,6 +285,7 @@ export class JobRegistry {
       gone = true;
     }
     if (!gone) return;
+    for (const [key, job] of this.#aliases) if (!this.#jobs.has(job.id)) this.#aliases.delete(key);
     const live = new Set<Duplicates>();
     for (const job of this.#jobs.values()) live.add(job.seen);
     for (const [key, seen] of this.#seen) if (!live.has(seen)) this.#seen.delete(key);

@@ -30,11 +30,15 @@ import { EnonceAllocator } from './enonce.ts';
 import { type Job, type JobContent, JobRegistry, type JobValue } from './job.ts';
 import type { MadeTemplate } from './messages.ts';
 import { shareCoinbase } from './share.ts';
+import { SoloJobs } from './solo.ts';
 import type { JudgedShare, WorkSource } from './source.ts';
 
 const DEFAULT_NONCE2_BYTES = 8;
 /** CKPool's tag: these bytes as they are, not a push. */
 const CKPOOL_TAG = Buffer.from('\nckpool', 'latin1');
+
+/** Stands for the user's script in the jobs of solo mode, which nobody is sent: coins that it got would be nobody's. */
+const OP_RETURN = Uint8Array.of(0x6a);
 
 /** What every coinbase of this pool says and pays. */
 export interface PoolIdentity {
@@ -47,11 +51,11 @@ export interface PoolIdentity {
 }
 
 /**
- * The address that the blocks shall pay.
+ * The address that the blocks shall pay; null in solo mode, where each user has its own and this one is only checked.
  * @throws PoolError config where it is missing: nothing is mined to nobody
  */
-export function payoutAddressOf(config: Pick<Config, 'btcAddress' | 'file'>): string {
-  if (config.btcAddress !== null) return config.btcAddress;
+export function payoutAddressOf(config: Pick<Config, 'btcAddress' | 'file' | 'solo'>): string | null {
+  if (config.btcAddress !== null || config.solo) return config.btcAddress;
   const where = config.file === null ? 'no configuration file was given (-c FILE), and' : `${config.file}:`;
   throw new PoolError('config', `${where} "btcaddress" is missing, expected the address that the blocks shall pay`);
 }
@@ -74,7 +78,7 @@ export function poolIdentity(config: Config, profile: ChainProfile): PoolIdentit
   const identity: PoolIdentity = {
     tag: config.compat === 'ckpool' ? CKPOOL_TAG : text.length === 0 ? text : pushTag(text),
     signature: config.btcSig,
-    script: scriptOf('btcaddress', btcAddress),
+    script: btcAddress === null ? OP_RETURN : scriptOf('btcaddress', btcAddress),
     donation:
       config.donation === null
         ? null
@@ -176,6 +180,7 @@ export class PoolSource implements WorkSource {
   problem: string | null = null;
   /** Where the transactions of jobs are; null: nowhere here. */
   tails: Tails | null = null;
+  readonly #solo: SoloJobs | null;
   #txids: { readonly key: string; readonly ids: readonly string[] } | null = null;
   readonly #daemon: Daemon;
   readonly #identity: PoolIdentity;
@@ -188,6 +193,8 @@ export class PoolSource implements WorkSource {
     this.#daemon = daemon;
     this.#identity = identity;
     this.#blocks = blocks;
+    const { origin, solo } = daemon.config;
+    this.#solo = solo ? new SoloJobs(origin, daemon.profile, (job) => daemon.recordJob(job)) : null;
     this.jobs = new JobRegistry(daemon.config.origin, daemon.profile, daemon.ids);
     const start = BigInt(Math.floor(daemon.nowMs() / 1000));
     const prefix = slot === null ? new Uint8Array(0) : Uint8Array.of(slot);
@@ -215,6 +222,18 @@ export class PoolSource implements WorkSource {
     } catch (error) {
       this.#complain(`no job could be made of the template at height ${template.height}: ${errorLine(error)}`);
     }
+  }
+
+  get solo(): boolean {
+    return this.#solo !== null;
+  }
+
+  jobFor(user: string, job: Job): Job {
+    return this.#solo === null ? job : this.#solo.jobFor(user, job);
+  }
+
+  userFault(user: string): string | null {
+    return this.#solo === null ? null : this.#solo.fault(user);
   }
 
   variant(): Job | null {

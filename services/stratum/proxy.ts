@@ -108,6 +108,16 @@ class Link implements WorkSource {
     return this.#make(this.#work, this.#variants, current);
   }
 
+  readonly solo = false;
+
+  jobFor(_user: string, job: Job): Job {
+    return job;
+  }
+
+  userFault(): null {
+    return null;
+  }
+
   txids(): null {
     return null;
   }

@@ -324,20 +324,32 @@ export class Session implements LineHandler {
     return (this.source?.jobs.current?.order ?? -1) > this.#lastOrder;
   }
 
+  /** A job as this line has it; in solo mode only once its user is known. */
+  jobFor(job: Job): Job {
+    const { source } = this;
+    return source!.solo ? source!.jobFor(this.workers.values().next().value!.user, job) : job;
+  }
+
+  /** True where nothing can be sent before the line has authorized. */
+  get #waitsForUser(): boolean {
+    return this.source!.solo && !this.authorized;
+  }
+
   sendJob(job: Job, clean = false): void {
+    if (this.#waitsForUser) return;
     const diff = this.#tellable(job);
     if (diff !== this.difficulty) this.#tell(diff, job.order, 'network difficulty');
     const isClean = clean || this.#cleanNext || job.generation !== this.#lastGeneration;
     this.#lastOrder = job.order;
     this.#lastGeneration = job.generation;
     this.#cleanNext = false;
-    this.send(job.notify[isClean ? 1 : 0]);
+    this.send(this.jobFor(job).notify[isClean ? 1 : 0]);
   }
 
   /** New work of the present template, for this connection alone. */
   sendFreshJob(): void {
     const { source } = this;
-    if (source === null) return;
+    if (source === null || this.#waitsForUser) return;
     const job = this.behind ? source.jobs.current : (source.jobs.variantAfter(this.#lastOrder) ?? source.variant());
     if (job !== null) this.sendJob(job, true);
   }

@@ -25,6 +25,12 @@ export interface WorkSource {
   readonly proxyId?: string;
   /** Version bits that miners may roll; 0: none. */
   readonly versionMask: number;
+  /** True: each user has jobs of its own, and is sent none before it is known. */
+  readonly solo: boolean;
+  /** The job as this user is sent it and its shares are judged; in solo mode its coinbase pays the user, else it is the job itself. */
+  jobFor(user: string, job: Job): Job;
+  /** What keeps a user from being paid here; null: nothing. */
+  userFault(user: string): string | null;
   /** Makes another job of the present template, whose headers no earlier job's can equal; null where there is no template. */
   variant(): Job | null;
   /** Ids of a job's transactions besides the coinbase, as the node prints them; null where they are not known. */

@@ -76,12 +76,30 @@ export function authorize(session: Session, request: Request): void {
     session.end('a session of another user was resumed');
     return;
   }
+<<<<<<< HEAD
   const bannedMs = ckpool ? 0 : daemon.bans.leftMs(session.connection.address, user);
   if (bannedMs > 0) {
     const minutes = Math.ceil(bannedMs / 60_000);
     const words = `Banned for ${minutes} more minutes: nothing but refused shares came from this address and user`;
     session.reply('result-error-id', id, 'false', errorJson(24, words));
     session.end('banned');
+=======
+  const unpayable = session.source!.userFault(user);
+  if (unpayable !== null) {
+    // As CKPool's, without a word; and it may be tried again.
+    if (ckpool) {
+      showMessage(session, 'Failed authorisation :(');
+      session.reply('result-error-id', id, 'false');
+    } else {
+      fail(`In solo mode the user is an address of chain ${daemon.profile.name}: ${unpayable}`, 24);
+      session.authorizeFailed = false;
+    }
+    return;
+  }
+  const [own] = session.workers.values();
+  if (session.source!.solo && own !== undefined && own.user !== user) {
+    fail('In solo mode a line has one user: its jobs pay one address', 24);
+>>>>>>> b7a2fc8 (stratum: solo mode pays each block to the address that its finder mines for)
     return;
   }
   const first = !session.authorized;
@@ -105,8 +123,10 @@ export function authorize(session: Session, request: Request): void {
   if (!first) return;
   daemon.sessionEvent(session, 'authorized');
   // Jobs are broadcast to authorized lines only: one may have come since the subscription.
+  // In solo mode this is where the first job comes, for the user decides what it pays.
   const job = session.source!.jobs.current;
-  if (job !== null && session.behind) session.sendJob(job);
+  if (session.source!.solo) session.sendFreshJob();
+  else if (job !== null && session.behind) session.sendJob(job);
 }
 
 /** Aggregators authorize many names on one line; more than this is none of them. */

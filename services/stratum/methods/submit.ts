@@ -105,7 +105,8 @@ export function submit(session: Session, request: Request): void {
   texts.write(fields.ntime.padStart(8, '0'), textsAt + TEXT.ntime, 'latin1');
   texts.write(fields.versionBits, textsAt + TEXT.versionBits, 'latin1');
   texts.write(fields.nonce2, textsAt + TEXT.nonce2, 'latin1');
-  const job = source.jobs.find(fields.jobId) ?? null;
+  const found = source.jobs.find(fields.jobId);
+  const job = found === undefined ? null : session.jobFor(found);
   const versionBits = fields.versionBits === '' ? -1 : Number.parseInt(fields.versionBits, 16);
   const ntime = Number.parseInt(fields.ntime, 16);
   intake.put(session, worker, job, fields.jobId, id, ntime, fields.ntime.length, versionBits, versionMask);
@@ -179,6 +180,7 @@ export function submitBytes(session: Session, bytes: Buffer, start: number, end:
     jobId = bytes.toString('latin1', jobAt, to[JOB]!);
     job = source.jobs.find(jobId) ?? null;
   }
+  if (source.solo && job !== null) job = session.jobFor(job);
   intake.put(session, worker, job, jobId, scanner.id, ntime, NUMBER_DIGITS, versionBits, versionMask);
   return next;
 }
