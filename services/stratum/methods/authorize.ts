@@ -76,14 +76,14 @@ export function authorize(session: Session, request: Request): void {
     session.end('a session of another user was resumed');
     return;
   }
-<<<<<<< HEAD
   const bannedMs = ckpool ? 0 : daemon.bans.leftMs(session.connection.address, user);
   if (bannedMs > 0) {
     const minutes = Math.ceil(bannedMs / 60_000);
     const words = `Banned for ${minutes} more minutes: nothing but refused shares came from this address and user`;
     session.reply('result-error-id', id, 'false', errorJson(24, words));
     session.end('banned');
-=======
+    return;
+  }
   const unpayable = session.source!.userFault(user);
   if (unpayable !== null) {
     // As CKPool's, without a word; and it may be tried again.
@@ -99,7 +99,6 @@ export function authorize(session: Session, request: Request): void {
   const [own] = session.workers.values();
   if (session.source!.solo && own !== undefined && own.user !== user) {
     fail('In solo mode a line has one user: its jobs pay one address', 24);
->>>>>>> b7a2fc8 (stratum: solo mode pays each block to the address that its finder mines for)
     return;
   }
   const first = !session.authorized;
