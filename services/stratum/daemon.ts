@@ -13,6 +13,7 @@ import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { Bans } from './bans.ts';
 import { Facts } from './facts.ts';
+import { Fanout } from './fanout.ts';
 import { Intake } from './intake.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
 import { clientKey } from './limits.ts';
@@ -109,6 +110,7 @@ export class Daemon {
   /** True while miners are to be pinged each update interval. Set by main.ts. */
   pings: () => boolean = () => false;
 
+  readonly #fanout: Fanout;
   readonly shareLog: ShareLog | null;
   /** Shares that wait for their verdict: whatever changes what a verdict depends on calls `judge` first. */
   readonly intake: Intake;
@@ -149,6 +151,7 @@ export class Daemon {
       (ok) => this.#answer(ok),
       () => this.intake.judge(),
     );
+    this.#fanout = new Fanout(this.sessions, this.facts);
     this.#diffUpdatedMs = this.nowMs();
     this.#pingedMs = this.#diffUpdatedMs;
     this.facts.onClockStep = (ms) => this.#daemonEvent('clock_step', `${ms} ms`);
@@ -499,9 +502,7 @@ export class Daemon {
   /** Sends a new job to all authorized sessions of its source. */
   broadcast(source: WorkSource, job: Job): void {
     this.intake.judge();
-    for (const session of this.sessions) {
-      if (session.source === source && session.authorized) session.sendJob(job);
-    }
+    this.#fanout.send(source, job);
   }
 
   // --- facts -----------------------------------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ export interface Connection {
   /** Index of it. */
   readonly listenerIndex: number;
   readonly closed: boolean;
-  /** @param plain - all of it is ASCII */
-  write(text: string, plain?: boolean): void;
+  /** @param plain - all of it is ASCII; bytes are written as they are */
+  write(text: string | Buffer, plain?: boolean): void;
   /** Ends the line after what was written; a second call does nothing. */
   close(reason: string): void;
   /** Stops reading until `resume`; lines already read stay in order. */
@@ -268,7 +268,7 @@ class Line implements Connection {
     this.#socket.destroy();
   }
 
-  write(text: string, plain = false): void {
+  write(text: string | Buffer, plain = false): void {
     if (this.closed || this.#socket.destroyed) return;
     this.#socket.write(text, plain ? 'latin1' : 'utf8');
     if (this.#socket.writableLength > UNREAD_LIMIT_BYTES) {

@@ -337,13 +337,28 @@ export class Session implements LineHandler {
 
   sendJob(job: Job, clean = false): void {
     if (this.#waitsForUser) return;
+    this.send(this.jobFor(job).notify[this.#takeJob(job, clean)]);
+  }
+
+  /** As sendJob, of a job that many get: the line goes out at once where nothing else of this session waits. @param bytes - of `job.notify` */
+  sendJobNow(job: Job, bytes: readonly [plain: Buffer, clean: Buffer]): void {
+    if (this.#waitsForUser) return;
+    const theirs = this.jobFor(job);
+    const clean = this.#takeJob(job, false);
+    // A job of its own may have been made just now, and is not in the journal yet.
+    if (this.#answers.length > 0 || theirs !== job) this.send(theirs.notify[clean]);
+    else this.connection.write(bytes[clean]);
+  }
+
+  /** The job is the session's from now on. @returns 1 where its notify says clean, else 0 */
+  #takeJob(job: Job, clean: boolean): 0 | 1 {
     const diff = this.#tellable(job);
     if (diff !== this.difficulty) this.#tell(diff, job.order, 'network difficulty');
     const isClean = clean || this.#cleanNext || job.generation !== this.#lastGeneration;
     this.#lastOrder = job.order;
     this.#lastGeneration = job.generation;
     this.#cleanNext = false;
-    this.send(this.jobFor(job).notify[isClean ? 1 : 0]);
+    return isClean ? 1 : 0;
   }
 
   /** New work of the present template, for this connection alone. */

@@ -19,7 +19,7 @@ function connect(): { session: Session; sent: string[]; submit(id: unknown, nonc
     listener: '127.0.0.1:0',
     listenerIndex: 0,
     closed: false,
-    write: (text) => void sent.push(text),
+    write: (text) => void sent.push(text.toString()),
     close: () => {},
     pause: () => {},
     resume: () => {},
