@@ -129,11 +129,14 @@ export class StatsDesk {
 
   /** Users that are on disk come into memory, as long as CKPool would show them; the others when they have a share. */
   async load(): Promise<void> {
-    const files = this.files.userFiles();
+    const written: (readonly [file: string, writtenMs: number])[] = [];
+    await this.#inSlices(await this.files.userFiles(), (file) => written.push([file, this.files.writtenMs(file)]));
+    written.sort((a, b) => b[1] - a[1]);
+    const files = written.slice(0, IDLE_USERS_LIMIT).map(([file]) => file);
     const now = this.#nowMs();
     let users = 0;
     let workers = 0;
-    await this.#inSlices(files.slice(0, IDLE_USERS_LIMIT), (file) => {
+    await this.#inSlices(files, (file) => {
       const user = this.files.loadFile(file);
       if (user === null || now - user.lastShareMs > FORGOTTEN_MS) return;
       this.stats.adopt(user, this.#nowMs());
@@ -234,7 +237,8 @@ export class StatsDesk {
     user.rates.decayTo(now);
     for (const worker of user.workers.values()) worker.rates.decayTo(now);
     const lines = this.stats.linesOf(user.name);
-    if (idleMs < ACTIVE_MS) this.#options.log(userLine(user, lines, this.#form), 5);
+    const { log } = this.#options;
+    if (idleMs < ACTIVE_MS && (log.level ?? 5) >= 5) log(userLine(user, lines, this.#form), 5);
     this.files.save(user, lines);
     user.dueMs = now + Math.max(idleMs / IDLE_PART, ACTIVE_MS - TICK_MS);
     if (idleMs > FORGOTTEN_MS && lines === 0) this.stats.drop(user);

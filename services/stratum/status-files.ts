@@ -7,6 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorLine } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
@@ -381,19 +382,20 @@ export class StatusFiles implements StatsStore {
     return stored;
   }
 
-  /** Files of users, the last written first. */
-  userFiles(): string[] {
-    const dir = join(this.#options.logDir, 'users');
-    const files: [string, number][] = [];
+  /** Files of users, in no order. */
+  async userFiles(): Promise<string[]> {
     try {
-      for (const entry of readdirSync(dir, { withFileTypes: true })) {
-        if (entry.name.startsWith('.') || !entry.isFile()) continue;
-        files.push([entry.name, statSync(join(dir, entry.name), { throwIfNoEntry: false })?.mtimeMs ?? 0]);
-      }
+      const entries = await readdir(join(this.#options.logDir, 'users'), { withFileTypes: true });
+      return entries.filter((entry) => !entry.name.startsWith('.') && entry.isFile()).map(({ name }) => name);
     } catch (error) {
       this.#fail(error);
+      return [];
     }
-    return files.sort((a, b) => b[1] - a[1]).map(([file]) => file);
+  }
+
+  /** When a user's file was written; 0 where it is gone. */
+  writtenMs(file: string): number {
+    return statSync(join(this.#options.logDir, 'users', file), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   }
 
   /** The user of a file; null where it cannot be read, or its name is known by none of its workers. */
@@ -460,6 +462,8 @@ export class StatusFiles implements StatsStore {
 
   /** The file that holds a name: ours, or the one that CKPool gave it; null where there is none. */
   #fileOf(folder: Folder, name: string): string | null {
+    // No file: it would be the folder itself.
+    if (name === '') return null;
     const ours = fileNameOf(name, this.#foldsCase);
     const dir = join(this.#options.logDir, folder);
     if (existsSync(join(dir, ours))) return ours;

@@ -114,6 +114,8 @@ test("a solved block is told in CKPool's lines, the counts begin anew, and a res
     log().find((line) => /^Dropped client \d+ 127\.0\.0\.1 user alice worker alice\.w1 $/.test(line)),
   );
   await first.end();
+  const shares = log().filter((line) => /^Accepted client \d+ share diff \S+\/\S+\/\S+: [0-9a-f]{64}$/.test(line));
+  expect(shares).toHaveLength(4);
   const before = json('users/alice');
   expect(before).toMatchObject({ workers: 0, worker: [{ workername: 'alice.w1', useragent: 'test/1' }] });
   expect(before.shares).toBeGreaterThan(3e-7);

@@ -392,6 +392,7 @@ describe('on disk', () => {
     expect(files.load('alice')).toBeNull();
     expect(files.loadWorker('bob.w1')).toBeNull();
     expect(files.load('carol')).toBeNull();
+    expect(files.load('')).toBeNull();
     expect(said).toHaveLength(4);
     expect(said[1]).toMatch(/users\/alice: it is no JSON.*; it is now .*unreadable\/users\/alice\.1795328900$/);
     expect(readFileSync(at('unreadable/users/alice.1795328900'), 'utf8')).toBe('{"shares":');
@@ -437,12 +438,12 @@ describe('on disk', () => {
     expect(open().load('m%c3%bcller')).toBeNull();
   });
 
-  test('every user of the recordings is taken over', () => {
+  test('every user of the recordings is taken over', async () => {
     for (const scenario of ['testnet-shares', 'regtest-rejects']) {
       cpSync(recorded(`${scenario}/logs/users`), at('users'), { recursive: true });
     }
     const files = open();
-    const users = files.userFiles().map((file) => files.loadFile(file)!);
+    const users = (await files.userFiles()).map((file) => files.loadFile(file)!);
     expect(users.map((user) => user.name).sort()).toEqual([
       '2NCvSFARANKktjQ4aNZuLHn9wyQjBRS8VtK',
       'bcrt1qvsrmgzymucl6hy33nr2cph5skv2xlqc93tg694',
@@ -456,7 +457,7 @@ describe('on disk', () => {
     expect(said).toEqual([]);
   });
 
-  test('a long name is found again by what is inside', () => {
+  test('a long name is found again by what is inside', async () => {
     const name = 'ü'.repeat(127);
     const files = open();
     const user = new UserAccount(name, nowMs);
@@ -465,6 +466,6 @@ describe('on disk', () => {
     user.workers.get(`${name}.w`)!.lastShareMs = nowMs;
     files.save(user, 0);
     const again = open();
-    expect(again.loadFile(again.userFiles()[0]!)).toMatchObject({ name, shares: 5 });
+    expect(again.loadFile((await again.userFiles())[0]!)).toMatchObject({ name, shares: 5 });
   });
 });
