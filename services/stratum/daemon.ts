@@ -269,7 +269,6 @@ export class Daemon {
    * be resumed. Call once, before the first connection.
    *
    * @param running - instances of processes that still run and hand their sessions over to this one
-   * @param except - instances beside this one that do not
    * @param claim - makes a session ours alone, and ends it where it still lives; false: another process has it
    */
   async takeUp(
@@ -277,7 +276,6 @@ export class Daemon {
     of: {
       readonly journalDir: string;
       readonly running?: readonly string[];
-      readonly except?: readonly string[];
       readonly claim?: (sessionId: string) => Promise<boolean>;
     },
   ): Promise<void> {
@@ -289,7 +287,6 @@ export class Daemon {
       origin: this.config.origin,
       nowMs: this.nowMs(),
       running: of.running ?? [],
-      except: of.except ?? [],
       facts: {
         job: ({ id, key, content, value, txCount, madeMs }) => {
           // Work of another split cannot be taken: its shares would be other bytes.

@@ -5,7 +5,8 @@
  *
  * Where it stands: main.ts or worker.ts → here → daemon.ts (registry, resume).
  */
-import type { Events, Topic } from '../../schemas/events.ts';
+import { fieldsDecoder } from '../../schemas/codec.ts';
+import type { Events } from '../../schemas/events.ts';
 import { bytesFromHex } from '../core/bitcoin/bytes.ts';
 import { bitsFromHex } from '../core/bitcoin/target.ts';
 import type { EventLog, Position } from '../core/log/event-log.ts';
@@ -53,11 +54,15 @@ export interface PredecessorsOptions {
   readonly facts: EarlierFacts;
   /** Instances whose processes still run and will hand their sessions over. Sessions of all others are over, said or not. */
   readonly running?: readonly string[];
-  /** Instances to leave out: they run beside this one and keep what they have. */
-  readonly except?: readonly string[];
 }
 
+/** In this order: a session's end is found before the last of its shares, never after. */
 const TOPICS_READ = ['job', 'session', 'share'] as const;
+/** All that is wanted of a share; there may be a million. */
+const SHARE_FIELDS = ['kind', 'origin', 'source', 'time_us', 'job_key', 'accepted', 'hash'] as const;
+
+type EarlierShare = Pick<Events['share'], (typeof SHARE_FIELDS)[number]>;
+type EarlierEvent = Events['job'] | Events['session'] | EarlierShare;
 
 interface KnownSession extends Omit<EarlierSession, 'ended'> {
   readonly disconnected: boolean;
@@ -98,6 +103,7 @@ export class Predecessors {
   readonly #options: PredecessorsOptions;
   readonly #log: EventLog;
   readonly #sinceUs: number;
+  readonly #decoders = new Map<string, (body: Buffer) => EarlierEvent>();
   readonly #positions = new Map<string, Position | null>();
   readonly #running: ReadonlySet<string>;
   readonly #sessions = new Map<string, KnownSession>();
@@ -139,15 +145,13 @@ export class Predecessors {
   }
 
   async #read(): Promise<void> {
-    const except = new Set(this.#options.except ?? []);
     const { facts } = this.#options;
     for (const topic of TOPICS_READ) {
       const jobs: EarlierJob[] = [];
       for (const instance of await this.#log.partitions(topic)) {
-        if (except.has(instance)) continue;
         await this.#readPartition(topic, instance, (event) => {
           if (topic === 'job') jobs.push(jobOf(event as Events['job']));
-          else if (topic === 'share') this.#takeShare(event as Events['share']);
+          else if (topic === 'share') this.#takeShare(event as EarlierShare);
           else this.#takeSession(event as Events['session'], instance);
         });
       }
@@ -158,8 +162,9 @@ export class Predecessors {
   async #readPartition(
     topic: (typeof TOPICS_READ)[number],
     instance: string,
-    take: (event: Events[typeof topic]) => void,
+    take: (event: EarlierEvent) => void,
   ): Promise<void> {
+    const { origin } = this.#options;
     const key = `${topic}/${instance}`;
     let at = this.#positions.has(key)
       ? this.#positions.get(key)!
@@ -173,13 +178,23 @@ export class Predecessors {
       this.#positions.set(key, at);
       if (records.length === 0 && damage.length === 0) return;
       for (const { fingerprint, body } of records) {
-        const event = (await this.#log.decoder<Topic>(topic, fingerprint))(body) as Events[typeof topic];
-        if (event.origin === this.#options.origin && event.time_us >= this.#sinceUs) take(event);
+        const decode = this.#decoders.get(`${topic}/${fingerprint}`) ?? (await this.#decoder(topic, fingerprint));
+        const event = decode(body);
+        if (event.origin === origin && event.time_us >= this.#sinceUs) take(event);
       }
     }
   }
 
-  #takeShare(share: Events['share']): void {
+  async #decoder(topic: (typeof TOPICS_READ)[number], fingerprint: string): Promise<(body: Buffer) => EarlierEvent> {
+    const decode =
+      topic === 'share'
+        ? fieldsDecoder('share', SHARE_FIELDS, await this.#log.schemaText('share', fingerprint))
+        : ((await this.#log.decoder(topic, fingerprint)) as (body: Buffer) => EarlierEvent);
+    this.#decoders.set(`${topic}/${fingerprint}`, decode);
+    return decode;
+  }
+
+  #takeShare(share: EarlierShare): void {
     if (!share.accepted || share.kind !== 'submitted' || share.source !== 'live') return;
     this.#options.facts.acceptedShare(share.job_key, share.hash);
   }

@@ -7,6 +7,7 @@ import {
   currentSchemaText,
   decoderFor,
   encodeEvent,
+  fieldsDecoder,
   fingerprintOf,
   singleObject,
   splitSingleObject,
@@ -76,6 +77,18 @@ test('bytes of an earlier version of each schema decode, with defaults for the f
     expect(JSON.stringify(decoded[added.name])).toBe(JSON.stringify(added.default));
     expect(fingerprintOf(JSON.stringify(earlier))).not.toBe(currentSchema(topic).fingerprint);
   }
+});
+
+test('some fields alone decode to what the whole record has in them, also from an earlier version', () => {
+  const body = encodeEvent('share', share);
+  const some = fieldsDecoder('share', ['hash', 'accepted', 'time_us'], currentSchemaText('share'))(body);
+  expect({ ...some }).toEqual({ hash: share.hash, accepted: share.accepted, time_us: share.time_us });
+  const whole = JSON.parse(currentSchemaText('share')) as { fields: { name: string }[] };
+  const earlier = { ...whole, fields: whole.fields.filter(({ name }) => name !== 'upstream' && name !== 'time_ns') };
+  const type = avro.Type.forSchema(earlier as avro.Schema, { wrapUnions: true });
+  const decode = fieldsDecoder('share', ['worker', 'upstream'], JSON.stringify(earlier));
+  const value = decoderFor('share')(body);
+  expect({ ...decode(type.toBuffer(value)) }).toEqual({ worker: share.worker, upstream: '' });
 });
 
 test('the single-object head names the schema and comes off again', () => {
