@@ -411,7 +411,8 @@ export class Session implements LineHandler {
     return wholeTellable(this.#wanted, cap, this.#limits.min);
   }
 
-  changeDifficulty(wanted: number, reason: string): void {
+  /** @param atOnce - true: with new work, however young the present job is */
+  changeDifficulty(wanted: number, reason: string, atOnce = false): void {
     this.#wanted = wanted;
     if (!this.subscribed) return;
     const job = this.source!.jobs.current;
@@ -426,7 +427,8 @@ export class Session implements LineHandler {
     }
     this.#tell(diff, this.#lastOrder + 1, reason);
     if (job === null || this.#lastOrder < 0) return;
-    if (diff < before || this.daemon.nowMs() - job.madeMs > OLD_JOB_MS) this.sendFreshJob();
+    const old = this.daemon.nowMs() - job.madeMs > OLD_JOB_MS;
+    if (diff < before || old || atOnce) this.sendFreshJob();
     else this.#cleanNext = true;
   }
 
@@ -454,7 +456,7 @@ export class Session implements LineHandler {
     const judgedAtOld = job.order < (this.#steps.at(-1)?.from ?? 0);
     // The present value is the lowest that can be credited for a job sent with it.
     if (this.#steps.length > 1 && credited < requirementFor(this.#steps, job.order).asked) this.#lowShares -= 1;
-    if (vardiffPooled(this.#vardiff, credited, judgedAtOld, now)) return;
+    if (vardiffPooled(this.#vardiff, credited, judgedAtOld, now, this.#ckpool)) return;
     const share: AcceptedShare = { credited, inForce: this.difficulty, judgedAtOld, nowMs: now };
     const { min, max } = this.#limits;
     const cap = this.source?.jobs.current?.cap ?? Infinity;
@@ -466,7 +468,7 @@ export class Session implements LineHandler {
     if (this.daemon.says(6)) {
       this.daemon.log(vardiffLine(this.connection.id, this.#vardiff, this.difficulty, outcome.wanted, now), 6);
     }
-    this.changeDifficulty(outcome.wanted, 'vardiff');
+    this.changeDifficulty(outcome.wanted, 'vardiff', outcome.flood);
   }
 
   refused(now = this.daemon.nowMs()): void {

@@ -1,11 +1,13 @@
 /**
  * Variable difficulty: from the rate at which a connection's work arrives to the difficulty at which a share comes every 3.3 s.
- * CKPool's algorithm and constants (0.9.9), with fractions; two rules of ours: a wish is a floor only while a share a minute comes at it,
- * and a connection without any share is lowered (`idleDifficulty`). Pure: the clock is handed in.
+ * CKPool's algorithm and constants (0.9.9), with fractions. Ours, left out where `whole` is set: a wish is a floor only while a share a minute
+ * comes at it, and is forgotten where more than 20 a second do; nothing is decided in the middle of an update of the mean. A connection without
+ * any share is lowered (`idleDifficulty`). Pure: the clock is handed in.
  *
- *   dsps  difficulty accepted per second, a decaying mean over 300 s, corrected for its start
+ *   dsps  difficulty accepted per second, a decaying mean over 300 s, corrected for its start: the first share begins it and counts nothing
  *   drr   dsps / difficulty: shares per second at the present difficulty; 0.3 is wanted, 0.15 to 0.4 is left alone
  */
+import { tellable, wholeTellable } from './difficulty.ts';
 
 /** Mean over this long (CKPool: the 5-minute average decides). */
 const INTERVAL_S = 300;
@@ -24,8 +26,9 @@ const POOLED_S = 0.05;
 /** No share in this long: a quarter. */
 export const IDLE_MS = 60_000;
 const IDLE_FACTOR = 4;
-/** Below a share a minute a wish is forgotten. */
+/** A wish is forgotten below a share a minute, and where it would be a flood. */
 const LEAST_WISHED_DRR = 1 / 60;
+const MOST_WISHED_DRR = 20;
 
 export interface VardiffState {
   /** Milliseconds; null before the first share. */
@@ -67,6 +70,8 @@ export interface VardiffOutcome {
   readonly wanted: number | null;
   /** True where the wish is to be forgotten. */
   readonly forgetWish: boolean;
+  /** True where more shares came than any client should send: what it is told now must not wait for the next job. */
+  readonly flood: boolean;
 }
 
 export function initialVardiff(nowMs: number): VardiffState {
@@ -91,6 +96,7 @@ export function decay(rate: number, added: number, seconds: number, intervalS: n
  * it, without a new state.
  *
  * @param state - is changed
+ * @param whole - as in `VardiffLimits`: there these shares may decide too
  * @returns false where nothing was done and `vardiffStep` has to be asked
  */
 export function vardiffPooled(
@@ -98,26 +104,33 @@ export function vardiffPooled(
   credited: number,
   judgedAtOld: boolean,
   nowMs: number,
+  whole = false,
 ): boolean {
   if (state.firstShareMs === null || (nowMs - state.updatedMs) / 1000 >= POOLED_S) return false;
+  const shares = state.sharesSinceChange + 1;
+  if (judgedAtOld || whole) {
+    const due = shares >= SHARES_BEFORE_CHANGE || (nowMs - state.lastChangeMs) / 1000 >= SECONDS_BEFORE_CHANGE;
+    if (due && !judgedAtOld) return false;
+    state.sharesSinceChange = due ? 0 : shares;
+  } else state.sharesSinceChange = shares;
   state.pooled += credited;
-  state.sharesSinceChange += 1;
-  if (judgedAtOld) {
-    const due =
-      state.sharesSinceChange >= SHARES_BEFORE_CHANGE || (nowMs - state.lastChangeMs) / 1000 >= SECONDS_BEFORE_CHANGE;
-    if (due) state.sharesSinceChange = 0;
-  }
   return true;
 }
 
-/** Takes an accepted share in and says whether the difficulty should change. */
+/**
+ * Takes an accepted share in and says whether the difficulty should change.
+ * @see reference of the steps: CKPool 0.9.9, run on each accepted share
+ */
 export function vardiffStep(before: VardiffState, share: AcceptedShare, limits: VardiffLimits): VardiffOutcome {
   const { nowMs, inForce } = share;
+  const whole = limits.whole === true;
   const first = before.firstShareMs === null;
   const firstShareMs = before.firstShareMs ?? nowMs;
   const lastChangeMs = first ? nowMs : before.lastChangeMs;
-  let { dsps, updatedMs } = before;
-  let pooled = before.pooled + share.credited;
+  let { dsps } = before;
+  // The first share begins the time that the mean is over.
+  let updatedMs = first ? nowMs : before.updatedMs;
+  let pooled = first ? 0 : before.pooled + share.credited;
   const passedS = (nowMs - updatedMs) / 1000;
   if (passedS >= POOLED_S) {
     dsps = decay(dsps, pooled, passedS, INTERVAL_S);
@@ -136,29 +149,33 @@ export function vardiffStep(before: VardiffState, share: AcceptedShare, limits: 
     state: { ...state, ...changes },
     wanted: null,
     forgetWish,
+    flood: false,
   });
 
   const sinceChangeS = (nowMs - lastChangeMs) / 1000;
   if (state.sharesSinceChange < SHARES_BEFORE_CHANGE && sinceChangeS < SECONDS_BEFORE_CHANGE) return keep();
   if (share.judgedAtOld) return keep({ sharesSinceChange: 0 });
-  // The mean does not hold the last shares yet; in a flood it would be that of before.
-  if (pooled > 0) return keep();
+  // In a flood the mean is that of before, or nothing yet: CKPool would send a flood of first shares down.
+  if (pooled > 0 && (!whole || dsps === 0)) return keep();
 
   const bias = 1 - 1 / Math.exp(Math.min(Math.max((nowMs - firstShareMs) / 1000, 0.001) / INTERVAL_S, 36));
   const trueDsps = dsps / bias;
   const drr = trueDsps / inForce;
   if (drr > LEAST_DRR && drr < MOST_DRR) return keep();
 
-  const forgetWish = limits.whole !== true && limits.wish !== null && drr < LEAST_WISHED_DRR;
+  const flood = drr > MOST_WISHED_DRR;
+  const forgetWish = !whole && limits.wish !== null && (drr < LEAST_WISHED_DRR || flood);
   const wish = forgetWish ? null : limits.wish;
   if (wish !== null && drr < LEAST_DRR_FLOORED) return keep();
   let wanted = trueDsps * (wish === null ? SECONDS_PER_SHARE : SECONDS_PER_SHARE_FLOORED);
-  if (limits.whole === true && wanted >= 1) wanted = Math.round(wanted);
+  // lround, where that is not 0: below 1 CKPool knows nothing.
+  if (whole && wanted >= 1) wanted = Math.round(wanted);
   wanted = Math.min(Math.max(wanted, limits.min, wish ?? 0), limits.max);
-  if (Math.min(wanted, limits.cap) === inForce) return { ...keep({}, forgetWish), wanted: null };
+  const told = whole ? wholeTellable(wanted, limits.cap, limits.min) : tellable(wanted, limits.cap);
+  if (told === inForce) return keep({}, forgetWish);
   // The client was away and is back: one share says nothing about its rate.
-  if (wanted < inForce && state.sharesSinceChange === 1) return keep({ lastChangeMs: nowMs }, forgetWish);
-  return { state: { ...state, sharesSinceChange: 0, lastChangeMs: nowMs }, wanted, forgetWish };
+  if (told < inForce && state.sharesSinceChange === 1) return keep({ lastChangeMs: nowMs }, forgetWish);
+  return { state: { ...state, sharesSinceChange: 0, lastChangeMs: nowMs }, wanted, forgetWish, flood };
 }
 
 /**
