@@ -2,6 +2,7 @@
 import { bitsHex } from '../core/bitcoin/target.ts';
 import type { ClientRow, ControlTarget, UpstreamRow, WorkRow } from './control.ts';
 import type { Daemon } from './daemon.ts';
+import { NO_HANDOVER } from './instance.ts';
 import type { Job } from './job.ts';
 import type { Session } from './session.ts';
 import type { StatsDesk } from './stats-desk.ts';
@@ -109,7 +110,7 @@ export function controlTarget(parts: TargetParts): ControlTarget {
       accepting: daemon.accepting,
       memory: memory(),
     }),
-    handover: async () => 'this daemon is one process and cannot; start with --killold',
+    handover: async () => NO_HANDOVER,
   };
 }
 

@@ -21,7 +21,7 @@ import {
 } from '../core/control.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
-import { HANDED_OVER } from './instance.ts';
+import { FAILED, HANDED_OVER, NO_HANDOVER } from './instance.ts';
 
 /** A connected miner. Names of the fields as they leave the process. */
 export interface ClientRow {
@@ -96,7 +96,7 @@ export interface ControlTarget {
   upstreams(): Promise<readonly UpstreamRow[]>;
   stratifierStats(): Promise<Json>;
   connectorStats(): Promise<Json>;
-  /** @returns null where it was done; why not, elsewhere */
+  /** @returns null where it was done, `not possible` where this daemon has no way to, else why it went wrong */
   handover(): Promise<string | null>;
 }
 
@@ -320,9 +320,9 @@ const COMMANDS: Readonly<Record<ControlSocket, Readonly<Record<string, Command>>
     connectorstats: async ({ target }) => JSON.stringify(await target.connectorStats()),
     handover: async ({ target }) => {
       const why = await target.handover();
-      return why === null ? HANDED_OVER : `Failed: ${why}`;
+      return why === null ? HANDED_OVER : why === NO_HANDOVER ? why : `${FAILED}${why}`;
     },
-    getxfd: () => 'Failed: descriptors are not handed out; start with --handover, or --killold',
+    getxfd: () => `${FAILED}descriptors are not handed out; start with --handover, or --killold`,
     '{': () => errorText('ask with a command such as poolstats, users, getuser=NAME'),
   },
   stratifier: {
@@ -375,7 +375,8 @@ export async function runCommand(socket: ControlSocket, text: string, context: C
   try {
     return await table[word]!(context, request.slice(word.length));
   } catch (error) {
-    if (error instanceof NotReady) return 'Failed: the daemon is still starting';
+    // One that has not come up yet may as well be ended.
+    if (error instanceof NotReady) return word === 'handover' ? NO_HANDOVER : `${FAILED}the daemon is still starting`;
     throw error;
   }
 }
@@ -388,8 +389,21 @@ const CONNECTIONS_LIMIT = 32;
 const PATIENCE_MS = 10_000;
 /** Requests a second of all sockets; what is above waits its turn. */
 const REQUESTS_PER_SECOND = 200;
-/** A client that does not read a list is not kept waiting for. */
+/** What a command may take: a hand-over starts new processes. */
 const HANDLING_LIMIT_MS = 90_000;
+
+/** A costly list is made anew only after ten times what it last took: who asks for it all the time has it at a tenth of the miners' time. */
+function sparingly<T>(make: () => Promise<T>): () => Promise<T> {
+  let last: { readonly value: T; readonly untilMs: number } | null = null;
+  return async () => {
+    const beganMs = performance.now();
+    if (last !== null && beganMs < last.untilMs) return last.value;
+    const value = await make();
+    const nowMs = performance.now();
+    last = { value, untilMs: nowMs + 10 * (nowMs - beganMs) };
+    return value;
+  };
+}
 
 export interface ControlOptions {
   readonly dir: string;
@@ -416,12 +430,14 @@ export async function openControl(options: ControlOptions): Promise<{ close(): P
     generator: new Set(),
     connector: new Set(),
   };
+  let sparing: ControlTarget | null = null;
   const context: Context = {
     process: options.process,
     get target() {
       const target = options.target();
       if (target === null) throw new NotReady();
-      return target;
+      sparing ??= { ...target, clients: sparingly(() => target.clients()) };
+      return sparing;
     },
   };
   let second = 0;
@@ -439,7 +455,7 @@ export async function openControl(options: ControlOptions): Promise<{ close(): P
       try {
         return await Promise.race([
           runCommand(name, text, context),
-          delay(HANDLING_LIMIT_MS, 'Failed: no answer in time', { signal: limit.signal, ref: false }),
+          delay(HANDLING_LIMIT_MS, `${FAILED}no answer in time`, { signal: limit.signal, ref: false }),
         ]);
       } finally {
         limit.abort();

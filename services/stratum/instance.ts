@@ -218,18 +218,30 @@ export async function claimInstance(
   };
 }
 
+/** Answers to `handover`: it was done; this kind of daemon has no way to (what else is answered is why it went wrong). */
+export const HANDED_OVER = 'handed over';
+export const NO_HANDOVER = 'not possible';
+export const FAILED = 'Failed: ';
+
+/** New workers may take a minute to start. */
+const HANDOVER_MS = 100_000;
+
 /**
  * Asks the daemon of a socket folder to take up the program and configuration as they are now (`--handover`).
  *
- * @returns not-possible where nobody answers, or it cannot: a real CKPool, a daemon whose code is too old
+ * @returns not-possible where nobody answers, or it has no way to: a real CKPool, a daemon of one process
+ * @throws PoolError other_instance: it tried, and goes on as it was; it is not to be ended for something that does not start
  * @throws PoolError sockdir: somebody else could answer there
  */
-export async function askHandover(dir: string, timeoutMs = 60_000): Promise<'done' | 'not-possible'> {
+export async function askHandover(dir: string): Promise<'done' | 'not-possible'> {
   if (!existsSync(join(dir, 'listener'))) return 'not-possible';
   openSockDir(dir, null);
-  const said = await askControl(join(dir, 'listener'), 'handover', { timeoutMs }).catch(() => null);
+  const said = await askControl(join(dir, 'listener'), 'handover', { timeoutMs: HANDOVER_MS }).catch(() => null);
+  if (said?.startsWith(FAILED)) {
+    throw new PoolError(
+      'other_instance',
+      `the running instance could not take up the new program and goes on as it was: ${said.slice(FAILED.length)}`,
+    );
+  }
   return said === HANDED_OVER ? 'done' : 'not-possible';
 }
-
-/** The answer to `handover` where it was done. */
-export const HANDED_OVER = 'handed over';

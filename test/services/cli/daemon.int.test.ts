@@ -177,6 +177,23 @@ describe('one daemon per socket folder', () => {
     },
   );
 
+  test(
+    'a hand-over whose workers do not start leaves the running pool as it was, and ends with 1',
+    TIMEOUT,
+    async () => {
+      const pool = await up('ckpool', ['-L']);
+      const workers = treeOf(pool.pid);
+      const path = join(dir.path, 'ckpool.conf');
+      writeFileSync(path, readFileSync(path, 'utf8').replace(join(dir.path, 'logs'), join(path, 'not-a-folder')));
+      const next = await run('ckpool', ['-L', '-H', '-s', sockDir()]);
+      expect(next).toMatchObject({ status: 1, err: expect.stringContaining('goes on as it was') });
+      expect(mainPid()).toBe(pool.pid);
+      expect((await ckpmsg('ping\n')).out).toContain('pong');
+      await until('its workers alone are left', () => treeOf(pool.pid).length === workers.length);
+      expect(treeOf(pool.pid)).toEqual(workers);
+    },
+  );
+
   test('a process killed outright leaves a pid file that keeps nobody out', TIMEOUT, async () => {
     const first = await up('ckpool');
     await first.stop({ signal: 'SIGKILL' });
