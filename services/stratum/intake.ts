@@ -28,14 +28,14 @@ import { replyText, type WireId } from './wire.ts';
 const BATCH = 64;
 /** Job ids that nobody gave out are recorded up to this length. */
 const JOB_ID_LIMIT = 64;
-/** Jobs in the kernel's memory, about 1 kB each; the oldest makes room. */
-const KERNEL_JOBS = 4_096;
+/** Jobs in the kernel's memory, about 1 kB each (an upstream's up to 100 kB); the oldest makes room. */
+const KERNEL_JOBS = 1_024;
 const NO_HASH = new Uint8Array(0);
 
 /** A share that waits. One object for each place, used again. */
 class Pending {
-  session!: Session;
-  worker!: Worker;
+  session: Session = null as unknown as Session;
+  worker: Worker = null as unknown as Worker;
   job: Job | null = null;
   /** Place of the job in the kernel. */
   kernelSlot = -1;
@@ -52,11 +52,19 @@ class Pending {
   versionMask = 0;
   /** Where it is not the proof-of-work hash; known once it is hashed. */
   blockHash = '';
+
+  /** Keeps nothing alive that has ended. */
+  clear(): void {
+    this.session = null as unknown as Session;
+    this.worker = null as unknown as Worker;
+    this.job = null;
+  }
 }
 
 /** What is the same for all accepted shares of a worker on one line, one job and one difficulty. */
 export interface ShareForm {
-  readonly job: Job;
+  /** `Job.order`: the job itself with its template is not kept alive by who has stopped mining. */
+  readonly order: number;
   readonly credited: number;
   readonly enonce1Hex: string;
   readonly agent: string;
@@ -88,6 +96,8 @@ export class Intake {
   readonly #slots = new WeakMap<Job, { slot: number }>();
   /** Oldest first. */
   readonly #slotQueue: { slot: number }[] = [];
+  /** Whose hash each lane holds. */
+  readonly #places = new Int32Array(LANE_COUNT);
   readonly #ownWords = new Uint32Array(8);
   readonly #unsettled: Unsettled[] = [];
   #keys = new Uint32Array(3 * 256);
@@ -149,22 +159,20 @@ export class Intake {
     const nowMs = this.#daemon.nowMs();
     const count = this.#count;
     try {
-      for (let i = 0; i < count; ) {
-        if (this.#pending[i]!.job === null) {
-          this.#guarded(i, -1, nowMs);
-          i += 1;
+      for (let place = 0; place < count; ) {
+        if (this.#pending[place]!.job === null) {
+          this.#guarded(place++, -1, nowMs);
           continue;
         }
         let lanes = 0;
-        while (lanes < LANE_COUNT && i + lanes < count && this.#pending[i + lanes]!.job !== null) {
-          this.#enter(lanes, i + lanes);
-          lanes += 1;
+        for (; lanes < LANE_COUNT && place < count && this.#pending[place]!.job !== null; place++) {
+          if (this.#entered(lanes, place)) this.#places[lanes++] = place;
         }
-        this.#kernel.hash(lanes);
-        for (let lane = 0; lane < lanes; lane++) this.#guarded(i + lane, lane, nowMs);
-        i += lanes;
+        if (lanes > 0) this.#kernel.hash(lanes);
+        for (let lane = 0; lane < lanes; lane++) this.#guarded(this.#places[lane]!, lane, nowMs);
       }
     } finally {
+      for (let place = 0; place < count; place++) this.#pending[place]!.clear();
       this.#count = 0;
       this.#judging = false;
       // Nothing waits: any job may leave the kernel.
@@ -181,11 +189,15 @@ export class Intake {
     try {
       this.#verdict(share, place * TEXT_BYTES, lane, nowMs);
     } catch (error) {
-      const { connection } = share.session;
-      this.#daemon.log(`connection ${connection.id} from ${connection.address}: ${errorLine(error)}`);
-      if (error instanceof Error && error.stack !== undefined) this.#daemon.log(error.stack);
-      share.session.end('a fault of ours');
+      this.#fault(share.session, error);
     }
+  }
+
+  #fault(session: Session, error: unknown): void {
+    const { connection } = session;
+    this.#daemon.log(`connection ${connection.id} from ${connection.address}: ${errorLine(error)}`);
+    if (error instanceof Error && error.stack !== undefined) this.#daemon.log(error.stack);
+    session.end('a fault of ours');
   }
 
   #slotOf(job: Job): number {
@@ -195,6 +207,16 @@ export class Intake {
     this.#slots.set(job, entry);
     this.#slotQueue.push(entry);
     return entry.slot;
+  }
+
+  #entered(lane: number, place: number): boolean {
+    try {
+      this.#enter(lane, place);
+      return true;
+    } catch (error) {
+      this.#fault(this.#pending[place]!.session, error);
+      return false;
+    }
   }
 
   #enter(lane: number, place: number): void {
@@ -357,7 +379,7 @@ export class Intake {
     const withBits = share.versionBits >= 0;
     if (
       known != null &&
-      known.job === job &&
+      known.order === job.order &&
       known.credited === credited &&
       known.withBits === withBits &&
       known.enonce1Hex === session.enonce1Hex &&
@@ -373,7 +395,7 @@ export class Intake {
     const { shareLog } = this.#daemon;
     const line = shareLog === null ? null : lineTemplate(event, job.baseId, this.#daemon.lineExtras(event));
     const { enonce1Hex, agent } = session;
-    worker.form = { job, credited, enonce1Hex, agent, withBits, record, line };
+    worker.form = { order: job.order, credited, enonce1Hex, agent, withBits, record, line };
     return worker.form;
   }
 

@@ -188,14 +188,14 @@ export class LogFile {
 
   /** Adds a line made from its template; arguments as those of `ShareRecords.write`. */
   write(
-    { parts, ...places }: LineTemplate,
+    places: LineTemplate,
     timeUs: number,
     sdiff: number,
     hex: Uint8Array,
     texts: Uint8Array,
     textsAt: number,
   ): void {
-    const [first, second, third] = parts;
+    const [first, second, third] = places.parts;
     this.#room(first.length + second.length + third.length + REAL_BYTES + DATE_BYTES);
     const bytes = this.#bytes;
     const begin = this.lengthBytes;

@@ -321,9 +321,10 @@ class TopicWriter {
     if (this.#entryScratch.length < needed) this.#entryScratch = Buffer.alloc(needed);
     let offset = segment.sizeBytes;
     for (let i = 0; i < entries.length; i++) {
-      const entry = entries[i]!;
-      writeIndexEntry(this.#entryScratch, i * INDEX_ENTRY_BYTES, { ...entry, offset });
-      offset += entry.lengthBytes;
+      const { firstSequence, count, lengthBytes, crc } = entries[i]!;
+      const entry = { offset, firstSequence, count, lengthBytes, crc };
+      writeIndexEntry(this.#entryScratch, i * INDEX_ENTRY_BYTES, entry);
+      offset += lengthBytes;
     }
     return {
       blocks: this.#scratch.subarray(0, at),
