@@ -108,6 +108,7 @@ export function subscribeBlocks({ endpoint, onBlock, onLost, log }: BlockNoticeO
     // Both topics name a block. An older hash again is news, though: a reorganisation went back to it.
     if (hash === lastHash) return;
     lastHash = hash;
+    log(`ZMQ block hash ${hash}`, 5);
     onBlock(hash);
   }
 

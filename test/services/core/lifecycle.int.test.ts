@@ -1,5 +1,7 @@
 import { once } from 'node:events';
+import { existsSync, readFileSync, renameSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { freePorts, type Leashed, tempDir, until } from '../../helpers/leash.ts';
 import { lodestream } from '../../helpers/tree.ts';
@@ -15,6 +17,7 @@ test('SIGHUP and SIGUSR1 neither end the daemon nor open a debugger', { timeout:
   const [port] = (await freePorts(1)) as [number];
   pool = await lodestream(['pool', '--data-dir', dir.path, '--stratum', `127.0.0.1:${port}`], {
     LODESTREAM_CHAIN: 'regtest',
+    LODESTREAM_LOGDIR: join(dir.path, 'logs'),
     LODESTREAM_BTCADDRESS: 'bcrt1qt56a74yhzrra7t05yxhgvytvd29v98jvxde3hy',
   });
   await until('it listens', () => pool!.output().includes('stratum listens'), { withinMs: 30_000 });
@@ -28,5 +31,11 @@ test('SIGHUP and SIGUSR1 neither end the daemon nor open a debugger', { timeout:
   }
   expect(pool.running).toBe(true);
   expect(pool.output()).not.toContain('Debugger');
+  // As logrotate does it: the parent opens the new file, and tells its workers.
+  const log = join(dir.path, 'logs/ckpool.log');
+  renameSync(log, `${log}.1`);
+  process.kill(pool.pid, 'SIGHUP');
+  await until('a new main log', () => existsSync(log), { withinMs: 5_000 });
   expect(await pool.stop()).toBe(0);
+  expect(readFileSync(log, 'utf8')).toMatch(/\] Process ckpool received signal 15, shutting down\n/);
 });
