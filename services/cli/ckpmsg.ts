@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { askControl, CONTROL_SOCKETS } from '../core/control.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
+import { logLevelOf } from './ckpool-flags.ts';
 import type { Flag } from './flags.ts';
 import { getopt, getoptHelp } from './getopt.ts';
 
@@ -72,10 +73,7 @@ export async function ckpmsgCommand(argv: readonly string[]): Promise<number> {
     process.stdout.write(getoptHelp(CKPMSG_FLAGS));
     return 0;
   }
-  const level = Number(values.loglevel ?? 5);
-  if (!(Number.isInteger(level) && level >= 0 && level <= 7)) {
-    throw new PoolError('usage', `Invalid loglevel (range 0 - 7): ${values.loglevel}`);
-  }
+  logLevelOf(values.loglevel);
   const path = socketPath(values, String(values.sockname ?? 'listener'));
   const timeoutMs = (seconds(values, 'timeout1', 30) + seconds(values, 'timeout2', 5)) * 1_000;
   let status = 0;

@@ -56,6 +56,7 @@ const NOT_BUILT: Readonly<Partial<Record<keyof typeof CKPOOL_FLAGS, string>>> = 
 
 /** Those that `start` takes for the daemon in its tree. */
 export const TREE_DAEMON_FLAGS = {
+  btcsolo: CKPOOL_FLAGS.btcsolo,
   group: CKPOOL_FLAGS.group,
   'log-shares': CKPOOL_FLAGS['log-shares'],
   loglevel: CKPOOL_FLAGS.loglevel,
@@ -79,6 +80,13 @@ export interface DaemonCall {
   readonly quiet: boolean;
   /** What to do with a running instance of the same socket folder: leave it, end it, or let it take up this program. */
   readonly takeOver: 'no' | 'kill' | 'handover';
+}
+
+/** @throws PoolError usage (CKPool's words) */
+export function logLevelOf(given: string | true | undefined): number | undefined {
+  if (given === undefined) return undefined;
+  if (!/^[0-7]$/.test(String(given))) throw new PoolError('usage', `Invalid loglevel (range 0 - 7): ${given}`);
+  return Number(given);
 }
 
 /** A tree's sockets lie in its data directory; null where that path is too long for a socket. */
@@ -110,7 +118,7 @@ export function readDaemonCall(
   const { values, words, faults } = getopt(argv, CKPOOL_FLAGS, { ...OURS, ...HISTORIC });
   if (values.help === true) return null;
   const unclear = [...faults, ...words.map((word) => `${JSON.stringify(word)} is not expected`)];
-  const warnings = Object.keys(HISTORIC).flatMap((name) =>
+  const historic = Object.keys(HISTORIC).flatMap((name) =>
     values[name] === undefined ? [] : [`flag --${name} is of an older CKPool and does nothing`],
   );
   const mode = values.proxy === true ? 'proxy' : preset;
@@ -120,10 +128,7 @@ export function readDaemonCall(
   for (const [name, instead] of Object.entries(NOT_BUILT)) {
     if (values[name] !== undefined) throw new PoolError('config', `--${name}: ${instead}`);
   }
-  const level = values.loglevel === undefined ? undefined : Number(values.loglevel);
-  if (level !== undefined && !(Number.isInteger(level) && level >= 0 && level <= 7)) {
-    throw new PoolError('usage', `Invalid loglevel (range 0 - 7): ${values.loglevel}`);
-  }
+  const level = logLevelOf(values.loglevel);
 
   const name = typeof values.name === 'string' ? values.name : mode === 'proxy' ? 'ckproxy' : 'ckpool';
   const byDefault = `${name}.conf`;
@@ -146,9 +151,15 @@ export function readDaemonCall(
   }
   if (unclear.length > 0 && config.compat !== 'ckpool') throw new PoolError('usage', unclear[0]!);
   const given = typeof values.sockdir === 'string' ? values.sockdir : env.LODESTREAM_SOCKDIR;
+  const warnings = [...unclear.map((fault) => `invalid option: ${fault}`), ...historic, ...config.warnings];
   return {
-    config: { ...config, sockDir: given ?? (inTree ? treeSockDir(config.dataDir) : join('/tmp', config.name)) },
-    warnings: [...unclear.map((fault) => `invalid option: ${fault}`), ...warnings, ...config.warnings],
+    // The main log has them too, once it is open.
+    config: {
+      ...config,
+      warnings,
+      sockDir: given ?? (inTree ? treeSockDir(config.dataDir) : join('/tmp', config.name)),
+    },
+    warnings,
     daemonise: values.daemonise === true,
     quiet: values.quiet === true,
     // A tree holds its data directory: who still runs there is what an earlier tree left behind.

@@ -86,7 +86,7 @@ export function controlTarget(parts: TargetParts): ControlTarget {
     },
     userStats: async (user) => statistics?.userStats(user) ?? {},
     workerStats: async (worker) => statistics?.workerStats(worker) ?? {},
-    poolStats: async () => ({ ...daemon.values(currentJob()), ...statistics?.poolStats() }),
+    poolStats: async () => ({ ...statistics?.poolStats(), ...daemon.values(currentJob()) }),
     upstreams: async () => upstreams?.() ?? [],
     async stratifierStats() {
       const users = new Set<string>();

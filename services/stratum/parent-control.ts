@@ -61,7 +61,7 @@ export function controlOf(workers: Workers, parent: ControlledParent): ControlTa
     clients: async () => (await workers.control('clients')).flat(),
     userStats: async (user) => parent.statistics.userStats(user),
     workerStats: async (worker) => parent.statistics.workerStats(worker),
-    poolStats: async () => ({ ...workers.together().values, ...parent.statistics.poolStats() }),
+    poolStats: async () => ({ ...parent.statistics.poolStats(), ...workers.together().values }),
     upstreams: async () => [],
     stratifierStats: async () => sum(await workers.control('stratifierStats')),
     connectorStats: async () => sum(await workers.control('connectorStats')),

@@ -58,6 +58,8 @@ test('the flags that change the daemon reach its configuration', () => {
   const call = read(['-Lkl6', '-g', 'users', '-D', '-q']);
   expect(call).toMatchObject({ takeOver: 'kill', daemonise: true, warnings: [] });
   expect(call.config).toMatchObject({ logShares: true, logLevel: 6, sockGroup: 'users' });
+  expect(call.config.solo).toBe(false);
+  expect(read(['--btcsolo']).config).toMatchObject({ solo: true, mode: 'pool' });
   expect(read(['-H', '-k']).takeOver).toBe('handover');
   expect(read([])).toMatchObject({ takeOver: 'no', daemonise: false });
 });
@@ -104,7 +106,7 @@ test('flags of an older CKPool are swallowed with a warning, and their values wi
 
 test('a loglevel out of range and modes that exclude each other have CKPool’s words and status 64', () => {
   expect(refused(['-l', '9'])).toEqual([64, expect.stringContaining('Invalid loglevel (range 0 - 7): 9')]);
-  expect(refused(['-l', 'x'])[0]).toBe(64);
+  for (const level of ['x', '', '-1', '7.0']) expect(refused(['-l', level])[0]).toBe(64);
   expect(refused(['-p', '-B'])).toEqual([64, expect.stringContaining('Cannot set both proxy and btcsolo mode')]);
   expect(refused(['-B'], 'proxy')[0]).toBe(64);
 });
