@@ -121,7 +121,10 @@ export function welcome(
       ? []
       : [` --clickhouse-http ${hostPortText(config.clickhouseHttp)}`]),
   ].join('');
-  const stratum = hostPortText(reachable(config.listen[0] ?? parseHostPort('127.0.0.1:3333', null)));
+  // What a miner is given: the first address of the network.
+  const [listener = parseHostPort('127.0.0.1:3333', null)] = config.listen.filter(({ path }) => path === undefined);
+  const scheme = 'tls' in listener ? 'stratum+ssl' : 'stratum+tcp';
+  const stratum = `${scheme}://${hostPortText(reachable(listener))}`;
   const rows: (readonly [string, string])[] = [
     ...(runs('api')
       ? ([
@@ -130,7 +133,7 @@ export function welcome(
         ] as const)
       : []),
     ['SQL', `curl '${sqlUrl(config)}/?query=SELECT+count()+FROM+shares+WHERE+accepted'`],
-    ...(runs(config.mode) ? ([['stratum', `stratum+tcp://${stratum}   user YOU.RIG, any password`]] as const) : []),
+    ...(runs(config.mode) ? ([['stratum', `${stratum}   user YOU.RIG, any password`]] as const) : []),
     ...more,
     ['contracts', `./lodestream contracts list${where}   ./lodestream payouts list${where}`],
     ['files', dataDir],

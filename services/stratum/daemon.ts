@@ -405,7 +405,7 @@ export class Daemon {
   /** Gives a line another source; false where there is none with room. */
   #moved(session: Session, reason: string): boolean {
     const source = this.pickSource();
-    if (source === null || source === session.source) return false;
+    if (source === null || source === session.source || !session.fits(source)) return false;
     const enonce1 = source.enonces.take(this.nowMs());
     if (enonce1 === null) return false;
     session.move(source, enonce1, this.lastOrderAlone(source));

@@ -5,8 +5,8 @@
 import { type Config, RENTAL_NONCE2_BYTES } from '../core/config.ts';
 
 /**
- * Rental marketplaces check a pool before they send hashrate, and refuse one whose first difficulty is below their minimum: NiceHash asks
- * 500,000 of sha256d and of scrypt pools, and an extranonce2 of at least 4 bytes.
+ * Rental marketplaces check a pool before they send hashrate, and refuse one whose first difficulty is below their minimum: 500,000 for sha256d
+ * at NiceHash. Of other algorithms nothing was looked up: `mindiff` of the listener says another.
  */
 const RENTAL_DIFF = 500_000;
 /** An ESP32 does 50,000 to 400,000 hashes a second: at 0.001 that is a share in 10 to 90 s. */

@@ -42,6 +42,11 @@ test('what is where names addresses that can be connected to', () => {
   const text = welcome(config('pool', { http: { host: '0.0.0.0', port: 8080 } }));
   expect(text).toContain('http://127.0.0.1:8080/');
   expect(text).toContain('stratum+tcp://127.0.0.1:3333 ');
+  const listen = [
+    { host: '', port: 0, path: '/run/x' },
+    { host: '::', port: 3334, tls: { cert: 'c', key: 'k' } },
+  ];
+  expect(welcome(config('pool', { listen }))).toContain('stratum+ssl://[::1]:3334 ');
 });
 
 test('what does not run is not named', () => {

@@ -64,3 +64,29 @@ test('a listener whose minimum the work cannot keep says so once, and its miners
     'stratum address 127.0.0.1:0: mindiff 500000 is above the difficulty of the work, 1: miners get the latter',
   ]);
 });
+
+test('a notify that is too long for tiny miners is said once, and only where there is a tiny listener', async () => {
+  for (const profile of ['tiny', undefined] as const) {
+    rig = await startRig({ config: { listen: [at(profile)] } });
+    const { jobs } = rig.source;
+    const made = { value: null, txCount: 0, template: null, upstream: null };
+    for (let i = 0; i < 3; i++) {
+      const content = { ...jobs.current!, coinbase2: new Uint8Array(2_000 + i) };
+      rig.daemon.makeJob(jobs, content, { ...made, id: `${i}` });
+    }
+    const said = rig.lines.filter((line) => line.includes('more than the 4096 that tiny miners can read'));
+    expect(said).toHaveLength(profile === 'tiny' ? 1 : 0);
+    await rig.close();
+  }
+});
+
+test('a source that leaves three bytes of extranonce2 is not given to a rental listener', async () => {
+  rig = await startRig({ config: { listen: [at(), at('rental')], nonce2Bytes: 3 } });
+  const rented = await clientAt(1);
+  const reply = await rented.subscribe();
+  expect(reply).toMatchObject({ result: null, error: [20, expect.stringContaining('extranonce2'), null] });
+  await until('closed', () => rented.closed);
+  const plain = await clientAt(0);
+  await plain.login();
+  expect(plain.nonce2Bytes).toBe(3);
+});
