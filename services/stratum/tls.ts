@@ -83,7 +83,8 @@ function readPair(files: TlsFiles): Pem {
   return pem;
 }
 
-function expiryWarning(cert: Buffer, path: string, now: number): string | null {
+/** What is to be said of a certificate's last day, or null. */
+export function expiryWarning(cert: Buffer, path: string, now: number): string | null {
   const { validTo } = new X509Certificate(cert);
   const days = (new Date(validTo).getTime() - now) / DAY_MS;
   if (days < 0) return `tls.cert ${path}: expired on ${validTo}; miners that check it do not connect`;

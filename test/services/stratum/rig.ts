@@ -406,19 +406,30 @@ export function someHash(seed: string): string {
 }
 
 /** A lifecycle for programs started in a test, and its end. */
-export function testLife(): { life: Lifecycle; lines: string[]; stopped: unknown[]; end(): Promise<void> } {
+export function testLife(): {
+  life: Lifecycle;
+  lines: string[];
+  stopped: unknown[];
+  /** SIGHUP. */
+  hangup(): void;
+  end(): Promise<void>;
+} {
   const lines: string[] = [];
   const stopped: unknown[] = [];
   const closers: (() => Promise<void> | void)[] = [];
+  const reopeners: (() => void)[] = [];
   const controller = new AbortController();
   return {
     lines,
     stopped,
+    hangup: () => {
+      for (const reopen of reopeners) reopen();
+    },
     life: {
       log: (line) => void lines.push(line),
       signal: controller.signal,
       onStop: (_what, close) => void closers.push(close),
-      onHangup: () => {},
+      onHangup: (reopen) => void reopeners.push(reopen),
       stop: (error) => void stopped.push(error),
     },
     end: async () => {

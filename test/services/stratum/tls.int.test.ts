@@ -1,0 +1,49 @@
+import { X509Certificate } from 'node:crypto';
+import { copyFileSync, readFileSync, renameSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, expect, test } from 'vitest';
+import { expiryWarning, openTls } from '../../../services/stratum/tls.ts';
+import { tempDir, until } from '../../helpers/leash.ts';
+
+const fixture = (name: string): string => fileURLToPath(new URL(`../../fixtures/tls/${name}`, import.meta.url));
+
+const ends: (() => unknown)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0).reverse()) end();
+});
+
+test('a pair that changes behind links, as certbot renews it, is taken by itself, once, though cert and key come one after the other', async () => {
+  const dir = tempDir('tls');
+  ends.push(() => dir.remove());
+  const files = { cert: join(dir.path, 'fullchain.pem'), key: join(dir.path, 'privkey.pem') };
+  const link = (name: string, what: 'cert' | 'key'): void => {
+    symlinkSync(fixture(`${name}.${what}.pem`), `${files[what]}.new`);
+    renameSync(`${files[what]}.new`, files[what]);
+  };
+  link('one', 'cert');
+  link('one', 'key');
+  const lines: string[] = [];
+  const front = openTls(files, 'here', { log: (line) => void lines.push(line), watchMs: 10, settleMs: 200 });
+  ends.push(() => front.close());
+  link('two', 'cert');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  link('two', 'key');
+  await until('it is taken', () => lines.length > 0);
+  expect(lines).toEqual([`stratum address here: new connections get the certificate now in ${files.cert}`]);
+  // The same again is no news.
+  front.reload();
+  copyFileSync(fixture('two.cert.pem'), `${files.cert}.new`);
+  renameSync(`${files.cert}.new`, files.cert);
+  front.reload();
+  expect(lines).toHaveLength(1);
+});
+
+test('a certificate that has expired or soon does is said', () => {
+  const cert = readFileSync(fixture('one.cert.pem'));
+  const last = new Date(new X509Certificate(cert).validTo).getTime();
+  const day = 86_400_000;
+  expect(expiryWarning(cert, 'c.pem', last - 15 * day)).toBeNull();
+  expect(expiryWarning(cert, 'c.pem', last - 13 * day)).toContain('tls.cert c.pem: expires on');
+  expect(expiryWarning(cert, 'c.pem', last + 1)).toContain('expired on');
+});
