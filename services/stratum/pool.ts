@@ -267,6 +267,7 @@ export class PoolSource implements WorkSource {
   }
 
   txids(job: Job): readonly string[] | null {
+    if (job.txCount === 0) return [];
     const key = tailKeyOf({ ...job, witnessCommitment: commitmentOf(job) });
     if (this.#txids?.key === key) return this.#txids.ids;
     const tail = this.tails?.tail(key, job.txCount);

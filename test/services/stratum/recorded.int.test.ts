@@ -110,6 +110,13 @@ class Recorded implements WorkSource {
     return job;
   }
 
+  readonly solo = false;
+  jobFor(_user: string, job: Job): Job {
+    return job;
+  }
+  userFault(): string | null {
+    return null;
+  }
   variant(): Job | null {
     return null;
   }
