@@ -49,6 +49,12 @@ export function difficultyOfHash(hash: Buffer): number {
   return DIFFICULTY_1 / Math.max(value, 1);
 }
 
+/** Of a job's nBits: a share that reaches it is a block, and after that all others are stale. */
+export function networkDifficulty(work: Work): number {
+  const bits = Number.parseInt(work.params[6] as string, 16);
+  return DIFFICULTY_1 / ((bits & 0x007f_ffff) * 2 ** (8 * ((bits >>> 24) - 3)));
+}
+
 export class Line implements Heard {
   readonly lines: string[] = [];
   /** Lines that answer something, and text that is no JSON. */

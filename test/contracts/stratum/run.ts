@@ -10,7 +10,7 @@ import {
   type Want,
   WORKER,
 } from './case.ts';
-import { Line, type Work } from './line.ts';
+import { Line, networkDifficulty, type Work } from './line.ts';
 
 /** A pool and what can be done to it. */
 export interface Target {
@@ -265,7 +265,9 @@ class Runner {
       const bits = spec.bits === undefined || !/^[0-9a-f]{8}$/i.test(spec.bits) ? null : Number.parseInt(spec.bits, 16);
       const difficulty = line.difficulties.at(-1) ?? 1;
       const range =
-        spec.quality === 'low' ? { atLeast: 0, below: difficulty / 4 } : { atLeast: difficulty, below: Infinity };
+        spec.quality === 'low'
+          ? { atLeast: 0, below: difficulty / 4 }
+          : { atLeast: difficulty, below: networkDifficulty(work) };
       const mined = line.mine(work, range, spec.later ?? 0, bits);
       if (typeof job === 'object') mined[0] = job.id;
       line.lastShare = [spec.worker ?? WORKER, ...mined, ...(spec.bits === undefined ? [] : [spec.bits])];
