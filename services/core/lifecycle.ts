@@ -25,8 +25,8 @@ export interface Lifecycle {
   onStop(what: string, close: () => Promise<void> | void): void;
   /** Registers what SIGHUP does: files held open are opened anew by their names. */
   onHangup(reopen: () => void): void;
-  /** The signal that ends the program; null where it was none, or has not come. */
-  endedBy?(): NodeJS.Signals | null;
+  /** The signal or the error that ends the program; null where it was neither, or has not come. */
+  endedBy?(): NodeJS.Signals | Error | null;
   /** Asks the program to stop; with an error it ends with that error's status. */
   stop(error?: unknown): void;
 }
@@ -116,7 +116,7 @@ export async function run(program: string, start: (life: Lifecycle) => Promise<v
     onHangup: (reopen) => {
       reopeners.push(reopen);
     },
-    endedBy: () => endedBy,
+    endedBy: () => (failure instanceof Error ? failure : endedBy),
     stop,
   };
   start(life).then(() => {

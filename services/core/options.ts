@@ -190,7 +190,7 @@ export const OPTIONS = {
     type: 'string',
     default: 'logs',
     example: '/var/log/stratum',
-    doc: 'Folder of share logs',
+    doc: 'Folder of the main log, status files and share logs',
   },
 
   'lodestream.compat': {

@@ -28,6 +28,8 @@ export interface SolvedBlock {
   readonly hex: string;
   /** Names the block's transactions besides the coinbase, which the process that has the templates puts behind `hex`. */
   readonly tail?: { readonly key: string; readonly txCount: number };
+  /** True: of a share that came after the next block. */
+  readonly stale?: boolean;
 }
 
 export interface BlockDeskOptions {
@@ -109,6 +111,7 @@ export class BlockDesk implements BlockTaker {
     const whole = this.#begin(block);
     keepBlock(this.#options.dir, whole ?? block, this.#options.log);
     this.#options.facts.block((whole ?? block).event);
+    this.#tell(block);
     return true;
   }
 
@@ -118,7 +121,15 @@ export class BlockDesk implements BlockTaker {
     const whole = this.#begin(block);
     // Transactions are kept for minutes, a block until it is answered.
     if (whole !== null && block.tail !== undefined) keepBlock(this.#options.dir, whole, this.#options.log);
+    this.#tell(block);
     return true;
+  }
+
+  /** CKPool's words, that scripts look for; told by the process of the answers, so that these come after it. */
+  #tell({ event, stale }: SolvedBlock): void {
+    const late = stale === true ? ' stale share' : '';
+    this.#options.log(`Possible${late} block solve diff ${(event.sdiff ?? 0).toFixed(6)} !`, 4);
+    this.#options.log('Submitting block data!', 5);
   }
 
   #begin(block: SolvedBlock): SolvedBlock | null {

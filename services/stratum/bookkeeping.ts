@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
+import { errorLine } from '../core/errors.ts';
 import type { Lifecycle, Log } from '../core/lifecycle.ts';
 import type { Template } from '../core/node/template.ts';
 import { type MainLog, openMainLog } from './ckpool-log.ts';
@@ -25,9 +26,12 @@ export function withMainLog(
   life.onStop('main log', () => main.close());
   life.onHangup(() => main.reopen());
   life.signal.addEventListener('abort', () => {
-    const signal = life.endedBy?.() ?? null;
-    if (signal === null) return;
-    main.log(`Process ${config.name} received signal ${constants.signals[signal]}, shutting down`, 5);
+    const reason = life.endedBy?.() ?? null;
+    // Standard error has an error from elsewhere.
+    if (reason instanceof Error) main.log(errorLine(reason), 5);
+    else if (reason !== null) {
+      main.log(`Process ${config.name} received signal ${constants.signals[reason]}, shutting down`, 5);
+    }
   });
   return { life: { ...life, log: main.log }, main };
 }

@@ -589,8 +589,8 @@ export class Daemon {
   }
 
   /** What was counted since the last call, for the statistics. */
-  takeChanges(): Changes {
-    return this.tally.take({ idle: this.#idleLines, resumable: this.#resumable.size });
+  takeChanges(limit = Infinity): Changes {
+    return this.tally.take({ idle: this.#idleLines, resumable: this.#resumable.size }, limit);
   }
 
   /** Hashes per second of accepted shares, a mean that decays over a minute. */

@@ -284,13 +284,8 @@ export class PoolSource implements WorkSource {
 
   judged(share: JudgedShare): void {
     if (share.verdict.proof?.solves !== true) return;
-    const block = blockOf(share, this.#daemon);
-    if (!this.#blocks.take(block)) return;
-    this.#daemon.counters.blocks += 1;
-    // CKPool's words, that scripts look for.
-    const late = this.jobs.isStale(share.job) ? ' stale share' : '';
-    this.#daemon.log(`Possible${late} block solve diff ${share.verdict.proof.sdiff.toFixed(6)} !`, 4);
-    this.#daemon.log('Submitting block data!', 5);
+    const block = { ...blockOf(share, this.#daemon), stale: this.jobs.isStale(share.job) };
+    if (this.#blocks.take(block)) this.#daemon.counters.blocks += 1;
   }
 }
 

@@ -22,6 +22,8 @@ import type { StratumServer } from './server.ts';
 import { openServer, openWriter } from './wiring.ts';
 
 const REPORT_MS = 1_000;
+/** Worker names in one report: a millisecond's work. Who has more is told of in turn. */
+const REPORT_WORKERS = 2_000;
 /** The parent answers at once; one that hangs must not keep a miner out. */
 const CLAIM_LIMIT_MS = 3_000;
 /** After client.reconnect a line is closed: many miners ignore it. Shares on their way are taken until then. */
@@ -179,19 +181,19 @@ async function serve(
     }
   });
   server = await openServer(daemon, life, begin.listen, begin.maxClients, begin.firstClientId);
-  const report = (): void =>
+  const report = (limit: number): void =>
     tell({
       kind: 'report',
       report: {
         values: daemon.values(source.jobs.current),
         problems: [source.problem, ...daemon.facts.problems].filter((line) => line !== null),
-        tally: daemon.takeChanges(),
+        tally: daemon.takeChanges(limit),
       },
     });
-  const timer = setInterval(report, REPORT_MS);
+  const timer = setInterval(() => report(REPORT_WORKERS), REPORT_MS);
   life.onStop('last report', () => {
     clearInterval(timer);
-    report();
+    report(Infinity);
   });
   tell({ kind: 'serving' });
 }

@@ -35,6 +35,19 @@ test('shares are summed until they are taken, and then begin anew', () => {
   expect(tally.take(lines).workers).toMatchObject([{ diff: 1, best_sdiff: 1 }]);
 });
 
+test('of very many workers so many are told at once, the others next time, none twice', () => {
+  const tally = new Tally();
+  const workers = Array.from({ length: 5 }, (_, i) => tally.join('u', `u.${i}`, '', 1));
+  expect(tally.take(lines, 2).workers.map(({ worker }) => worker)).toEqual(['u.0', 'u.1']);
+  workers[0]!.accepted(1, 1, 2);
+  workers[4]!.accepted(1, 1, 2);
+  expect(tally.take(lines, 2).workers.map(({ worker }) => worker)).toEqual(['u.2', 'u.3']);
+  expect(tally.take(lines).workers.map(({ worker, diff }) => [worker, diff])).toEqual([
+    ['u.4', 1],
+    ['u.0', 1],
+  ]);
+});
+
 test('a worker without a line is told once more and forgotten', () => {
   const tally = new Tally();
   const first = tally.join('alice', 'alice', '', 1);
