@@ -82,6 +82,8 @@ export interface Config {
   readonly chain: string;
   readonly origin: string;
   readonly coinbaseTag: string;
+  /** 0: never. */
+  readonly emptyJobAfterMs: number;
   /** Miners are asked to reconnect over this long at a hand-over, seconds. */
   readonly handoverS: number;
   /** Processes that hold the miners' connections; 0: one process for all. */
@@ -518,6 +520,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     chain: value('lodestream.chain'),
     origin: originName,
     coinbaseTag: value('lodestream.coinbase_tag'),
+    emptyJobAfterMs: value('lodestream.empty_job_after_ms'),
     handoverS: value('lodestream.handover_s'),
     workers: nonce1Bytes < LEAST_NONCE1_BYTES_FOR_WORKERS ? 0 : value('lodestream.workers'),
     dataDir: value('lodestream.data_dir'),

@@ -329,6 +329,15 @@ export const OPTIONS = {
     example: 'lodestream',
     doc: 'Text before btcsig in the coinbase',
   },
+  'lodestream.empty_job_after_ms': {
+    type: 'integer',
+    unit: 'ms',
+    default: 500,
+    min: 0,
+    max: 60_000,
+    example: 500,
+    doc: 'A new block whose template is later than this gets an empty job first, where that is surely valid; 0: never',
+  },
   'lodestream.data_dir': {
     type: 'string',
     default: './data',

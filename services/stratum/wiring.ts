@@ -123,6 +123,7 @@ export async function openNodes(config: Config, paths: DataPaths, life: Lifecycl
     updateIntervalMs: config.updateIntervalS * 1_000,
     blockPollMs: config.blockPollMs,
     zmqBlock: config.zmqBlock,
+    emptyAfterMs: config.emptyJobAfterMs,
     dir: paths.templates,
     log: life.log,
   });

@@ -35,6 +35,8 @@ export interface ThreadOptions {
   readonly blockPollMs: number;
   readonly zmqBlock: string | null;
   readonly retryMs?: number;
+  /** As for `followTemplates`; 0: never. */
+  readonly emptyAfterMs?: number;
   /** `<data-dir>/templates`: the tails of blocks, so that a restarted process can build the blocks of jobs of the one before. */
   readonly dir: string;
   readonly log: Log;
@@ -69,6 +71,7 @@ export function followTemplatesInThread(options: ThreadOptions): ThreadedFollowe
     blockPollMs: options.blockPollMs,
     zmqBlock: options.zmqBlock,
     retryMs: options.retryMs ?? null,
+    emptyAfterMs: options.emptyAfterMs ?? 0,
     dir: options.dir,
   };
   const store = new TemplateStore(options.dir);

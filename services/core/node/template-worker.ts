@@ -22,6 +22,7 @@ export interface ThreadData {
   readonly blockPollMs: number;
   readonly zmqBlock: string | null;
   readonly retryMs: number | null;
+  readonly emptyAfterMs: number;
   /** `<data-dir>/templates` */
   readonly dir: string;
 }
@@ -70,6 +71,7 @@ function start(port: NonNullable<typeof parentPort>, data: ThreadData): void {
     updateIntervalMs: data.updateIntervalMs,
     blockPollMs: data.blockPollMs,
     zmqBlock: data.zmqBlock,
+    emptyAfterMs: data.emptyAfterMs,
     ...(data.retryMs === null ? {} : { retryMs: data.retryMs }),
     log,
     onState: () => post({ kind: 'state', nodes: follower.nodeStates(), problem: follower.problem() }),

@@ -7,6 +7,8 @@
  *   polling ────┼──► getblocktemplate ──► check ──► 'template'
  *   interval ───┘
  *
+ * A new block whose full template is late gets an empty one first (`empty-template.ts`), where that is surely right; the full one follows.
+ *
  * Nodes have an order of preference. The one in use is left when it gives no template, and gone back to when it gives one
  * again. A node that is down, refuses the password, is of another chain or still syncs is said once and asked again every few
  * seconds; jobs of the last template go on being mined meanwhile.
@@ -17,6 +19,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ChainProfile } from '../chains/profile.ts';
 import { type ErrorCode, errorLine, PoolError } from '../errors.ts';
 import type { Log } from '../lifecycle.ts';
+import { emptyTemplate, tipHeader } from './empty-template.ts';
 import { checkGenesis, genesisOf } from './resolve-chain.ts';
 import { hexAnswer, type NodeRpc, objectAnswer } from './rpc.ts';
 import { type BlockSubmitter, blockSubmitter } from './submit.ts';
@@ -44,6 +47,8 @@ export interface FollowOptions {
   readonly zmqBlock?: string | null;
   /** Pause between two tries of nodes that are not in use, milliseconds. */
   readonly retryMs?: number;
+  /** A full template that comes later than this after the notice of its block is preceded by an empty one, milliseconds; 0: never. */
+  readonly emptyAfterMs?: number;
   readonly log: Log;
   readonly signal?: AbortSignal;
   /** Told of the block's tail of each template, before the template is announced. */
@@ -128,6 +133,10 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
   let lastBlockTick = 0;
   let intervalTimer: NodeJS.Timeout | undefined;
   let wakeWatch = (): void => {};
+  /** When the last template came, `performance.now()`. */
+  let updatedMs = 0;
+  /** The block that an empty template may be needed for. */
+  let awaited = '';
 
   function spawn(task: () => Promise<void>): void {
     const running: Promise<void> = task()
@@ -292,9 +301,11 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
       return;
     }
     // Interval and fail-over renew the work; a notice of a block that we already work on brings nothing.
-    if (!newBlock && (trigger === 'longpoll' || trigger === 'zmq' || trigger === 'poll')) return;
+    const heard = trigger === 'longpoll' || trigger === 'zmq' || trigger === 'poll';
+    if (!newBlock && heard && update?.template.empty !== true) return;
     if (newBlock) lastBlockTick = ++ticks;
     update = { template, node: nodes[active]!.rpc.name, trigger, newBlock };
+    updatedMs = performance.now();
     clearTimeout(intervalTimer);
     intervalTimer = setTimeout(() => refresh('interval'), updateIntervalMs);
     options.onTail?.(template, tail);
@@ -312,7 +323,9 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
 
   /** Asks the node in use for a template. `hash`: the new best block, where it is known; nothing is asked when we are on it. */
   function refresh(trigger: TemplateTrigger, hash?: string): Promise<void> {
-    if (stopped.aborted || (hash !== undefined && update?.template.prevHashRpc === hash)) return Promise.resolve();
+    const known = hash !== undefined && update?.template.prevHashRpc === hash;
+    if (stopped.aborted || (known && update?.template.empty !== true)) return Promise.resolve();
+    if (hash !== undefined && !known && active !== -1) void anticipate(trigger, hash, active, tenure.signal);
     if (refreshing !== null) {
       // The answer on its way may be from before the notice.
       again = { trigger, hash };
@@ -338,6 +351,28 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
       if (next !== null) void refresh(next.trigger, next.hash);
     });
     return refreshing;
+  }
+
+  /** Gives an empty template for a new block where the full one takes too long. */
+  async function anticipate(trigger: TemplateTrigger, hash: string, i: number, signal: AbortSignal): Promise<void> {
+    const afterMs = options.emptyAfterMs ?? 0;
+    if (afterMs === 0 || awaited === hash) return;
+    awaited = hash;
+    try {
+      const call = { signal, timeoutMs: PROBE_TIMEOUT_MS };
+      const [raw] = await Promise.all([nodes[i]!.rpc.call('getblockheader', [hash], call), pause(afterMs, signal)]);
+      const tip = tipHeader(raw);
+      if (signal.aborted || awaited !== hash || tip.hashRpc !== hash || update === null) return;
+      const template = emptyTemplate(update.template, tip, profile, {
+        ageS: (performance.now() - updatedMs) / 1000,
+        nowS: Date.now() / 1000,
+      });
+      if (template === null) return;
+      log(`the template on block ${hash} is late: an empty one goes first`);
+      take({ template, tail: new Uint8Array(0) }, trigger, ++ticks);
+    } catch {
+      // No header, no empty template; what is wrong with the node shows at the full one.
+    }
   }
 
   async function longPoll(i: number, signal: AbortSignal): Promise<void> {

@@ -149,6 +149,86 @@ describe('a new block is noticed', () => {
   });
 });
 
+describe('a new block whose template is late', () => {
+  /** The same client; a template asked for while `late` is set waits for `release`. */
+  function slow(rpc: NodeRpc): { rpc: NodeRpc; late: boolean; release(): void } {
+    const waiting: (() => void)[] = [];
+    const held = {
+      late: false,
+      release: () => {
+        held.late = false;
+        for (const go of waiting.splice(0)) go();
+      },
+      rpc: {
+        ...rpc,
+        async call<T>(...args: Parameters<NodeRpc['call']>): Promise<T> {
+          const result = await rpc.call<T>(...args);
+          if (args[0] === 'getblocktemplate' && held.late) await new Promise<void>((go) => waiting.push(go));
+          return result;
+        },
+      },
+    };
+    return held;
+  }
+
+  it.each(['zmq', 'poll'] as const)('gets an empty one first, and the full one when it comes (%s)', async (by) => {
+    const toy = await startNode({ zmq: true });
+    const real = rpcOf(toy.rpcUrl);
+    await mine(real, toy);
+    const held = slow(real);
+    const { updates, lines } = follow({
+      nodes: [{ rpc: held.rpc, notify: by === 'zmq' }],
+      zmqBlock: by === 'zmq' ? toy.zmqUrl : null,
+      emptyAfterMs: 50,
+    });
+    await until('a first template', () => updates.length === 1);
+    if (by === 'zmq') await until('the subscription', () => lines.some((line) => line.startsWith('ZMQ connected')));
+    held.late = true;
+    await mine(real, toy);
+    await until('an empty one', () => updates.length === 2);
+    expect(updates[1]).toMatchObject({ newBlock: true, template: { empty: true, height: 3, txCount: 0 } });
+    expect(updates[1]!.template.prevHashRpc).toBe(toy.chain.tip.hash);
+    held.release();
+    await until('the full one', () => updates.length === 3);
+    expect(updates[2]).toMatchObject({ newBlock: false, template: { empty: false, height: 3 } });
+    const { empty: _, longPollId: __, curtimeS: a, feesSats: ___, ...made } = updates[1]!.template;
+    expect(updates[2]!.template).toMatchObject(made as object);
+    expect(Math.abs(updates[2]!.template.curtimeS - a)).toBeLessThanOrEqual(2);
+    expect(lines.filter((line) => line.includes('an empty one goes first'))).toHaveLength(1);
+  });
+
+  it('gets none where the option is off, and none where its template is in time', async () => {
+    const toy = await startNode();
+    const real = rpcOf(toy.rpcUrl);
+    const held = slow(real);
+    const off = follow({ nodes: [{ rpc: held.rpc }] });
+    const inTime = follow({ nodes: [{ rpc: real }], emptyAfterMs: 2_000 });
+    await until('first templates', () => off.updates.length === 1 && inTime.updates.length === 1);
+    held.late = true;
+    await mine(real, toy);
+    await until('the full one', () => inTime.updates.length === 2);
+    expect(inTime.updates[1]!.template.empty).toBe(false);
+    held.release();
+    await until('the late one', () => off.updates.length === 2);
+    expect(off.updates.map(({ template }) => template.empty)).toEqual([false, false]);
+  });
+
+  it('gets none where two blocks came at once: what the second stands on was not mined for', async () => {
+    const toy = await startNode();
+    const real = rpcOf(toy.rpcUrl);
+    const held = slow(real);
+    const { updates } = follow({ nodes: [{ rpc: held.rpc }], emptyAfterMs: 1 });
+    await until('a first template', () => updates.length === 1);
+    held.late = true;
+    await real.call('generatetoaddress', [2, toy.fundingAddress]);
+    let asked = 0;
+    await until('it has been polled since', async () => ++asked > 5 && (await real.call('getblockcount')) === 2);
+    held.release();
+    await until('the full one', () => updates.at(-1)!.template.height === 3);
+    expect(updates.every(({ template }) => !template.empty)).toBe(true);
+  });
+});
+
 describe('the same block', () => {
   it('is renewed after the interval, as no new block', async () => {
     const toy = await startNode();
