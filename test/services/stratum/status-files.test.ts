@@ -192,6 +192,40 @@ describe("the recorded files of ckpool-lhr, after the list of normalisations, ar
   });
 });
 
+test.each(['regtest-rejects', 'testnet-shares', 'testnet-proxy'])(
+  "the recorded pool.status of %s is ours', after the list of normalisations",
+  (scenario) => {
+    const text = readFileSync(recorded(`${scenario}/logs/pool/pool.status`), 'utf8');
+    const theirs = text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const stored = poolFromText(text, 0, OURS);
+    const [counts] = theirs;
+    const ours = poolLines(
+      {
+        ...stored,
+        startedMs: stored.updatedMs - counts.runtime * 1_000,
+        users: counts.Users,
+        workers: counts.Workers,
+        idle: counts.Idle,
+        disconnected: counts.Disconnected,
+        networkDiff: theirs[2].netdiff,
+      },
+      stored.updatedMs,
+      OURS,
+    );
+    delete counts.UserAgents;
+    expect(ours[0]).toBe(JSON.stringify(counts).replaceAll(':', ': ').replaceAll(',', ', '));
+    expect(ours[1]).toBe(text.split('\n')[1]);
+    const rounded = (of: Record<string, number>): Record<string, number> =>
+      Object.fromEntries(
+        Object.entries(of).map(([key, value]) => [key, /SPS|^diff/.test(key) ? Number(value.toPrecision(3)) : value]),
+      );
+    expect(JSON.parse(ours[2])).toEqual(rounded(theirs[2]));
+  },
+);
+
 // --- reading ---------------------------------------------------------------------------------------------------------------
 
 describe('what any age of CKPool wrote is read', () => {
