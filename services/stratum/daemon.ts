@@ -114,7 +114,7 @@ export class Daemon {
   readonly shareLog: ShareLog | null;
   /** Shares that wait for their verdict: whatever changes what a verdict depends on calls `judge` first. */
   readonly intake: Intake;
-  readonly #touched = new Set<Session>();
+  #touched: Session[] = [];
   readonly #resumable = new Map<string, Resumable>();
   /** Lines that wait for another source, and since when. */
   readonly #stranded = new Map<Session, number>();
@@ -551,16 +551,16 @@ export class Daemon {
     this.#diffAdded += diff;
   }
 
-  /** A session has something to send at the end of the turn. */
+  /** A session has something to send at the end of the turn; it says so once. */
   touch(session: Session): void {
-    this.#touched.add(session);
+    this.#touched.push(session);
     this.facts.schedule();
   }
 
   #answer(journaled: boolean): void {
     this.intake.settle(journaled);
-    const touched = [...this.#touched];
-    this.#touched.clear();
+    const touched = this.#touched;
+    this.#touched = [];
     for (const session of touched) session.flush(journaled);
   }
 

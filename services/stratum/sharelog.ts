@@ -216,7 +216,7 @@ export class LogFile {
 
   /** Appends what was collected to the file; it counts as written whatever happens. */
   flush(): void {
-    const lines = this.#bytes.subarray(0, this.lengthBytes);
+    const { lengthBytes } = this;
     this.lengthBytes = 0;
     let fd: number;
     try {
@@ -228,7 +228,11 @@ export class LogFile {
       fd = openSync(this.path, 'a');
     }
     try {
-      for (let done = 0; done < lines.length; ) done += writeSync(fd, lines, done);
+      for (let done = 0; done < lengthBytes; ) {
+        const took = writeSync(fd, this.#bytes, done, lengthBytes - done);
+        if (took === 0) throw Object.assign(new Error(`${this.path} takes no more bytes`), { code: 'ENOSPC' });
+        done += took;
+      }
     } finally {
       closeSync(fd);
     }
@@ -250,6 +254,8 @@ const FILES_KEPT = 16;
 export class ShareLog {
   readonly #dir: string;
   readonly #files = new Map<string, LogFile>();
+  /** Those that were asked for in this turn. */
+  #asked: LogFile[] = [];
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -271,18 +277,23 @@ export class ShareLog {
       file = new LogFile(join(this.#folder(height), `${workinfoid}.sharelog`));
       this.#files.set(workinfoid, file);
     }
+    if (file.lengthBytes === 0) this.#asked.push(file);
     return file;
   }
 
   /** Drops what was collected: its shares do not count. */
   forget(): void {
-    for (const file of this.#files.values()) file.lengthBytes = 0;
+    for (const file of this.#asked) file.lengthBytes = 0;
+    this.#asked = [];
   }
 
   /** Appends what was collected. @throws Error of the file system; what was not written is lost here, the journal has it */
   write(): void {
+    if (this.#asked.length === 0) return;
     let failure: unknown = null;
-    for (const file of this.#files.values()) {
+    const asked = this.#asked;
+    this.#asked = [];
+    for (const file of asked) {
       if (file.lengthBytes === 0) continue;
       try {
         file.flush();
@@ -290,9 +301,11 @@ export class ShareLog {
         failure ??= error;
       }
     }
-    for (const workinfoid of this.#files.keys()) {
-      if (this.#files.size <= FILES_KEPT) break;
-      this.#files.delete(workinfoid);
+    if (this.#files.size > FILES_KEPT) {
+      for (const workinfoid of this.#files.keys()) {
+        this.#files.delete(workinfoid);
+        if (this.#files.size <= FILES_KEPT) break;
+      }
     }
     if (failure !== null) throw failure;
   }
