@@ -119,3 +119,10 @@ export function splitBytes(size: number): number {
   if (size - 2 >= 6) return 2;
   return size - 1 >= 4 ? 1 : 0;
 }
+
+/** CKProxy's split: more clients on a connection, and an extranonce2 that rental markets refuse at the second level (8 → 4 → 3). */
+export function ckproxySplitBytes(size: number): number {
+  if (size > 7) return 4;
+  if (size > 5) return 2;
+  return size > 3 ? 1 : 0;
+}

@@ -11,7 +11,7 @@ import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import type { UpstreamAddress } from '../core/config.ts';
 import type { UpstreamRow } from './control.ts';
 import type { Daemon } from './daemon.ts';
-import { EnonceAllocator, splitBytes } from './enonce.ts';
+import { ckproxySplitBytes, EnonceAllocator, splitBytes } from './enonce.ts';
 import { type Job, type JobContent, JobRegistry } from './job.ts';
 import { realText } from './sharelog.ts';
 import type { JudgedShare, WorkSource } from './source.ts';
@@ -78,7 +78,8 @@ class Link implements WorkSource {
 
   #begin(terms: Terms): void {
     const { nonce2Length } = this.#proxy;
-    const own = nonce2Length === null ? splitBytes(terms.nonce2Bytes) : Math.max(terms.nonce2Bytes - nonce2Length, 0);
+    const split = this.#daemon.config.compat === 'ckpool' ? ckproxySplitBytes : splitBytes;
+    const own = nonce2Length === null ? split(terms.nonce2Bytes) : Math.max(terms.nonce2Bytes - nonce2Length, 0);
     this.#prefixBytes = terms.enonce1.length;
     this.enonces = new EnonceAllocator(terms.enonce1, own, BigInt(Math.floor(this.#daemon.nowMs() / 1000)));
     this.nonce2Bytes = terms.nonce2Bytes - own;

@@ -76,6 +76,8 @@ export interface ServerOptions extends BindOptions {
   readonly httpAnswer?: string;
   /** Milliseconds since any moment, for tests. */
   readonly nowMs?: () => number;
+  /** How long a TLS handshake may take, for tests. */
+  readonly handshakeMs?: number;
   /** How often limits and slow readers are looked at, for tests. */
   readonly sweepMs?: number;
   /** Number of the first connection; default 1. */
@@ -103,6 +105,8 @@ export function clientLimit(configured: number, limitsText: string): number {
 export interface StratumServer {
   readonly addresses: readonly ListenerConfig[];
   readonly connections: number;
+  /** Connections that are no lines yet: a PROXY header, TLS is awaited. */
+  readonly waiting: number;
   /** Counters of the status file. */
   readonly values: Readonly<Counts>;
   /** Reads certificates again. */
@@ -577,6 +581,9 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
     addresses,
     get connections() {
       return lines.size;
+    },
+    get waiting() {
+      return preludes.size;
     },
     values: counts,
     reload() {

@@ -3,16 +3,14 @@
  * accepted sockets and gets them back decrypted.
  */
 import { X509Certificate } from 'node:crypto';
-import { readFileSync, type Stats, unwatchFile, watchFile } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { createSecureContext, createServer, type TLSSocket } from 'node:tls';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 
-/** How often the files are looked at; a link to another file (certbot) is seen too. */
-const WATCH_MS = 5_000;
-/** Certificate and key are written one after the other. */
-const SETTLE_MS = 1_000;
+/** How often the files are looked at. Reading two small files costs less than being wrong about links and renames (certbot). */
+const LOOK_MS = 5_000;
 /** Who has not finished the handshake by then is left. */
 const HANDSHAKE_MS = 10_000;
 const EXPIRY_WARNING_DAYS = 14;
@@ -51,12 +49,20 @@ function readPem(option: string, path: string): Buffer {
   }
 }
 
+function readFiles(files: TlsFiles): Pem {
+  return { cert: readPem('tls.cert', files.cert), key: readPem('tls.key', files.key) };
+}
+
+function samePem(a: Pem, b: Pem): boolean {
+  return a.cert.equals(b.cert) && a.key.equals(b.key);
+}
+
 /**
  * Certificate and key, tried on each other.
  * @throws PoolError config naming the file and what is wrong with it
  */
 function readPair(files: TlsFiles): Pem {
-  const pem = { cert: readPem('tls.cert', files.cert), key: readPem('tls.key', files.key) };
+  const pem = readFiles(files);
   try {
     createSecureContext({ cert: pem.cert });
   } catch (cause) {
@@ -105,7 +111,7 @@ function connectionKey(socket: Socket): string {
 export function openTls(
   files: TlsFiles,
   where: string,
-  options: { readonly log: Log; readonly watchMs?: number; readonly settleMs?: number; readonly handshakeMs?: number },
+  options: { readonly log: Log; readonly lookMs?: number; readonly handshakeMs?: number },
 ): TlsFront {
   const log: Log = (line) => options.log(`stratum address ${where}: ${line}`);
   let pem: Pem;
@@ -146,21 +152,30 @@ export function openTls(
       log(`${errorLine(error)}; the certificate in use stays`);
       return;
     }
-    if (found.cert.equals(pem.cert) && found.key.equals(pem.key)) return;
+    if (samePem(found, pem)) return;
     pem = found;
     server.setSecureContext({ ...pem, minVersion: 'TLSv1.2' });
     log(`new connections get the certificate now in ${files.cert}`);
     warn();
   };
-  let settle: NodeJS.Timeout | undefined;
-  const changed = (now: Stats, before: Stats): void => {
-    if (now.mtimeMs === before.mtimeMs && now.ino === before.ino && now.size === before.size) return;
-    clearTimeout(settle);
-    settle = setTimeout(reload, options.settleMs ?? SETTLE_MS);
-    settle.unref();
+  /** What the files held at the last look; null: they could not be read. */
+  let seen: Pem | null = pem;
+  let settled = true;
+  const look = (): void => {
+    let now: Pem | null = null;
+    try {
+      now = readFiles(files);
+    } catch {
+      // Between two renames; where it stays so, reload says why.
+    }
+    const same = now === null ? seen === null : seen !== null && samePem(now, seen);
+    seen = now;
+    // Certificate and key are written one after the other: what is the same at two looks is meant.
+    if (same && !settled) reload();
+    settled = same;
   };
-  const watched = [files.cert, files.key];
-  for (const path of watched) watchFile(path, { interval: options.watchMs ?? WATCH_MS, persistent: false }, changed);
+  const looker = setInterval(look, options.lookMs ?? LOOK_MS);
+  looker.unref();
 
   return {
     accept(socket, ready, failed) {
@@ -170,9 +185,6 @@ export function openTls(
       server.emit('connection', socket);
     },
     reload,
-    close() {
-      clearTimeout(settle);
-      for (const path of watched) unwatchFile(path, changed);
-    },
+    close: () => clearInterval(looker),
   };
 }

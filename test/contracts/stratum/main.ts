@@ -6,7 +6,7 @@
  *   npm run conformance -- --differences        writes DIFFERENCES.md anew
  *
  * The pool shall have a tiny difficulty (mindiff and startdiff 0.000001, maxdiff 0.00001: a share in milliseconds) on a chain whose own is
- * above that. The commands make the pool's node find a block, or offer other work; without them those cases are left out.
+ * above that (with the flavour ckpool: at least 1). The commands make the pool's node find a block, or offer other work; without them those cases are left out.
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

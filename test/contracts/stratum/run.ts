@@ -260,6 +260,7 @@ class Runner {
       if (spec.of !== undefined) line.lastShare = [...this.#line(spec.of).lastShare];
     } else {
       const { job = 'newest' } = spec;
+      await line.until(() => line.jobs.length > 0 || line.closed, REPLY_LIMIT_MS);
       const work: Work | undefined = job === 'first' ? line.jobs[0] : line.jobs.at(-1);
       if (work === undefined) throw new Failure('there is no work to mine');
       const bits = spec.bits === undefined || !/^[0-9a-f]{8}$/i.test(spec.bits) ? null : Number.parseInt(spec.bits, 16);

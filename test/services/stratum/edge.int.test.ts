@@ -46,6 +46,7 @@ async function serve(listener: Partial<ListenerConfig> = {}, more: Partial<Liste
     signal: new AbortController().signal,
     nowMs: () => now,
     sweepMs: 10,
+    handshakeMs: 2_000,
     onConnection: (connection) => ({
       line(text) {
         heard.push(`${connection.address} ${text}`);
@@ -307,6 +308,62 @@ describe('TLS', () => {
     expect(await failing(ONE.cert, nonsense)).toContain(`tls.key ${nonsense}: no private key in PEM`);
     expect(await failing(ONE.cert, fixture('two.key.pem'))).toContain('it is not the key of');
   });
+});
+
+test('however connections end, their places are free again: any bytes, any cut, any end, at each kind of listener', async () => {
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  let state = seed;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
+    return Math.floor((state / 2 ** 31) * below);
+  };
+  const tls = { tls: ONE };
+  const balanced = { proxyProtocolFrom: ['127.0.0.1'], limits: { perAddress: 8, perMinute: 0 } };
+  const { server, gone } = await serve({}, [tls, balanced, { ...tls, ...balanced }]);
+  const header = 'PROXY TCP4 192.0.2.7 192.0.2.9 5000 3333\r\n';
+  const pieces = (kind: number): Buffer[] => [
+    ...(kind >= 2 && random(5) > 0 ? [Buffer.from(header)] : []),
+    [
+      Buffer.from('x\ny\n'),
+      Buffer.from('160301', 'hex'),
+      Buffer.from('16030100050100000100', 'hex'),
+      Buffer.from('GET / HTTP/1.1\r\n\r\n'),
+      Buffer.alloc(0),
+      Buffer.alloc(9_000, 0x61),
+      Buffer.from(Array.from({ length: random(300) }, () => random(256))),
+    ][random(7)]!,
+  ];
+  const one = async (): Promise<void> => {
+    const kind = random(4);
+    const client = open(server.addresses[kind]!.port);
+    const bytes = Buffer.concat(pieces(kind));
+    const cut = random(bytes.length + 1);
+    const end = random(3);
+    await until('connected', () => client.socket.readyState === 'open', { everyMs: 1 });
+    client.socket.write(bytes.subarray(0, cut));
+    await new Promise((resolve) => setImmediate(resolve));
+    client.socket.write(bytes.subarray(cut));
+    if (end === 0) client.socket.end();
+    else if (end === 1) client.socket.resetAndDestroy();
+    else client.socket.destroy();
+  };
+  for (let i = 0; i < 25; i++) await Promise.all(Array.from({ length: 8 }, one));
+  await until(`all are gone (seed ${seed})`, () => server.connections === 0);
+  // Those that had not yet come to be a line are left after ten seconds.
+  now += 10_000;
+  await until(`all are left (seed ${seed})`, () => server.waiting === 0);
+  const opened = gone.length;
+  for (const index of [2, 3]) {
+    const eight = Array.from({ length: 8 }, () => {
+      const raw = connect({ host: '127.0.0.1', port: server.addresses[index]!.port });
+      raw.write(header);
+      const client = watch(index === 2 ? raw : connectTls({ socket: raw, rejectUnauthorized: false }));
+      client.socket.write('z\n');
+      return client;
+    });
+    await until(`eight places are free (seed ${seed})`, () => eight.every((each) => each.text() === '192.0.2.7 z\n'));
+  }
+  expect(gone, `seed ${seed}`).toHaveLength(opened);
 });
 
 describe('a line', () => {

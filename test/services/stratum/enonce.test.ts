@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { EnonceAllocator, splitBytes } from '../../../services/stratum/enonce.ts';
+import { ckproxySplitBytes, EnonceAllocator, splitBytes } from '../../../services/stratum/enonce.ts';
 
 const hex = (bytes: Uint8Array | null): string | null => (bytes === null ? null : Buffer.from(bytes).toString('hex'));
 
@@ -44,4 +44,9 @@ test('extranonce2 is split 8 → 6 → 5 → 4, and 4 is left whole', () => {
   const below = (size: number): number => size - splitBytes(size);
   expect([8, 7, 6, 5, 4, 3, 2, 1].map(below)).toEqual([6, 6, 5, 4, 4, 3, 2, 1]);
   expect(below(16)).toBe(14);
+});
+
+test('under compat ckpool it is split as CKProxy does: 8 → 4 → 3', () => {
+  const below = (size: number): number => size - ckproxySplitBytes(size);
+  expect([8, 7, 6, 5, 4, 3, 2, 1].map(below)).toEqual([4, 5, 4, 4, 3, 3, 2, 1]);
 });

@@ -425,6 +425,28 @@ describe('lines', () => {
     await until('closed', () => client.closed);
   });
 
+  test('while the work cannot be renewed, miners are pinged once an update interval, and their answer is taken', async () => {
+    rig = await startRig();
+    const client = await rig.client();
+    await client.login();
+    const unauthorized = await rig.client();
+    await unauthorized.subscribe();
+    const pings = (): number =>
+      client.lines.filter((line) => line === '{"params":[],"id":42,"method":"mining.ping"}').length;
+    rig.tick(31_000);
+    rig.daemon.sweep();
+    rig.daemon.pings = () => true;
+    for (const _ of [1, 2]) {
+      rig.tick(20_000);
+      rig.daemon.sweep();
+    }
+    await until('the ping of 40 s', () => pings() === 1);
+    client.write('{"id":42,"result":"pong","error":null}\n');
+    expect((await client.submit('alice.w1', client.mine(client.job, { atLeast: 1e-6 }))).result).toBe(true);
+    expect(pings()).toBe(1);
+    expect(unauthorized.lines.join()).not.toContain('mining.ping');
+  });
+
   test('without a template miners may connect, and the first job reaches them', async () => {
     rig = await startRig({ template: null });
     const client = await rig.client();
