@@ -2,14 +2,16 @@
  * The conformance table against any pool:
  *
  *   npm run conformance -- --host H --port P [--flavour lodestream|ckpool|ckpool-lhr] [--new-block COMMAND] [--new-job COMMAND]
- *                          [--only TEXT] [--settle-ms N] [--json]
+ *                          [--only TEXT] [--settle-ms N] [--patient] [--json]
  *   npm run conformance -- --differences        writes DIFFERENCES.md anew
  *
  * The pool shall have a tiny difficulty (mindiff and startdiff 0.000001, maxdiff 0.00001: a share in milliseconds) on a chain whose own is
- * above that (with the flavour ckpool: at least 1). The commands make the pool's node find a block, or offer other work; without them those cases are left out.
+ * above that (with the flavour ckpool: at least 1). The commands make the pool's node find a block, or offer other work; without them those cases are left out, as are
+ * those that take minutes, but for --patient.
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { FLAVOURS, type Flavour } from './case.ts';
 import { CASES } from './cases/table.ts';
@@ -25,6 +27,7 @@ const { values } = parseArgs({
     'new-job': { type: 'string' },
     only: { type: 'string', default: '' },
     'settle-ms': { type: 'string' },
+    patient: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     differences: { type: 'boolean', default: false },
   },
@@ -53,6 +56,8 @@ const target: Target = {
   // CKPool answers in several threads; a silence has to be waited for.
   settleMs: Number(values['settle-ms'] ?? (flavour === 'ckpool-lhr' ? 250 : 0)),
   ...(values['new-block'] === undefined ? {} : { newBlock: run(values['new-block']) }),
+  // CKPool looks at its clients once a minute.
+  ...(values.patient ? { tick: (seconds: number) => delay(seconds * 1_000) } : {}),
   ...(values['new-job'] === undefined ? {} : { newJob: run(values['new-job']) }),
 };
 

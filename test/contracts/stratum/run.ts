@@ -21,7 +21,7 @@ export interface Target {
   readonly newBlock?: () => Promise<void> | void;
   readonly newJob?: () => Promise<void> | void;
   /** Moves its clock on. */
-  readonly tick?: (seconds: number) => void;
+  readonly tick?: (seconds: number) => Promise<void> | void;
   /** Cases for a pool of another configuration can be run here. */
   readonly config?: Readonly<Record<string, unknown>>;
   /** How long a silence is listened to: 0 where replies keep the order of requests. */
@@ -238,7 +238,7 @@ class Runner {
         return;
       }
       case 'tick':
-        target.tick!(step.seconds);
+        await target.tick!(step.seconds);
         return;
       case 'check': {
         const line = this.#line(step.line);

@@ -5,5 +5,6 @@ import { HANDSHAKE } from './handshake.ts';
 import { LINES } from './lines.ts';
 import { RENTAL } from './rental.ts';
 import { SHARES } from './shares.ts';
+import { SOLO } from './solo.ts';
 
-export const CASES: readonly Case[] = [...LINES, ...HANDSHAKE, ...SHARES, ...DIFFICULTY, ...RENTAL];
+export const CASES: readonly Case[] = [...LINES, ...HANDSHAKE, ...SHARES, ...DIFFICULTY, ...RENTAL, ...SOLO];
