@@ -49,6 +49,8 @@ export function vardiffLine(
 ): string {
   const sinceS = Math.max((nowMs - (firstShareMs ?? nowMs)) / 1_000, 0.001);
   const biased = dsps / (1 - Math.exp(-Math.min(sinceS / MEAN_S, 36)));
-  const [a, b, c] = [biased, dsps, biased / before].map((value) => value.toFixed(2));
+  const [a, b, c] = [biased, dsps, biased / before].map((value) =>
+    value >= 0.01 ? value.toFixed(2) : value.toPrecision(3),
+  );
   return `Client ${clientId} biased dsps ${a} dsps ${b} drr ${c} adjust diff from ${before} to: ${wanted} `;
 }

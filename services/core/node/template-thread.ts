@@ -109,7 +109,7 @@ export function followTemplatesInThread(options: ThreadOptions): ThreadedFollowe
         problem = message.problem;
         return;
       case 'log':
-        log(message.line);
+        log(message.line, message.level);
         return;
       case 'stored':
         store.stored(message.key);

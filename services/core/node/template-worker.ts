@@ -5,6 +5,7 @@
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import type { ChainProfile } from '../chains/profile.ts';
 import { errorLine } from '../errors.ts';
+import type { Log, LogLevel } from '../lifecycle.ts';
 import { createNodeRpc } from './rpc.ts';
 import { TailFiles } from './template-store.ts';
 import { followTemplates, type NodeState, type TemplateUpdate } from './templates.ts';
@@ -33,13 +34,13 @@ export type FromThread =
   /** `tail` is null where it is the one sent before. */
   | { readonly kind: 'template'; readonly update: TemplateUpdate; readonly tail: Uint8Array | null }
   | { readonly kind: 'state'; readonly nodes: NodeState[]; readonly problem: string | null }
-  | { readonly kind: 'log'; readonly line: string }
+  | { readonly kind: 'log'; readonly line: string; readonly level: LogLevel | undefined }
   /** The tail's file is written. */
   | { readonly kind: 'stored'; readonly key: string };
 
 function start(port: NonNullable<typeof parentPort>, data: ThreadData): void {
   const post = (message: FromThread, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
-  const log = (line: string): void => post({ kind: 'log', line });
+  const log: Log = (line, level) => post({ kind: 'log', line, level });
 
   const files = new TailFiles(data.dir);
   let fileProblem: string | null = null;

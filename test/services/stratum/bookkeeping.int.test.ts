@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
+import type { Log } from '../../../services/core/lifecycle.ts';
 import { startToyChain } from '../../../services/playground/main.ts';
 import { type PoolTree, startPoolTree } from '../../../services/stratum/parent.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
@@ -25,6 +26,7 @@ async function ground(changes: Partial<Config> = {}) {
     ...loadConfig({ options: { 'lodestream.data_dir': join(dir.path, 'data'), logdir: logs } }, {}),
     listen: [{ host: '127.0.0.1', port: 0 }],
     nodes: [{ url: toy.rpcUrl, auth: 'u', pass: 'p', notify: false }],
+    zmqBlock: toy.zmqUrl,
     btcAddress: toy.fundingAddress,
     minDiff: 1e-8,
     startDiff: 1e-7,
@@ -33,7 +35,9 @@ async function ground(changes: Partial<Config> = {}) {
   const start = async (): Promise<{ pool: PoolTree; hangup(): void; end(): Promise<void>; stderr: string[] }> => {
     const run = testLife();
     const reopeners: (() => void)[] = [];
-    const life = { ...run.life, onHangup: (reopen: () => void) => void reopeners.push(reopen) };
+    const stderr: string[] = [];
+    const log: Log = (line, level = 0) => void (level < 5 && stderr.push(line));
+    const life = { ...run.life, log, onHangup: (reopen: () => void) => void reopeners.push(reopen) };
     const pool = await startPoolTree(config, life, () => config);
     let ended: Promise<void> | null = null;
     const end = (): Promise<void> => {
@@ -44,7 +48,7 @@ async function ground(changes: Partial<Config> = {}) {
     const hangup = (): void => {
       for (const reopen of reopeners) reopen();
     };
-    return { pool, hangup, end, stderr: run.lines };
+    return { pool, hangup, end, stderr };
   };
   const client = async (pool: PoolTree): Promise<Client> => {
     const made = await Client.open(pool.addresses[0]!.port);
@@ -108,6 +112,9 @@ test("a solved block is told in CKPool's lines, the counts begin anew, and a res
   ).toHaveLength(1);
   expect(lines.some((line) => /^Network diff set to /.test(line))).toBe(true);
   expect(first.stderr.some((line) => line === 'BLOCK ACCEPTED!')).toBe(true);
+  // Routine lines are the file's alone, wherever in the program they are said.
+  await until('the notice of the block', () => log().some((line) => line.startsWith('ZMQ block hash ')));
+  expect(first.stderr.filter((line) => /^(ZMQ block|Stored|Authorised|Pool:)/.test(line))).toEqual([]);
   await until("the block's own share", async () => Number((await first.pool.control.poolStats()).accepted_count) === 1);
   miner.destroy();
   await until('its end is told', () =>
