@@ -45,7 +45,7 @@ export interface PoolIdentity {
   readonly tag: Uint8Array;
   readonly signature: string;
   readonly script: Uint8Array;
-  readonly donation: { readonly script: Uint8Array; readonly percent: number } | null;
+  readonly donation: { readonly script: Uint8Array; readonly percent: number; readonly inDoubles: boolean } | null;
   readonly enonce1Bytes: number;
   readonly nonce2Bytes: number;
 }
@@ -82,7 +82,11 @@ export function poolIdentity(config: Config, profile: ChainProfile): PoolIdentit
     donation:
       config.donation === null
         ? null
-        : { script: scriptOf('donaddress', config.donation.address), percent: config.donation.percent },
+        : {
+            script: scriptOf('donaddress', config.donation.address),
+            percent: config.donation.percent,
+            inDoubles: config.compat === 'ckpool',
+          },
     enonce1Bytes: config.nonce1Bytes,
     nonce2Bytes: config.nonce2Bytes ?? DEFAULT_NONCE2_BYTES,
   };
@@ -109,14 +113,19 @@ function pushTag(text: Uint8Array): Uint8Array {
   }
 }
 
+/** What of a block's value is donated: at most three decimals of the percentage count, exactly; in CKPool's way as its doubles have it. */
+function donatedSats(valueSats: bigint, { percent, inDoubles }: NonNullable<PoolIdentity['donation']>): bigint {
+  if (inDoubles) return BigInt(Math.floor((Number(valueSats) / 100) * percent));
+  return (valueSats * BigInt(Math.round(percent * 1_000))) / 100_000n;
+}
+
 function coinbaseInput(
   identity: PoolIdentity,
   of: { readonly height: number; readonly aux: Uint8Array; readonly timeS: number; readonly random: number },
   valueSats: bigint,
 ): CoinbaseInput {
   const { donation } = identity;
-  // Percent has three decimals at most that count: 99.9 of a value is exact in thousandths.
-  const donated = donation === null ? 0n : (valueSats * BigInt(Math.round(donation.percent * 1_000))) / 100_000n;
+  const donated = donation === null ? 0n : donatedSats(valueSats, donation);
   return {
     ...of,
     extranonceSizeBytes: identity.enonce1Bytes + identity.nonce2Bytes,

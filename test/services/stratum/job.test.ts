@@ -1,14 +1,17 @@
 import { describe, expect, test } from 'vitest';
-import { hexFromBytes } from '../../../services/core/bitcoin/bytes.ts';
+import { addressFromScript } from '../../../services/core/bitcoin/address.ts';
+import { bytesFromHex, concatBytes, hexFromBytes } from '../../../services/core/bitcoin/bytes.ts';
 import { witnessCommitmentScript } from '../../../services/core/bitcoin/coinbase.ts';
 import { bytesFromHashHex } from '../../../services/core/bitcoin/header.ts';
+import { parseTransaction } from '../../../services/core/bitcoin/transaction.ts';
 import { loadChain } from '../../../services/core/chains/profile.ts';
 import { loadConfig } from '../../../services/core/config.ts';
 import { PoolError } from '../../../services/core/errors.ts';
-import { checkTemplate, reduceTemplate } from '../../../services/core/node/template.ts';
+import { checkTemplate, reduceTemplate, type Template } from '../../../services/core/node/template.ts';
 import { type JobContent, JobIds, JobRegistry, jobKey, openJobIds } from '../../../services/stratum/job.ts';
 import { contentOf, poolIdentity } from '../../../services/stratum/pool.ts';
 import { tempDir } from '../../helpers/leash.ts';
+import golden from '../../vectors/ckpool-golden.json' with { type: 'json' };
 import recorded from '../../vectors/ckpool-jobs.json' with { type: 'json' };
 import { ADDRESS_REGTEST, someHash, template } from './rig.ts';
 
@@ -114,6 +117,52 @@ interface RecordedJob {
   notify: [string, string, string, string, string[]];
   btcaddress: string;
 }
+
+describe('under compat ckpool', () => {
+  const golden700 = (coinbaseaux: object, value = 0x012a05fdb8): Template => {
+    const raw = {
+      version: 0x20000000,
+      rules: ['csv', '!segwit'],
+      previousblockhash: 'ab'.repeat(32),
+      transactions: [],
+      coinbaseaux,
+      coinbasevalue: value,
+      curtime: 0x6b0286a9,
+      bits: golden.bits,
+      height: 700,
+      default_witness_commitment: '6a24aa21a9ed6a5318c3f476bb95ec9cc13d439ef7b80b23e699e21c2976e2db88780cc2dcce',
+    };
+    return reduceTemplate(checkTemplate(raw, bitcoin)).template;
+  };
+  const bitcoin = loadChain('bitcoin');
+  const address = addressFromScript(
+    bytesFromHex('76a914f4cbe6c6bb3a8535c963169c22963d3a20e7686988ac'),
+    bitcoin.address,
+  )!;
+  const made = { timeS: 0x6b0286a9, random: 0x1df06b56, versionMask: 0x1fffe000 };
+  const config = { ...base, btcAddress: address, compat: 'ckpool' as const };
+
+  test('both parts of the coinbase are those of CKPool 0.9.9, byte for byte', () => {
+    const job = contentOf(golden700({}), poolIdentity(config, bitcoin), made);
+    expect(hexFromBytes(job.coinbase1)).toBe(golden.part1);
+    expect(hexFromBytes(job.coinbase2)).toBe(golden.part2);
+  });
+
+  test('flags follow the height, btcsig the tag, and a donation is the second output', () => {
+    const donation = { address, percent: 0.55 };
+    const who = poolIdentity({ ...config, btcSig: '/mined here/', donation }, bitcoin);
+    const job = contentOf(golden700({ flags: '0aff' }, 5_000_000_007), who, made);
+    expect(hexFromBytes(job.coinbase1)).toContain('02bc02' + '020aff' + '04a986026b');
+    expect(hexFromBytes(job.coinbase2)).toMatch(
+      new RegExp(`^0a636b706f6f6c0c${Buffer.from('/mined here/').toString('hex')}ffffffff03`),
+    );
+    const { outputs } = parseTransaction(
+      concatBytes(job.coinbase1, new Uint8Array(job.enonce1Bytes + job.nonce2Bytes), job.coinbase2),
+    ).tx;
+    const donated = BigInt(Math.floor((5_000_000_007 / 100) * 0.55));
+    expect(outputs.map(({ valueSats }) => valueSats)).toEqual([5_000_000_007n - donated, donated, 0n]);
+  });
+});
 
 describe('the configuration of the coinbase', () => {
   const refused = (changes: object): string => {
