@@ -184,7 +184,7 @@ export const OPTIONS = {
     type: 'string',
     default: null,
     example: 'tcp://127.0.0.1:28332',
-    doc: "The node's ZMQ hashblock endpoint; where it is absent and a node has notify, tcp://127.0.0.1:28332",
+    doc: "The node's ZMQ hashblock endpoint, or those of several nodes with commas between; where it is absent and a node has notify, tcp://127.0.0.1:28332",
   },
   logdir: {
     type: 'string',

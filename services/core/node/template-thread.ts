@@ -15,7 +15,7 @@ import { blockSubmitter } from './submit.ts';
 import { type Tails, TemplateStore } from './template-store.ts';
 import type { FromThread, ThreadData, ToThread } from './template-worker.ts';
 import type { NodeState, TemplateFollower, TemplateUpdate } from './templates.ts';
-import { checkEndpoint } from './zmq.ts';
+import { checkEndpoint, endpointsOf } from './zmq.ts';
 
 export interface ThreadedNode {
   /** Sends blocks from the main thread; owned by the caller, who closes it. */
@@ -63,7 +63,7 @@ const CLOSE_MS = 700;
 export function followTemplatesInThread(options: ThreadOptions): ThreadedFollower {
   const { log, profile } = options;
   if (options.nodes.length === 0) throw new PoolError('config', 'btcd: expected at least one node');
-  if (options.zmqBlock !== null) checkEndpoint(options.zmqBlock);
+  for (const endpoint of endpointsOf(options.zmqBlock ?? '')) checkEndpoint(endpoint);
   const data: ThreadData = {
     nodes: options.nodes.map(({ url, user, pass, notify }) => ({ url, user, pass, notify })),
     profile,

@@ -24,7 +24,7 @@ import { checkGenesis, genesisOf } from './resolve-chain.ts';
 import { hexAnswer, type NodeRpc, objectAnswer } from './rpc.ts';
 import { type BlockSubmitter, blockSubmitter } from './submit.ts';
 import { checkTemplate, type ReducedTemplate, reduceTemplate, type Template, templateRequest } from './template.ts';
-import { type BlockNotices, subscribeBlocks } from './zmq.ts';
+import { type BlockNotices, endpointsOf, subscribeBlocks } from './zmq.ts';
 
 export { isVerdict, type SubmitAnswer } from './submit.ts';
 
@@ -43,7 +43,7 @@ export interface FollowOptions {
   readonly updateIntervalMs: number;
   /** Pause between two questions for the best block, milliseconds. */
   readonly blockPollMs: number;
-  /** ZMQ endpoint of block notices; absent or null: none. */
+  /** ZMQ endpoints of block notices, one or several with commas between; absent or null: none. */
   readonly zmqBlock?: string | null;
   /** Pause between two tries of nodes that are not in use, milliseconds. */
   readonly retryMs?: number;
@@ -95,6 +95,8 @@ export interface TemplateFollower extends BlockSubmitter {
 const DEFAULT_RETRY_MS = 5_000;
 /** A node that is asked whether it can be used; not the one that is in use. */
 const PROBE_TIMEOUT_MS = 15_000;
+/** The node in use is left for another when it does not answer the smallest question for so long; a block takes Core 1 to 3 s at worst. */
+const SILENT_MS = 5_000;
 /** How long a better node may take longer than a worse one before the worse one is used. */
 const GRACE_MS = 1_000;
 /** A node may rightly hold a long poll until the next block; the limit only finds connections that died silently. */
@@ -168,7 +170,16 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     const call = { signal: stopped, timeoutMs: PROBE_TIMEOUT_MS };
     checkGenesis(profile, await genesisOf(rpc, stopped), rpc.name);
     await refuseSyncing(rpc, call);
-    return templateOf(i, call);
+    const given = await templateOf(i, call);
+    const now = update?.template.height ?? 0;
+    if (active !== -1 && given.template.height < now) {
+      // It was away and has not caught up: going back now would be going back to an old block.
+      throw new PoolError(
+        'node_syncing',
+        `node ${rpc.name} is behind, block ${given.template.height - 1} of ${now - 1}`,
+      );
+    }
+    return given;
   }
 
   async function refuseSyncing(rpc: NodeRpc, call: { signal: AbortSignal; timeoutMs: number }): Promise<void> {
@@ -223,7 +234,9 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     const { signal } = tenure;
     take(template, trigger, ++ticks);
     spawn(() => longPoll(i, signal));
-    if (nodes[i]!.notify !== true) spawn(() => poll(i, signal));
+    if (nodes[i]!.notify !== true) spawn(() => poll(i, blockPollMs, signal));
+    // Not for its blocks, which are announced: for its silence, where there is another node.
+    else if (nodes.length > 1) spawn(() => poll(i, Math.max(SILENT_MS, blockPollMs), signal));
   }
 
   function leave(): void {
@@ -367,11 +380,15 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
         ageS: (performance.now() - updatedMs) / 1000,
         nowS: Date.now() / 1000,
       });
-      if (template === null) return;
+      if (template === null) {
+        awaited = '';
+        return;
+      }
       log(`the template on block ${hash} is late: an empty one goes first`);
       take({ template, tail: new Uint8Array(0) }, trigger, ++ticks);
     } catch {
-      // No header, no empty template; what is wrong with the node shows at the full one.
+      // No header, no empty template; what is wrong with the node shows at the full one. It may only not know the block yet.
+      if (awaited === hash) awaited = '';
     }
   }
 
@@ -400,43 +417,49 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     }
   }
 
-  async function poll(i: number, signal: AbortSignal): Promise<void> {
+  async function poll(i: number, everyMs: number, signal: AbortSignal): Promise<void> {
     const { rpc } = nodes[i]!;
+    const timeoutMs = nodes.length > 1 ? SILENT_MS : PROBE_TIMEOUT_MS;
     while (!signal.aborted) {
-      await pause(blockPollMs, signal);
+      await pause(everyMs, signal);
       if (signal.aborted) return;
       try {
-        const hash = hexAnswer(
-          'getbestblockhash',
-          await rpc.call('getbestblockhash', [], { signal, timeoutMs: PROBE_TIMEOUT_MS }),
-          32,
-        );
+        const hash = hexAnswer('getbestblockhash', await rpc.call('getbestblockhash', [], { signal, timeoutMs }), 32);
         if (hash !== update?.template.prevHashRpc) {
           await refresh('poll', hash);
           // A node whose best block is not what its templates stand on is asked again, but not in a hurry.
           if (!signal.aborted && hash !== update?.template.prevHashRpc) await pause(LONG_POLL_PAUSE_MS, signal);
         }
-      } catch {
-        if (!signal.aborted) await refresh('poll');
+      } catch (error) {
+        if (signal.aborted) return;
+        if (nodes.length > 1) giveUp(i, error);
+        else await refresh('poll');
       }
     }
   }
 
-  let notices: BlockNotices | undefined;
-  if (options.zmqBlock !== undefined && options.zmqBlock !== null) {
-    notices = subscribeBlocks({
-      endpoint: options.zmqBlock,
-      onBlock: (hash) => void refresh('zmq', hash),
-      onLost: () => void refresh('zmq'),
-      log,
-    });
+  const notices: BlockNotices[] = [];
+  try {
+    for (const endpoint of endpointsOf(options.zmqBlock ?? '')) {
+      notices.push(
+        subscribeBlocks({
+          endpoint,
+          onBlock: (hash) => void refresh('zmq', hash),
+          onLost: () => void refresh('zmq'),
+          log,
+        }),
+      );
+    }
+  } catch (error) {
+    for (const each of notices) each.close();
+    throw error;
   }
   spawn(watch);
 
   async function close(): Promise<void> {
     stop.abort(new PoolError('node_unreachable', 'following the nodes has ended'));
     options.signal?.removeEventListener('abort', onAbort);
-    notices?.close();
+    for (const each of notices) each.close();
     leave();
     listeners.clear();
     await Promise.all([...tasks, refreshing]);

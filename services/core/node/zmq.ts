@@ -36,6 +36,11 @@ const HEARTBEAT_MS = 15_000;
 /** Larger than any block: a peer that announces more is cut off. */
 const MAX_MESSAGE_BYTES = 64 * 1024 * 1024;
 
+/** The endpoints of `zmqblock`: one, or several with commas between, as several nodes have them. */
+export function endpointsOf(text: string): string[] {
+  return text.split(',').flatMap((each) => (each.trim() === '' ? [] : [each.trim()]));
+}
+
 /** @throws PoolError config where the text is no endpoint */
 export function checkEndpoint(endpoint: string): void {
   const form = /^(?:tcp:\/\/\S+:(\d{1,5})|ipc:\/\/\S+)$/.exec(endpoint);

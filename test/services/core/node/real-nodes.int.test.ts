@@ -1,7 +1,9 @@
 /** The client and the follower of templates on nodes that nobody here wrote. */
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { loadChain } from '../../../../services/core/chains/profile.ts';
 import { createNodeRpc, type NodeRpc } from '../../../../services/core/node/rpc.ts';
+import { followTemplatesInThread } from '../../../../services/core/node/template-thread.ts';
 import {
   followTemplates,
   type TemplateFollower,
@@ -10,7 +12,7 @@ import {
 import { type Bitcoind, startBitcoind } from '../../../helpers/bitcoind.ts';
 import { type Btcd, startBtcd } from '../../../helpers/btcd.ts';
 import type { TestNode } from '../../../helpers/coin-node.ts';
-import { until } from '../../../helpers/leash.ts';
+import { tempDir, until } from '../../../helpers/leash.ts';
 import { type Litecoind, startLitecoind } from '../../../helpers/litecoind.ts';
 import { havePart } from '../../../helpers/require.ts';
 
@@ -99,6 +101,62 @@ describe.skipIf(litecoind === undefined)('litecoind', () => {
     expect(updates[0]?.template.txCount).toBeGreaterThan(0);
     expect(updates[0]?.template.rules.join(' ')).toMatch(/\bmweb\b/);
   });
+});
+
+describe.skipIf(litecoind === undefined)('two nodes of Litecoin Core', () => {
+  it('one that goes silent is left within seconds, and gone back to when it has caught up', async () => {
+    const started = [await startLitecoind(), await startLitecoind()];
+    const nodes = started.map((node) => {
+      if ('missing' in node) throw new Error(node.missing);
+      closers.push(() => node.stop());
+      return node;
+    }) as [Litecoind, Litecoind];
+    const [first, second] = nodes;
+    await second.rpc('addnode', `127.0.0.1:${first.p2pPort}`, 'add');
+    await first.mineTo(10);
+    const height = (node: Litecoind): Promise<number> => node.rpc<number>('getblockcount');
+    await until('the second has the blocks', async () => (await height(second)) === 10);
+
+    const updates: TemplateUpdate[] = [];
+    const lines: string[] = [];
+    const dir = tempDir('two-nodes');
+    closers.push(() => dir.remove());
+    const rpcs = nodes.map(rpcOf);
+    const follower = followTemplatesInThread({
+      nodes: nodes.map(({ rpcUrl: url, user, pass }, i) => ({ rpc: rpcs[i]!, url, user, pass, notify: false })),
+      profile: loadChain('litecoin-regtest'),
+      updateIntervalMs: 60_000,
+      blockPollMs: 100,
+      zmqBlock: null,
+      retryMs: 200,
+      dir: join(dir.path, 'templates'),
+      log: (line) => lines.push(line),
+    });
+    follower.on('template', (update) => updates.push(update));
+    closers.push(() => follower.close());
+    await until('the first is used', () => follower.nodeStates()[0]!.active);
+
+    // It keeps its connections and says nothing, as a node that hangs does.
+    process.kill(first.pid, 'SIGSTOP');
+    let stopped = true;
+    closers.push(() => {
+      if (stopped) process.kill(first.pid, 'SIGCONT');
+    });
+    const silentMs = performance.now();
+    await until('the second takes over', () => updates.at(-1)?.node === rpcs[1]!.name, { withinMs: 20_000 });
+    expect(performance.now() - silentMs).toBeLessThan(10_000);
+    expect(updates.at(-1)).toMatchObject({ trigger: 'failover', newBlock: false });
+    await second.mineTo(13);
+    await until('its blocks are followed', () => updates.at(-1)?.template.height === 14);
+
+    process.kill(first.pid, 'SIGCONT');
+    stopped = false;
+    const back = updates.length;
+    await until('back to the first', () => updates.at(-1)?.node === rpcs[0]!.name, { withinMs: 20_000 });
+    // Never to a block from before its silence.
+    expect(updates.slice(back).every(({ template }) => template.height === 14)).toBe(true);
+    expect(lines.filter((line) => line.startsWith('Failed over to'))).toHaveLength(2);
+  }, 60_000);
 });
 
 describe.skipIf(btcd === undefined)('btcd', () => {

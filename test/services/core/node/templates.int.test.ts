@@ -123,6 +123,19 @@ describe('a new block is noticed', () => {
     await until('the tip is reached', () => updates.at(-1)?.template.prevHashRpc === toy.chain.tip.hash);
   });
 
+  it('by the ZMQ of any of several nodes', async () => {
+    const toy = await startNode({ zmq: true });
+    const rpc = rpcOf(toy.rpcUrl);
+    const zmqBlock = `tcp://127.0.0.1:${await freePort()}, ${toy.zmqUrl}`;
+    const { updates, lines } = follow({ nodes: [{ rpc: withoutLongPoll(rpc), notify: true }], zmqBlock });
+    await until('a first template', () => updates.length === 1);
+    await until('the subscription', () => lines.some((line) => line.startsWith('ZMQ connected')));
+    await until('a template by ZMQ', async () => {
+      await mine(rpc, toy);
+      return updates.some(({ trigger }) => trigger === 'zmq');
+    });
+  });
+
   it('by all together exactly once', async () => {
     const toy = await startNode({ zmq: true });
     const rpc = rpcOf(toy.rpcUrl);
@@ -361,13 +374,18 @@ describe('several nodes', () => {
     await mine(rpcs[1]!, toys[1]!);
     await until('its blocks are followed', () => updates.at(-1)?.template.height === 3);
     const again = await startNode({ dir: dirs[0]!, port: ports[0]! });
+    // It has come back with an older block: no job goes back to that.
+    await until('it is said', () => lines.some((line) => line.includes('is behind, block 1 of 2')));
+    expect(updates.at(-1)?.node).toBe(names[1]);
+    await rpcs[0]!.call('submitblock', [await rpcs[1]!.call('getblock', [toys[1]!.chain.tip.hash, 0])]);
     await until('back to the first', () => updates.at(-1)?.node === names[0]);
+    expect(updates.at(-1)).toMatchObject({ newBlock: false, template: { height: 3 } });
     expect(follower.nodeStates().map(({ active }) => active)).toEqual([true, false]);
     expect(lines.filter((line) => line.startsWith('Failed over to'))).toEqual([
       `Failed over to bitcoind: ${names[1]}`,
       `Failed over to bitcoind: ${names[0]}`,
     ]);
-    expect(again.chain.tip.height).toBe(1);
+    expect(again.chain.tip.height).toBe(2);
   });
 
   it('a solved block goes to all, and each answers', async () => {

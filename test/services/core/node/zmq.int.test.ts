@@ -83,6 +83,19 @@ describe('block notices', () => {
     expect(heard.lines.filter((line) => line.includes('no block notice'))).toHaveLength(1);
   });
 
+  it('are all that is heard where a publisher has other topics too', async () => {
+    const endpoint = `tcp://127.0.0.1:${await freePort()}`;
+    const heard = listener(endpoint);
+    const publisher = await publisherOn(endpoint);
+    await firstHeard(publisher, heard.hashes, Buffer.alloc(32, 1));
+    for (const topic of ['hashtx', 'rawtx', 'sequence'])
+      await publisher.send([topic, Buffer.alloc(32, 9), sequence(7)]);
+    await publisher.send(['hashblock', Buffer.alloc(32, 2), sequence(1)]);
+    await until('the block behind them', () => heard.hashes.length === 2);
+    expect(heard.lost).toBe(0);
+    expect(heard.lines.filter((line) => !line.startsWith('ZMQ connected'))).toEqual([]);
+  });
+
   it('come again after the publisher was away', async () => {
     const endpoint = `tcp://127.0.0.1:${await freePort()}`;
     const heard = listener(endpoint);
