@@ -202,7 +202,7 @@ export class Daemon {
     this.waiting.delete(session);
     this.#stranded.delete(session);
     const { source } = session;
-    for (const { tally } of session.workers.values()) this.tally.leave(tally);
+    for (const { tally } of session.workers.values()) if (tally !== null) this.tally.leave(tally);
     if (source === null) return;
     session.tellRefusals();
     this.sessionEvent(session, 'disconnected', reason);

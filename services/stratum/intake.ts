@@ -456,7 +456,7 @@ export class Intake {
         if (line !== null) this.#daemon.log(line, 6);
         counters.accepted += 1;
         this.#daemon.credited(diff);
-        worker.tally.accepted(diff, sdiff, session.lastShareMs);
+        (worker.tally ?? session.tallyOf(worker)).accepted(diff, sdiff, session.lastShareMs);
       } else {
         job.seen.delete(this.#keys, i * 3);
         counters.refused += 1;

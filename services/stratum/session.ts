@@ -41,8 +41,8 @@ export interface Worker {
   readonly user: string;
   /** As authorized. */
   readonly name: string;
-  /** Where its shares are counted for the statistics. */
-  readonly tally: WorkerTally;
+  /** Where its shares are counted for the statistics; null: a further name of its line, before its first share. */
+  tally: WorkerTally | null;
   /** Of its last accepted share, for the next. */
   form?: ShareForm;
   /** Its name as a miner writes it in JSON, where that needs no escapes; for the scanner. */
@@ -249,6 +249,16 @@ export class Session implements LineHandler {
 
   #notStored(id: number): string {
     return malformedText(this.daemon.config.compat, id, NOT_STORED);
+  }
+
+  /** Where the shares of a worker of this line are counted. A name that only was authorized costs nothing but itself. */
+  tallyOf(worker: Worker): WorkerTally {
+    if (worker.tally !== null) return worker.tally;
+    const { tally, sessions } = this.daemon;
+    worker.tally = tally.join(worker.user, worker.name, this.agent, this.daemon.nowMs());
+    // Its last shares are journaled when the line has ended.
+    if (!sessions.has(this)) tally.leave(worker.tally);
+    return worker.tally;
   }
 
   // --- work ------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 import { scriptFromAddress } from '../core/bitcoin/address.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
+import { errorLine } from '../core/errors.ts';
 import { type Log, logStamp } from '../core/lifecycle.ts';
 import { userOf } from './methods/authorize.ts';
 import { FORGOTTEN_MS, IDLE_USERS_LIMIT, type PoolValues, Stats, UserAccount, WorkerAccount } from './stats.ts';
@@ -114,14 +115,14 @@ export class StatsDesk {
     };
     schedule(1);
     this.#first = setTimeout(() => this.#startMinute(), FIRST_MINUTE_MS).unref();
-    void this.load();
+    this.load().catch((error: unknown) => this.#options.log(`statistics: ${errorLine(error)}`, 4));
   }
 
   #startMinute(): void {
     // One that is not through yet goes on: the disk is slow, or there are very many users.
     if (this.#minute !== null || this.#closed) return;
     this.#minute = this.minute()
-      .catch((error: unknown) => this.#options.log(`statistics: ${(error as Error).message}`, 4))
+      .catch((error: unknown) => this.#options.log(`statistics: ${errorLine(error)}`, 4))
       .finally(() => {
         this.#minute = null;
       });

@@ -210,6 +210,7 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
       state.state = 'ready';
       state.problem = null;
       if (before !== 'ready' && before !== 'unknown') log(`node ${nodes[i]!.rpc.name} can be used again`);
+      if (before !== 'ready') log(`Server alive: ${nodes[i]!.rpc.name}`, 5);
       if (before !== 'ready') options.onState?.();
       return;
     }

@@ -2,7 +2,7 @@
  * mining.authorize [worker, password]: any name is let in. User is what stands before the first `.` or `_`. A password of `d=N` or
  * `diff=N`, alone or among others, is a wish for a difficulty. Several names on one line are several workers.
  */
-import type { Session } from '../session.ts';
+import type { Session, Worker } from '../session.ts';
 import type { Request } from '../wire.ts';
 import { errorJson, type WireCode } from './errors.ts';
 import { showMessage } from './show-message.ts';
@@ -111,9 +111,12 @@ export function authorize(session: Session, request: Request): void {
     const { proxyId } = session.source!;
     daemon.log(
       `Authorised client ${client} ${proxyId === undefined ? address : `to proxy ${proxyId},`} worker ${name} as user ${user}`,
-      5,
+      // CKPool hears one name a line. Many on one line are no notices.
+      first ? 5 : 6,
     );
-    session.workers.set(name, { user, name, tally: daemon.tally.join(user, name, session.agent, daemon.nowMs()) });
+    const worker: Worker = { user, name, tally: null };
+    session.workers.set(name, worker);
+    if (first) session.tallyOf(worker);
   }
   const wish = ckpool ? null : passwordDifficulty(password);
   if (wish !== null) session.wishDifficulty(wish);
