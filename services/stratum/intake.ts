@@ -28,8 +28,10 @@ import { replyText, type WireId } from './wire.ts';
 const BATCH = 64;
 /** Job ids that nobody gave out are recorded up to this length. */
 const JOB_ID_LIMIT = 64;
-/** Jobs in the kernel's memory, about 1 kB each (an upstream's up to 100 kB); the oldest makes room. */
-const KERNEL_JOBS = 1_024;
+/** Memory of jobs in the kernel, about 1 kB each (an upstream's up to 100 kB); the oldest makes room. In solo mode each user has its own. */
+const KERNEL_BYTES = 32 << 20;
+/** Of a job's slot, beside its parts. */
+const SLOT_BYTES = 320;
 const NO_HASH = new Uint8Array(0);
 
 /** A share that waits. One object for each place, used again. */
@@ -37,8 +39,9 @@ class Pending {
   session: Session = null as unknown as Session;
   worker: Worker = null as unknown as Worker;
   job: Job | null = null;
-  /** Place of the job in the kernel. */
+  /** Place of the job in the kernel, and its shape; -1 where there is no job. */
   kernelSlot = -1;
+  shape = -1;
   /** As sent, where nobody knows it. */
   jobId = '';
   id: WireId | undefined = undefined;
@@ -50,15 +53,34 @@ class Pending {
   /** Rolled bits, unsigned; -1 where none were sent. */
   versionBits = -1;
   versionMask = 0;
-  /** Where it is not the proof-of-work hash; known once it is hashed. */
+  /** What follows is known once it is hashed: the difficulty reached, the chain's unit. */
+  hashed = false;
+  sdiff = 0;
+  solves = false;
+  /** The proof-of-work hash, as numbers in internal order and as it is printed. */
+  readonly words = new Uint32Array(8);
+  readonly letters = new Uint8Array(64);
+  /** Where it is not the proof-of-work hash. */
   blockHash = '';
+  /** It could not be hashed, and has ended its line. */
+  faulty = false;
 
   /** Keeps nothing alive that has ended. */
   clear(): void {
     this.session = null as unknown as Session;
     this.worker = null as unknown as Worker;
     this.job = null;
+    this.shape = -1;
+    this.hashed = false;
+    this.faulty = false;
   }
+}
+
+interface KernelSlot {
+  /** -1: no longer in the kernel. */
+  slot: number;
+  readonly shape: number;
+  readonly sizeBytes: number;
 }
 
 /** What is the same for all accepted shares of a worker on one line, one job and one difficulty. */
@@ -93,12 +115,12 @@ export class Intake {
   #count = 0;
   #judging = false;
   /** Where jobs are in the kernel; -1: no longer. */
-  readonly #slots = new WeakMap<Job, { slot: number }>();
+  readonly #slots = new WeakMap<Job, KernelSlot>();
   /** Oldest first. */
-  readonly #slotQueue: { slot: number }[] = [];
+  readonly #slotQueue: KernelSlot[] = [];
+  #slotBytes = 0;
   /** Whose hash each lane holds. */
   readonly #places = new Int32Array(LANE_COUNT);
-  readonly #ownWords = new Uint32Array(8);
   readonly #unsettled: Unsettled[] = [];
   #keys = new Uint32Array(3 * 256);
 
@@ -135,7 +157,11 @@ export class Intake {
     place.session = session;
     place.worker = worker;
     place.job = job;
-    place.kernelSlot = job === null ? -1 : this.#slotOf(job);
+    if (job !== null) {
+      const { slot, shape } = this.#slotOf(job);
+      place.kernelSlot = slot;
+      place.shape = shape;
+    }
     place.jobId = jobId;
     place.id = id;
     place.stale = job !== null && source!.jobs.isStale(job);
@@ -152,42 +178,75 @@ export class Intake {
     if (this.#count === BATCH || (job !== null && job.pow !== 'sha256d')) this.judge();
   }
 
-  /** Judges all that wait. Whatever goes wrong with one share ends its line alone. */
+  /** Judges all that wait. What goes wrong with one share ends its line alone. */
   judge(): void {
     if (this.#count === 0 || this.#judging) return;
     this.#judging = true;
     const nowMs = this.#daemon.nowMs();
     const count = this.#count;
     try {
-      for (let place = 0; place < count; ) {
-        if (this.#pending[place]!.job === null) {
-          this.#guarded(place++, -1, nowMs);
-          continue;
-        }
-        let lanes = 0;
-        for (; lanes < LANE_COUNT && place < count && this.#pending[place]!.job !== null; place++) {
-          if (this.#entered(lanes, place)) this.#places[lanes++] = place;
-        }
-        if (lanes > 0) this.#kernel.hash(lanes);
-        for (let lane = 0; lane < lanes; lane++) this.#guarded(this.#places[lane]!, lane, nowMs);
-      }
+      this.#hash(count);
+      for (let place = 0; place < count; place++) this.#guarded(place, nowMs);
     } finally {
       for (let place = 0; place < count; place++) this.#pending[place]!.clear();
       this.#count = 0;
       this.#judging = false;
-      // Nothing waits: any job may leave the kernel.
-      while (this.#slotQueue.length > KERNEL_JOBS) {
-        const oldest = this.#slotQueue.shift()!;
-        this.#kernel.remove(oldest.slot);
-        oldest.slot = -1;
-      }
+      this.#makeRoom();
     }
   }
 
-  #guarded(place: number, lane: number, nowMs: number): void {
+  /** Hashes what waits, four jobs of equal shape side by side. */
+  #hash(count: number): void {
+    for (let first = 0; first < count; first++) {
+      const { shape, hashed } = this.#pending[first]!;
+      if (hashed || shape < 0) continue;
+      let lanes = 0;
+      for (let place = first; place < count && lanes < LANE_COUNT; place++) {
+        const share = this.#pending[place]!;
+        if (share.shape !== shape || share.hashed) continue;
+        share.hashed = true;
+        if (this.#entered(lanes, place)) this.#places[lanes++] = place;
+      }
+      if (lanes === 0) continue;
+      this.#kernel.hash(lanes);
+      for (let lane = 0; lane < lanes; lane++) this.#takeHash(lane, this.#pending[this.#places[lane]!]!);
+    }
+  }
+
+  #takeHash(lane: number, share: Pending): void {
+    const kernel = this.#kernel;
+    const job = share.job!;
+    if (job.pow === 'sha256d') {
+      const value = kernel.value(lane);
+      share.sdiff = job.difficulty1 / (value === 0 ? 1 : value);
+      share.solves = kernel.solves(lane);
+      share.words.set(kernel.hashWords[lane]!);
+      share.letters.set(kernel.hashLetters[lane]!);
+      return;
+    }
+    const pow = powHash(job.pow, Uint8Array.from(kernel.headers[lane]!));
+    share.sdiff = shareDifficulty(pow, job.difficulty1);
+    share.solves = meetsTarget(pow, job.target);
+    share.words.set(wordsOf(pow));
+    share.letters.set(Buffer.from(hashHex(pow), 'latin1'));
+    share.blockHash = textOf(kernel.hashLetters[lane]!);
+  }
+
+  /** Nothing waits: any job may leave the kernel. */
+  #makeRoom(): void {
+    while (this.#slotBytes > KERNEL_BYTES) {
+      const oldest = this.#slotQueue.shift()!;
+      this.#kernel.remove(oldest.slot);
+      this.#slotBytes -= oldest.sizeBytes;
+      oldest.slot = -1;
+    }
+  }
+
+  #guarded(place: number, nowMs: number): void {
     const share = this.#pending[place]!;
+    if (share.faulty) return;
     try {
-      this.#verdict(share, place * TEXT_BYTES, lane, nowMs);
+      this.#verdict(share, place * TEXT_BYTES, nowMs);
     } catch (error) {
       this.#fault(share.session, error);
     }
@@ -200,13 +259,16 @@ export class Intake {
     session.end('a fault of ours');
   }
 
-  #slotOf(job: Job): number {
+  #slotOf(job: Job): KernelSlot {
     const known = this.#slots.get(job);
-    if (known !== undefined && known.slot >= 0) return known.slot;
-    const entry = { slot: this.#kernel.add({ ...job, extranonceBytes: job.enonce1Bytes + job.nonce2Bytes }) };
+    if (known !== undefined && known.slot >= 0) return known;
+    const slot = this.#kernel.add({ ...job, extranonceBytes: job.enonce1Bytes + job.nonce2Bytes });
+    const sizeBytes = SLOT_BYTES + job.coinbase1.length + job.coinbase2.length + 32 * job.branch.length;
+    const entry = { slot, shape: this.#kernel.shape(slot), sizeBytes };
     this.#slots.set(job, entry);
     this.#slotQueue.push(entry);
-    return entry.slot;
+    this.#slotBytes += sizeBytes;
+    return entry;
   }
 
   #entered(lane: number, place: number): boolean {
@@ -214,7 +276,9 @@ export class Intake {
       this.#enter(lane, place);
       return true;
     } catch (error) {
-      this.#fault(this.#pending[place]!.session, error);
+      const share = this.#pending[place]!;
+      share.faulty = true;
+      this.#fault(share.session, error);
       return false;
     }
   }
@@ -237,28 +301,11 @@ export class Intake {
     if (ntime < 0) throw new RangeError('a share with digits that are none came as far as the kernel');
   }
 
-  #verdict(share: Pending, textsAt: number, lane: number, nowMs: number): void {
-    const { session, job } = share;
+  #verdict(share: Pending, textsAt: number, nowMs: number): void {
+    const { session, job, sdiff, solves, words, letters: hex } = share;
     if (job === null) {
       this.#refuse(share, textsAt, 1, session.difficulty, -1, NO_HASH, nowMs);
       return;
-    }
-    let words = this.#kernel.hashWords[lane]!;
-    let hex = this.#kernel.hashLetters[lane]!;
-    let sdiff: number;
-    let solves: boolean;
-    if (job.pow === 'sha256d') {
-      const value = this.#kernel.value(lane);
-      sdiff = job.difficulty1 / (value === 0 ? 1 : value);
-      solves = this.#kernel.solves(lane);
-    } else {
-      const pow = powHash(job.pow, Uint8Array.from(this.#kernel.headers[lane]!));
-      sdiff = shareDifficulty(pow, job.difficulty1);
-      solves = meetsTarget(pow, job.target);
-      words = this.#ownWords;
-      new Uint8Array(words.buffer).set(pow);
-      share.blockHash = Buffer.from(hex).toString('latin1');
-      hex = Buffer.from(hashHex(pow), 'latin1');
     }
     const requirement = session.requirement(job);
     let ruled = ruling(job, share.ntime, sdiff, solves, requirement, share.stale);

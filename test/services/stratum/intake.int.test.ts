@@ -1,9 +1,11 @@
 /** Shares that wait for the kernel: order, state and what leaves first, within one turn of the loop. */
 import { afterEach, expect, test } from 'vitest';
+import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import type { Connection } from '../../../services/stratum/server.ts';
 import type { Session } from '../../../services/stratum/session.ts';
+import { checkShare } from '../../../services/stratum/share.ts';
 import { until } from '../../helpers/leash.ts';
-import { BITS_EASY, type Rig, someHash, startRig, template } from './rig.ts';
+import { BITS_EASY, BITS_HARD, type Rig, someHash, startRig, template } from './rig.ts';
 
 let rig: Rig;
 afterEach(() => rig?.close());
@@ -151,4 +153,38 @@ test('where the disk takes no events the turn’s shares may be sent again', asy
   expect(answers.slice(0, 20).every(({ result }) => result === true)).toBe(true);
   expect(answers[20].error).toEqual([22, 'Duplicate', null]);
   expect(rig.journal.of('share').filter((share) => share.accepted)).toHaveLength(20);
+});
+
+test('shares on jobs of different shapes, mixed, have the hashes of the reference', async () => {
+  rig = await startRig({ config: DIFFS });
+  const step = (n: number): Uint8Array => new Uint8Array(32).fill(n);
+  const shapes = [[], [step(1)], [step(2), step(3)], Array.from({ length: 12 }, (_, i) => step(i))];
+  for (const branch of shapes) {
+    rig.source.take({ ...template(rig.profile, { bits: BITS_HARD }), branch });
+  }
+  const { session, sent, submit } = connect();
+  const jobs = new Map(rig.journal.of('job').map((event) => [event.job_id, rig.source.jobs.find(event.job_id)!]));
+  const ids = [...jobs.keys()];
+  for (let i = 0; i < 200; i++) submit(i, i, i % 17 === 0 ? 'nobodys' : ids[(i * i) % ids.length]);
+  await until('the turn has ended', () => sent.length > 0);
+  const shares = rig.journal.of('share').filter((share) => share.accepted);
+  expect(shares).toHaveLength(200 - 12);
+  expect(rig.daemon.counters.accepted).toBe(200 - 12);
+  for (const share of shares) {
+    const job = jobs.get(share.job_id)!;
+    const submission = {
+      nonce2: bytesFromHex(share.nonce2),
+      ntime: Number.parseInt(share.ntime, 16),
+      nonce: Number.parseInt(share.nonce, 16),
+      versionBits: null,
+    };
+    const verdict = checkShare(submission, job, {
+      enonce1: session.enonce1,
+      versionMask: 0,
+      requirement: session.requirement(job),
+      stale: false,
+      isDuplicate: () => false,
+    });
+    expect([share.hash, share.sdiff]).toEqual([verdict.proof!.hash, verdict.proof!.sdiff]);
+  }
 });
