@@ -155,6 +155,16 @@ describe('behind a load balancer', () => {
     expect(server.connections).toBe(0);
   });
 
+  test('a balancer on this machine may use a unix socket', async () => {
+    const dir = tempDir('unix');
+    ends.push(() => dir.remove());
+    const path = join(dir.path, 's');
+    await serve({ host: '', path, proxyProtocolFrom: ['unix'] });
+    const client = watch(connect({ path }));
+    client.socket.write(`PROXY TCP6 2001:DB8::0:1 2001:db8::2 5000 3333\r\nx\n`);
+    await until('served', () => client.text() === '2001:db8::1 x\n');
+  });
+
   test('a header from somebody else is no header', async () => {
     const { port, heard } = await serve({ proxyProtocolFrom: ['192.0.2.0/24'] });
     const client = open(port);
@@ -364,6 +374,18 @@ test('however connections end, their places are free again: any bytes, any cut, 
     await until(`eight places are free (seed ${seed})`, () => eight.every((each) => each.text() === '192.0.2.7 z\n'));
   }
   expect(gone, `seed ${seed}`).toHaveLength(opened);
+});
+
+test('a client over IPv4 has its IPv4 address on a listener of both', async (context) => {
+  const served = await serve({ host: '::' }).catch(() => context.skip('no IPv6 here'));
+  for (const [host, address] of [
+    ['127.0.0.1', '127.0.0.1'],
+    ['::1', '::1'],
+  ] as const) {
+    const client = watch(connect({ host, port: served.port }));
+    client.socket.write('x\n');
+    await until('served', () => client.text() === `${address} x\n`);
+  }
 });
 
 describe('a line', () => {
