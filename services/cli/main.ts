@@ -2,6 +2,7 @@
  * `lodestream VERB`: picks the verb and starts it. Called through a link named ckpool, ckproxy, ckpmsg, notifier or rpcauth it behaves as that
  * program.
  */
+import { flushCompileCache } from 'node:module';
 import { basename } from 'node:path';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
@@ -19,6 +20,9 @@ import {
 } from './flags.ts';
 import { configHelpText, exampleConfigText, helpText, type Verb } from './help.ts';
 import { type PlainProgram, PROGRAMS, startProgram } from './programs.ts';
+
+/** How long after the start what was compiled is kept for the next start. */
+const KEEP_COMPILED_MS = 5_000;
 
 const MODE_FLAGS: Readonly<Record<string, Flag>> = {
   proxy: { short: 'p', doc: 'proxy mode: the configuration is that of a proxy' },
@@ -181,6 +185,15 @@ const INNER: Readonly<Record<string, Runnable>> = {
         await startWorker(life);
       }),
   },
+  _warm: {
+    usage: '_warm',
+    doc: "fills Node's compile cache with what daemons load (see the launcher)",
+    flags: {},
+    run: async () => {
+      const { loadDaemons } = await import('./warm.ts');
+      await loadDaemons();
+    },
+  },
   '_toy-chain': program('', '', 'toy-chain', PLAYGROUND_FLAGS, async (parsed, life) => {
     const { runToyChain } = await import('./playground.ts');
     await runToyChain(parsed, life);
@@ -241,6 +254,9 @@ async function main(): Promise<void> {
   }
   await verb.run?.(parsed);
 }
+
+// Node keeps it at the end of the process; one that is killed should leave it too, and workers that start later should find it.
+setTimeout(() => flushCompileCache(), KEEP_COMPILED_MS).unref();
 
 try {
   await main();
