@@ -62,10 +62,10 @@ export class Facts {
 
   /** Now, in microseconds, strictly above every value given before: two receipts never share an instant. */
   timeUs(): number {
-    const now = this.#originUs + performance.now() * 1000;
-    const offMs = Date.now() - now / 1000;
+    const sinceUs = performance.now() * 1000;
+    const offMs = Date.now() - (this.#originUs + sinceUs) / 1000;
     if (Math.abs(offMs) > CLOCK_SLACK_MS) this.#originUs += offMs * 1000;
-    this.#lastTimeUs = Math.max(Math.floor(this.#originUs + performance.now() * 1000), this.#lastTimeUs + 1);
+    this.#lastTimeUs = Math.max(Math.floor(this.#originUs + sinceUs), this.#lastTimeUs + 1);
     if (Math.abs(offMs) > CLOCK_STEP_MS) this.onClockStep?.(Math.round(offMs));
     return this.#lastTimeUs;
   }

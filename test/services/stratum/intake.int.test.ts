@@ -188,3 +188,38 @@ test('shares on jobs of different shapes, mixed, have the hashes of the referenc
     expect([share.hash, share.sdiff]).toEqual([verdict.proof!.hash, verdict.proof!.sdiff]);
   }
 });
+
+test('on a scrypt chain the hash is that of the work, the block’s stands beside it, and a block goes to the node', async () => {
+  rig = await startRig({
+    chain: 'litecoin-regtest',
+    bits: BITS_EASY,
+    config: { ...DIFFS, maxDiff: 1e-10, btcAddress: 'mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn', logShares: true },
+  });
+  const { session, sent, submit } = connect();
+  for (let i = 0; i < 12; i++) submit(i, i);
+  await until('the turn has ended', () => sent.join('').includes('"id":11'));
+  const job = rig.source.jobs.current!;
+  const shares = rig.journal.of('share');
+  expect(shares.filter((share) => share.accepted)).toHaveLength(12);
+  let solved = 0;
+  for (const share of shares) {
+    const submission = {
+      nonce2: bytesFromHex(share.nonce2),
+      ntime: Number.parseInt(share.ntime, 16),
+      nonce: Number.parseInt(share.nonce, 16),
+      versionBits: null,
+    };
+    const { proof } = checkShare(submission, job, {
+      enonce1: session.enonce1,
+      versionMask: 0,
+      requirement: session.requirement(job),
+      stale: false,
+      isDuplicate: () => false,
+    });
+    expect([share.hash, share.block_hash, share.sdiff]).toEqual([proof!.hash, proof!.blockHash, proof!.sdiff]);
+    expect(share.block_hash).not.toBe(share.hash);
+    if (proof!.solves) solved += 1;
+  }
+  expect(solved).toBeGreaterThan(0);
+  expect(rig.submitted).toHaveLength(solved);
+});
