@@ -19,6 +19,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { askControl, CONTROL_SOCKETS, SOCKET_PATH_LIMIT_BYTES } from '../core/control.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
+import { acquireLock } from '../core/lock.ts';
 
 const PID_FILE = 'main.pid';
 /** A daemon's title is its name, as long as CKPool's (cli/daemon.ts). */
@@ -28,6 +29,8 @@ const END_OURS_MS = 12_000;
 const END_CKPOOL_MS = 3_000;
 const DEAD_MS = 3_000;
 const LOOK_MS = 20;
+/** The kernel drops a dead process' lock a moment after it is seen to be dead. */
+const LOCK_MS = 1_000;
 const ASK_MS = 1_000;
 
 /** What to do with a running daemon of the same folder. */
@@ -180,6 +183,7 @@ export async function runningInstance(
  *
  * @param of - folder, instance name and group of the configuration
  * @throws PoolError other_instance: a daemon runs there and is not to be ended, or does not end
+ * @throws PoolError held: another one is just starting there
  * @throws PoolError sockdir, usage (unknown group)
  */
 export async function claimInstance(
@@ -202,11 +206,14 @@ export async function claimInstance(
       );
     } else await end(pid, kind, log);
   }
+  // Of two that start at once only one may put its sockets there; a pid file alone would let both.
+  const lock = acquireLock(join(dir, '.lock'), { waitMs: LOCK_MS, what: `the socket folder ${dir}` });
   const path = join(dir, PID_FILE);
   try {
     writeFileSync(`${path}.new`, String(process.pid));
     renameSync(`${path}.new`, path);
   } catch (cause) {
+    lock.release();
     throw new PoolError('sockdir', `socket folder ${dir}: ${(cause as Error).message}`, { cause });
   }
   return {
@@ -214,6 +221,7 @@ export async function claimInstance(
     gid,
     release() {
       if (pidIn(dir) === process.pid) rmSync(path, { force: true });
+      lock.release();
     },
   };
 }

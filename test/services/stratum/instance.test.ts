@@ -101,6 +101,16 @@ describe('main.pid', () => {
   });
 });
 
+test('of two that start at once one has the folder, and the other leaves it as it is', async () => {
+  const first = await claim();
+  // The other has looked when nobody was there yet.
+  writeFileSync(join(dir.path, 's/main.pid'), '');
+  await expect(claim('kill')).rejects.toMatchObject({ code: 'held' });
+  expect(readFileSync(join(dir.path, 's/main.pid'), 'utf8')).toBe('');
+  first.release();
+  (await claim()).release();
+});
+
 test('a stratum daemon is told from other programs by its program and arguments', () => {
   const kind = (exe: string, ...argv: string[]): string => kindOfProcess(exe, argv, 'farm-in-the-north');
   const main = '/opt/lodestream/services/cli/main.ts';
