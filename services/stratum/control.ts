@@ -346,7 +346,11 @@ const COMMANDS: Readonly<Record<ControlSocket, Readonly<Record<string, Command>>
     getbase: async ({ target }) => JSON.stringify((await target.work()) ?? { error: 'no work yet' }),
     getbest: async ({ target }) => (await target.work())?.previousblockhash ?? 'Failed',
     getlast: async ({ target }) => (await target.work())?.previousblockhash ?? 'Failed',
-    reconnect,
+    // The node's side of it: what concerns miners is the other sockets'.
+    reconnect: async ({ target }) => {
+      await target.updateWork();
+      return 'reconnecting';
+    },
   },
   connector: {
     ...EVERYWHERE,

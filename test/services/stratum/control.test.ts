@@ -1,4 +1,5 @@
 /** The table of control commands, on a target that keeps what it is told. */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ControlSocket } from '../../../services/core/control.ts';
 import { type ClientRow, type ControlTarget, runCommand } from '../../../services/stratum/control.ts';
@@ -116,6 +117,7 @@ describe('each command has the reply that CKPool gives, and its effect', () => {
     ['generator', 'ping', 'pong'],
     ['generator', 'getbest', `${'0'.repeat(63)}1`],
     ['generator', 'getlast', `${'0'.repeat(63)}1`],
+    ['generator', 'reconnect', 'reconnecting', 'update []'],
     ['generator', 'loglevel=7', 'success', 'level [7]'],
     ['connector', 'ping', 'pong'],
     ['connector', 'stats', '{"clients":{"count":4,"generated":9}}'],
@@ -134,6 +136,23 @@ describe('each command has the reply that CKPool gives, and its effect', () => {
   test('getbase is the work that miners have', async () => {
     expect(JSON.parse((await ask('generator', 'getbase'))[0])).toMatchObject({ height: 700, transactions: 3 });
   });
+});
+
+test('no text makes a command fail, and what is no command has no effect', async () => {
+  const sockets: ControlSocket[] = ['listener', 'stratifier', 'generator', 'connector'];
+  const words = ['getuser=', 'getclient', 'dropclient=', 'reconnect:', 'loglevel=', '{', 'setproxy', 'wcinfo={'];
+  const text = fc.oneof(
+    fc.string({ unit: 'binary', maxLength: 200 }),
+    fc.tuple(fc.constantFrom(...words), fc.string({ maxLength: 50 })).map(([word, rest]) => word + rest),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...sockets), text, async (socket, request) => {
+      const [reply, ...told] = await ask(socket, request);
+      expect(typeof reply).toBe('string');
+      if (reply === 'unknown' || reply === 'Invalid' || reply === 'Failed') expect(told).toEqual([]);
+    }),
+    { numRuns: 500 },
+  );
 });
 
 describe('the questions that CKPool leaves open are answered as JSON, on every socket', () => {
