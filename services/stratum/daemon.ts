@@ -30,6 +30,8 @@ import { decay } from './vardiff.ts';
 const SWEEP_MS = 5_000;
 /** Who had a share accepted within this long mines honestly. */
 const HONEST_MS = 300_000;
+/** Words for one worker name wait so long for those of others. */
+const SHOW_MS = 100;
 /** A session can be resumed this long (CKPool). */
 const RESUME_MS = 600_000;
 const RESUMABLE_SESSIONS = 20_000;
@@ -115,6 +117,8 @@ export class Daemon {
   /** Shares that wait for their verdict: whatever changes what a verdict depends on calls `judge` first. */
   readonly intake: Intake;
   #touched: Session[] = [];
+  /** By worker name, for `show`. */
+  readonly #words = new Map<string, string>();
   readonly #resumable = new Map<string, Resumable>();
   /** Lines that wait for another source, and since when. */
   readonly #stranded = new Map<Session, number>();
@@ -482,11 +486,27 @@ export class Daemon {
     }
   }
 
-  /** Words for the persons in front of miners that show such; of one worker name, or (null) of all. */
+  /**
+   * Words for the persons in front of miners that show such; of one worker name, or (null) of all. For a name they wait a moment, so that
+   * all lines are looked through once for many names; where several wait for one name the last is shown.
+   */
   show(words: string, worker: string | null): void {
-    for (const session of this.sessions) {
-      if (worker === null ? session.authorized : session.workers.has(worker)) showMessage(session, words);
+    if (worker !== null) {
+      if (this.#words.size === 0) setTimeout(() => this.#showWords(), SHOW_MS).unref();
+      this.#words.set(worker, words);
+      return;
     }
+    for (const session of this.sessions) if (session.authorized) showMessage(session, words);
+  }
+
+  #showWords(): void {
+    for (const session of this.sessions) {
+      for (const name of session.workers.keys()) {
+        const words = this.#words.get(name);
+        if (words !== undefined) showMessage(session, words);
+      }
+    }
+    this.#words.clear();
   }
 
   /** CKPool's sign of life: to miners whose work could not be renewed, and from a proxy to all of its. */

@@ -1,4 +1,4 @@
-/** A new job on its way to many lines: order, answers in between, and what happens to a run that another job overtakes. */
+/** What goes to many lines. A new job: order, answers in between, and what happens to a run that another job overtakes. */
 import { afterEach, expect, test } from 'vitest';
 import type { Connection } from '../../../services/stratum/server.ts';
 import type { Session } from '../../../services/stratum/session.ts';
@@ -177,4 +177,33 @@ test('the job is in the journal before anybody is told of it', async () => {
   newBlock('a');
   await until('all to be told', () => wires.every((wire) => wire.jobs.at(-1) === current()));
   expect(early).toBe(0);
+});
+
+test('words for a worker name reach its lines alone, the last of several within a moment; words for all reach all', async () => {
+  rig = await startRig();
+  const names = ['alice.w1', 'alice.w1', 'bob.w1'];
+  const clients = await Promise.all(
+    names.map(async (name) => {
+      const client = await rig.client();
+      await client.subscribe('cgminer/4.12');
+      await client.call('mining.authorize', [name, 'x']);
+      return client;
+    }),
+  );
+  const shown = (): string[][] =>
+    clients.map((client) =>
+      client.messages.filter(({ method }) => method === 'client.show_message').map(({ params }) => params[0]),
+    );
+  const before = shown().map((words) => words.length);
+  rig.daemon.show('best 1', 'alice.w1');
+  rig.daemon.show('best 2', 'alice.w1');
+  rig.daemon.show('yours', 'bob.w1');
+  await until('all words', () => shown().every((words, i) => words.length > before[i]!));
+  rig.daemon.show('a block', null);
+  await until('words for all', () => shown().every((words) => words.at(-1) === 'a block'));
+  expect(shown().map((words, i) => words.slice(before[i]))).toEqual([
+    ['best 2', 'a block'],
+    ['best 2', 'a block'],
+    ['yours', 'a block'],
+  ]);
 });
