@@ -11,7 +11,7 @@ import { type Config, hostPortText } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
-import { Bans } from './bans.ts';
+import { Bans, banText } from './bans.ts';
 import { Facts } from './facts.ts';
 import { Fanout } from './fanout.ts';
 import { Intake } from './intake.ts';
@@ -82,6 +82,8 @@ export interface DaemonOptions {
   readonly log: Log;
   /** Name of this process in events; absent: the configuration's. */
   readonly instance?: string;
+  /** Absent: this process counts for itself. */
+  readonly bans?: Bans;
   /** Milliseconds since 1970; for tests. */
   readonly nowMs?: () => number;
 }
@@ -144,7 +146,7 @@ export class Daemon {
     this.ids = options.ids;
     this.nowMs = options.nowMs ?? Date.now;
     this.limits = limitsOf(options.config);
-    this.bans = new Bans(this.nowMs);
+    this.bans = options.bans ?? new Bans(this.nowMs);
     this.instance = options.instance ?? options.config.name;
     this.shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
     this.intake = new Intake(this);
@@ -253,11 +255,7 @@ export class Daemon {
       if (other === session || now - other.lastShareMs > HONEST_MS || other.lastShareMs === other.startedMs) continue;
       if (other.workers.values().next().value?.user === user && clientKey(other.connection.address) === key) return;
     }
-    if (this.bans.closed(address, user)) {
-      this.log(
-        `${user} at ${address} is banned for a while: nothing but refused shares on three lines within ten minutes`,
-      );
-    }
+    if (this.bans.closed(address, user)) this.log(banText(address, user));
   }
 
   /** A session id that nobody can guess: 8 hex digits. */
@@ -638,7 +636,7 @@ export class Daemon {
       shares_refused_count: this.counters.refused,
       submissions_malformed_count: this.counters.malformed,
       blocks_solved_count: this.counters.blocks,
-      bans_active: this.bans.active,
+      bans_active: this.bans.all.length,
       bans_count: this.bans.total,
       ...this.serverValues(),
       hashrate_1m_hps: this.hashrateHps(),

@@ -51,6 +51,8 @@ export type ToWorker =
   | { readonly kind: 'claimed'; readonly request: number; readonly ours: boolean }
   /** A session goes on at another worker: it ends here, and cannot be resumed here. */
   | { readonly kind: 'release'; readonly request: number; readonly sessionId: string }
+  /** Address and user stay out for so long. */
+  | { readonly kind: 'ban'; readonly address: string; readonly user: string; readonly forMs: number }
   /** Accept nobody any more, ask everybody to reconnect within so many milliseconds, then end. */
   /** Something of `ControlTarget` for the miners of this worker. */
   | { readonly kind: 'control'; readonly request: number; readonly call: ControlCall }
@@ -88,6 +90,8 @@ export type FromWorker =
   | { readonly kind: 'solved'; readonly block: SolvedBlock }
   /** Asks for a session of another process. */
   | { readonly kind: 'claim'; readonly request: number; readonly sessionId: string }
+  /** A line was closed for its refused shares. */
+  | { readonly kind: 'refusedLine'; readonly address: string; readonly user: string }
   /** Answer to `release`; false: its miner is still there and stays. */
   | { readonly kind: 'released'; readonly request: number; readonly free: boolean }
   /** Answer to `control`; an error is its line. */

@@ -11,6 +11,7 @@ import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { TemplateStore } from '../core/node/template-store.ts';
+import { Bans } from './bans.ts';
 import { type BlockTaker, keepBlock, type SolvedBlock } from './blocks.ts';
 import { withMainLog } from './bookkeeping.ts';
 import { controlTarget } from './control-target.ts';
@@ -117,6 +118,7 @@ async function serve(
     writer,
     instance,
     ids: new JobIds(begin.firstOwnId),
+    bans: new Bans(Date.now, (address, user) => tell({ kind: 'refusedLine', address, user })),
     log: life.log,
   });
   life.onStop('sessions', () => daemon.close());
@@ -161,6 +163,9 @@ async function serve(
         break;
       case 'show':
         daemon.show(message.words, message.worker);
+        break;
+      case 'ban':
+        daemon.bans.hold(message.address, message.user, message.forMs);
         break;
       case 'claimed':
         claims.answer(message.request, message.ours);

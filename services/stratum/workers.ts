@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import type { Config, ListenerConfig } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
+import { Bans, banText } from './bans.ts';
 import type { ControlTarget } from './control.ts';
 import { JOB_LIFE_MS } from './job.ts';
 import type {
@@ -151,10 +152,9 @@ const COUNTERS = [
   'shares_refused_count',
   'submissions_malformed_count',
   'blocks_solved_count',
-  'bans_count',
   ...SERVER_COUNTERS,
 ];
-const GAUGES = ['connections', 'workers', 'hashrate_1m_hps', 'bans_active'];
+const GAUGES = ['connections', 'workers', 'hashrate_1m_hps'];
 
 export class Workers {
   readonly #options: WorkersOptions;
@@ -166,6 +166,7 @@ export class Workers {
   readonly #releases = new Map<number, (free: boolean) => void>();
   readonly #controls = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   readonly #timers = new Set<NodeJS.Timeout>();
+  readonly #bans = new Bans(() => performance.now());
   #nextRequest = 1;
   #nextSlot = 0;
   #restarts = 0;
@@ -262,7 +263,16 @@ export class Workers {
       );
     }
     for (const name of [...COUNTERS, ...GAUGES]) values[name] ??= 0;
+    values.bans_active = this.#bans.all.length;
+    values.bans_count = this.#bans.total;
     return { values, problems };
+  }
+
+  /** Keeps address and user out of all workers, those to come among them. @param forMs - absent: for as long as they are banned here already */
+  ban(address: string, user: string, forMs = this.#bans.leftMs(address, user)): void {
+    this.#bans.hold(address, user, forMs);
+    this.#options.life.log(banText(address, user));
+    for (const worker of this.#all) worker.tell({ kind: 'ban', address, user, forMs });
   }
 
   async #within<T>(ms: number, promise: Promise<T>): Promise<T> {
@@ -326,6 +336,7 @@ export class Workers {
     });
     if (!this.#nodeReady) worker.tell({ kind: 'node', ready: false });
     if (this.#template !== null) worker.tell({ kind: 'template', made: this.#template });
+    for (const ban of this.#bans.all) worker.tell({ kind: 'ban', ...ban });
     void worker.gone.then(() => this.#ended(worker, trial));
     return worker;
   }
@@ -370,6 +381,9 @@ export class Workers {
         void this.#claim(worker, message.sessionId).then((ours) =>
           worker.tell({ kind: 'claimed', request: message.request, ours }),
         );
+        break;
+      case 'refusedLine':
+        if (this.#bans.closed(message.address, message.user)) this.ban(message.address, message.user);
         break;
       case 'released': {
         const resolve = this.#releases.get(message.request);

@@ -20,12 +20,12 @@ test('three closed lines within ten minutes ban the pair for ten minutes; then i
   tick(4);
   expect(of.closed('192.0.2.1', 'alice')).toBe(true);
   expect(of.leftMs('192.0.2.1', 'alice')).toBe(600_000);
-  expect([of.active, of.total]).toEqual([1, 1]);
+  expect([of.all.length, of.total]).toEqual([1, 1]);
   tick(9);
   expect(of.leftMs('192.0.2.1', 'alice')).toBe(60_000);
   tick(1);
   expect(of.leftMs('192.0.2.1', 'alice')).toBe(0);
-  expect([of.active, of.total]).toEqual([0, 1]);
+  expect([of.all.length, of.total]).toEqual([0, 1]);
   expect(of.closed('192.0.2.1', 'alice')).toBe(false);
 });
 
@@ -51,4 +51,21 @@ test('a hundred thousand users are not remembered', () => {
   expect(of.closed('192.0.2.1', 'user 0')).toBe(false);
   for (let i = 0; i < 2; i++) of.closed('192.0.2.1', 'user 99999');
   expect(of.leftMs('192.0.2.1', 'user 99999')).toBeGreaterThan(0);
+});
+
+test('what another process counts is handed over and held here, and tells how much longer to who comes later', () => {
+  const closed: string[] = [];
+  let now = 0;
+  const worker = new Bans(
+    () => now,
+    (address, user) => void closed.push(`${address} ${user}`),
+  );
+  for (let i = 0; i < 5; i++) expect(worker.closed('192.0.2.1', 'alice')).toBe(false);
+  expect(closed).toHaveLength(5);
+  expect(worker.leftMs('192.0.2.1', 'alice')).toBe(0);
+  worker.hold('192.0.2.1', 'alice', 5_000);
+  now = 2_000;
+  expect(worker.all).toEqual([{ address: '192.0.2.1', user: 'alice', forMs: 3_000 }]);
+  now = 5_000;
+  expect([worker.leftMs('192.0.2.1', 'alice'), worker.all.length]).toEqual([0, 0]);
 });

@@ -111,6 +111,38 @@ test('two workers serve plain, TLS, balanced and unix listeners, and their count
   expect((await tls.call('mining.ping')).result).toBe('pong');
 });
 
+test('who is banned is kept out of every worker, and of those that a hand-over starts', async () => {
+  const { dir, toy } = await toyChain();
+  const config = {
+    ...loadConfig({ options: { 'lodestream.data_dir': join(dir, 'data'), logdir: join(dir, 'logs') } }, {}),
+    listen: [{ host: '127.0.0.1', port: 0 }],
+    nodes: [{ url: toy.rpcUrl, auth: 'u', pass: 'p', notify: false }],
+    btcAddress: toy.fundingAddress,
+    minDiff: 1e-8,
+    startDiff: 1e-7,
+    workers: 2,
+  };
+  const run = testLife();
+  ends.push(() => run.end());
+  const tree = await startPoolTree(config, run.life, () => config);
+  const answers = async (user: string): Promise<unknown[]> =>
+    Promise.all(
+      Array.from({ length: 12 }, async () => {
+        const client = await Client.open(tree.addresses[0]!.port);
+        ends.push(() => client.destroy());
+        await client.subscribe();
+        return (await client.call('mining.authorize', [`${user}.rig`, 'x'])).error;
+      }),
+    );
+  const banned = [24, expect.stringContaining('Banned for 10 more minutes'), null];
+  tree.workers.ban('127.0.0.1', 'mallory', 600_000);
+  expect(new Set(await answers('alice'))).toEqual(new Set([null]));
+  for (const error of await answers('mallory')) expect(error).toEqual(banned);
+  await tree.handOver();
+  for (const error of await answers('mallory')) expect(error).toEqual(banned);
+  expect(tree.workers.together().values).toMatchObject({ bans_active: 1 });
+});
+
 test('the command takes its listening socket from systemd', async () => {
   const { dir, toy } = await toyChain();
   const bound = await bindListeners([{ host: '127.0.0.1', port: 0 }], {
