@@ -337,6 +337,43 @@ describe('difficulty', () => {
   });
 });
 
+test('under compat ckpool one value before is remembered: it judges all jobs until the second after the last change', async () => {
+  rig = await startRig({ config: { compat: 'ckpool' } });
+  const client = await rig.client();
+  await client.login('alice.w1');
+  const [session] = rig.daemon.sessions;
+  const first = client.job;
+  const next = async (): Promise<void> => {
+    const { length } = client.jobs;
+    rig.source.take(template(rig.profile));
+    await until('a further job', () => client.jobs.length > length);
+  };
+  let nonce2 = 0;
+  const outcome = async (job: typeof first, atLeast: number): Promise<unknown> => {
+    const reply = await client.submit(
+      'alice.w1',
+      client.mine(job, { atLeast, below: atLeast * 1.9, nonce2: ++nonce2 }),
+    );
+    return reply.result ? shares().at(-1)!.diff : reply['reject-reason'];
+  };
+  session!.changeDifficulty(4e-6, 'test');
+  expect(await outcome(first, 1e-6)).toBe(1e-6);
+  await next();
+  expect(await outcome(client.job, 1e-6)).toBe(1e-6);
+  session!.changeDifficulty(8e-6, 'test');
+  expect(await outcome(first, 1e-6)).toBe('Above target');
+  expect(await outcome(first, 4e-6)).toBe(4e-6);
+  await next();
+  expect(await outcome(client.job, 4e-6)).toBe(4e-6);
+  await next();
+  expect(await outcome(client.job, 4e-6)).toBe('Above target');
+  expect(await outcome(client.job, 8e-6)).toBe(8e-6);
+  // A fall is no other: an honest share at the new value is refused until then.
+  session!.changeDifficulty(1e-6, 'test');
+  expect(await outcome(client.job, 1e-6)).toBe('Above target');
+  expect(client.jobs).toHaveLength(4);
+});
+
 describe('lines', () => {
   test('are read split at any byte, pipelined, with \\r\\n, spaces and empty lines', async () => {
     rig = await startRig();

@@ -209,12 +209,26 @@ const changes: Omit<Case, 'group'>[] = [
 
 const refusals: Omit<Case, 'group'>[] = [
   {
+    name: 'who sends no share for a minute is quartered, with new work',
+    steps: [
+      login(),
+      tick(66),
+      told('mining.set_difficulty', each(difficultyText('0.000002'), SILENCE, SILENCE, 'idle')),
+      told('mining.notify', each('<any>,true],"id":null,"method":"mining.notify"}', SILENCE, SILENCE, 'idle')),
+    ],
+    config: { startDiff: 8e-6, minDiff: 1e-6 },
+  },
+  {
     name: 'a minute of nothing but refused shares brings new work',
     steps: [
       login(),
       share({ quality: 'low' }, refused(23, 'Above target')),
       tick(61),
       share({ quality: 'low' }, refused(23, 'Above target')),
+      told(
+        'mining.set_difficulty',
+        each(SILENCE, difficultyText('<num>'), difficultyText('<num>'), 'refused too long'),
+      ),
       told('mining.notify', '<any>,true],"id":null,"method":"mining.notify"}'),
     ],
   },
@@ -244,6 +258,8 @@ const refusals: Omit<Case, 'group'>[] = [
         '{"id":null,"method":"client.show_message","params":["Reconnecting for continuous invalid shares"]}',
       ),
       told('client.reconnect', '{"id":null,"method":"client.reconnect","params":[]}'),
+      share({ quality: 'low' }, refused(23, 'Above target')),
+      told('client.reconnect', SILENCE),
       tick(60),
       share({ quality: 'low' }, refused(23, 'Above target')),
       told(
