@@ -27,6 +27,8 @@ const ACTIVE_MS = 60_000;
 /** Users are gone through for so long, then the loop goes round. */
 const SLICE_MS = 2;
 const PAUSE_MS = 8;
+/** The end of the program waits so long for files of users. */
+const CLOSE_MS = 8_000;
 /** An idle user's averages are written again after this part of the time that it has been idle: they change by 2 % at most meanwhile. */
 const IDLE_PART = 60;
 
@@ -223,7 +225,7 @@ export class StatsDesk {
   /** What CKPool does once a minute. */
   async minute(): Promise<void> {
     const { log } = this.#options;
-    await this.#inSlices([...this.stats.users.values()], (user) => this.#tend(user));
+    await this.#inSlices(this.#tending([...this.stats.users.values()]), () => {});
     if (this.#closed) return;
     const lines = this.#poolLines();
     for (const line of lines) log(`Pool:${line}`, 5);
@@ -231,7 +233,15 @@ export class StatsDesk {
     this.files.writePool(lines);
   }
 
-  #tend(user: UserAccount): void {
+  /** Users' files and lines, a file at each step. */
+  *#tending(users: readonly UserAccount[]): Generator<void> {
+    for (const user of users) {
+      yield* this.#tend(user);
+      yield;
+    }
+  }
+
+  *#tend(user: UserAccount): Generator<void> {
     const now = this.#nowMs();
     const idleMs = now - user.lastShareMs;
     if (!user.changed && now < user.dueMs) return;
@@ -240,9 +250,9 @@ export class StatsDesk {
     const lines = this.stats.linesOf(user.name);
     const { log } = this.#options;
     if (idleMs < ACTIVE_MS && (log.level ?? 5) >= 5) log(userLine(user, lines, this.#form), 5);
-    this.files.save(user, lines);
+    yield* this.files.saving(user, lines);
     user.dueMs = now + Math.max(idleMs / IDLE_PART, ACTIVE_MS - TICK_MS);
-    if (idleMs > FORGOTTEN_MS && lines === 0) this.stats.drop(user);
+    if (idleMs > FORGOTTEN_MS && !user.changed && this.stats.linesOf(user.name) === 0) this.stats.drop(user);
   }
 
   #poolLines(): [string, string, string] {
@@ -269,13 +279,18 @@ export class StatsDesk {
     clearTimeout(this.#first);
     clearInterval(this.#follower);
     this.#take?.();
+    this.files.writePool(this.#poolLines());
     const now = this.#nowMs();
+    const until = performance.now() + CLOSE_MS;
     for (const user of this.stats.users.values()) {
       if (!user.changed) continue;
+      if (performance.now() > until) {
+        this.#options.log('statistics: the disk is slow, some users are on it as of the last minute');
+        break;
+      }
       user.rates.decayTo(now);
       for (const worker of user.workers.values()) worker.rates.decayTo(now);
       this.files.save(user, this.stats.linesOf(user.name));
     }
-    this.files.writePool(this.#poolLines());
   }
 }

@@ -17,6 +17,7 @@ export const USER_INTERVALS_S = [60, 300, 3_600, 86_400, 604_800] as const;
 /** 1m 5m 15m 1h. */
 export const SPS_INTERVALS_S = [60, 300, 900, 3_600] as const;
 
+/** Workers of a user in memory that are not connected. */
 export const WORKERS_LIMIT = 1_000;
 export const IDLE_USERS_LIMIT = 100_000;
 /** Who has had no share for so long is left out of the files (CKPool). */
@@ -318,16 +319,22 @@ export class Stats {
   #workerOf(user: UserAccount, change: WorkerChange, nowMs: number): WorkerAccount {
     const there = user.workers.get(change.worker);
     if (there !== undefined) return there;
-    const worker =
-      this.#store.loadWorker(change.worker) ?? new WorkerAccount(change.worker, Math.min(change.authorized_ms, nowMs));
+    // Of a user that was never on disk no worker is.
+    const stored = user.storedMs === Infinity ? null : this.#store.loadWorker(change.worker);
+    const worker = stored ?? new WorkerAccount(change.worker, Math.min(change.authorized_ms, nowMs));
     worker.rates.decayTo(nowMs);
     if (user.workers.size >= (this.#options.workersLimit ?? WORKERS_LIMIT)) {
       let oldest: WorkerAccount | undefined;
       for (const each of user.workers.values()) {
+        if (this.#workerLines.has(each.name)) continue;
         if (oldest === undefined || each.lastShareMs < oldest.lastShareMs) oldest = each;
       }
-      this.#store.saveWorker(oldest!);
-      user.workers.delete(oldest!.name);
+      // A farm may have more that mine: those stay.
+      if (oldest !== undefined) {
+        this.#store.saveWorker(oldest);
+        user.storedMs = nowMs;
+        user.workers.delete(oldest.name);
+      }
     }
     user.workers.set(worker.name, worker);
     return worker;

@@ -180,10 +180,12 @@ function numberOf(json: Json, ...keys: string[]): number {
   for (const key of keys) {
     const value = json[key];
     if (value === undefined || value === null) continue;
-    if (typeof value !== 'number' || !Number.isFinite(value) || value < 0) {
+    // Some ages of CKPool print reals as texts.
+    const number = typeof value === 'string' && value.trim() !== '' ? Number(value) : value;
+    if (typeof number !== 'number' || !Number.isFinite(number) || number < 0) {
       throw new Error(`"${key}" is ${JSON.stringify(value)?.slice(0, 40)}, no number from 0 up`);
     }
-    return value;
+    return number;
   }
   return 0;
 }
@@ -502,13 +504,21 @@ export class StatusFiles implements StatsStore {
     }
   }
 
-  /** Writes a user where its text has changed, and under `compat: lodestream` its workers. */
   save(user: UserAccount, lines = 0): void {
-    const now = this.#options.nowMs();
-    const { form } = this.#options;
-    this.#put('users', user, userText(user, lines, now, form));
-    if (!form.ckpool) for (const worker of user.workers.values()) this.saveWorker(worker);
+    for (const _ of this.saving(user, lines));
+  }
+
+  /** Writes a user where its text has changed, and under `compat: lodestream` its workers: a file at each step. */
+  *saving(user: UserAccount, lines: number): Generator<void> {
+    const { form, nowMs } = this.#options;
     user.changed = false;
+    this.#put('users', user, userText(user, lines, nowMs(), form));
+    yield;
+    if (form.ckpool) return;
+    for (const worker of user.workers.values()) {
+      this.saveWorker(worker);
+      yield;
+    }
   }
 
   saveWorker(worker: WorkerAccount): void {

@@ -245,7 +245,14 @@ describe('memory is bounded', () => {
     const stats = new Stats({ nowMs: START_MS, store: disk });
     for (let i = 0; i < 1_001; i++) {
       const now = START_MS + i * 1_000;
-      const share = { worker: `alice.w${i}`, diff: 2, shares_count: 1, last_share_ms: now, authorized_ms: now };
+      const share = {
+        worker: `alice.w${i}`,
+        diff: 2,
+        shares_count: 1,
+        last_share_ms: now,
+        authorized_ms: now,
+        connections: 0,
+      };
       stats.absorb(changes([change(share)]), now);
     }
     const alice = stats.users.get('alice')!;
@@ -256,6 +263,15 @@ describe('memory is bounded', () => {
     stats.absorb(changes([change({ worker: 'alice.w0', diff: 1, shares_count: 1, last_share_ms: later })]), later);
     expect(alice.workers.get('alice.w0')!.shares).toBe(3);
     expect(alice.workers.size).toBe(1_000);
+  });
+
+  test('a farm of more than 1,000 connected workers stays in memory', () => {
+    const disk = store();
+    const stats = new Stats({ nowMs: START_MS, store: disk, workersLimit: 10 });
+    for (let i = 0; i < 30; i++)
+      stats.absorb(changes([change({ worker: `farm.${i}`, diff: 1, shares_count: 1 })]), START_MS + i);
+    expect(stats.users.get('farm')!.workers.size).toBe(30);
+    expect(disk.workers.size).toBe(0);
   });
 
   test('of idle users so many stay; the oldest goes to disk, who is connected never', () => {

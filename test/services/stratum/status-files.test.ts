@@ -240,6 +240,8 @@ describe('what any age of CKPool wrote is read', () => {
     expect(lhr.dsps[1]! * W).toBeCloseTo(4.91e6, 3);
     expect(lhr.sps[1]).toBe(22.8527);
     expect(poolFromText(`${POOL.join('\n')}\n`, 0, OURS)).toMatchObject({ accepted: 8032, rejected: 436, best: 49808 });
+    const texts = POOL.join('\n').replace(/"(SPS\w+)": ([\d.]+)/g, '"$1": "$2"');
+    expect(poolFromText(texts, 0, OURS).sps).toEqual([0.691, 0.241, 0.0888, 0.023]);
   });
 
   test('0.9.9, and 0.95 without authorised', () => {
@@ -256,6 +258,7 @@ describe('what any age of CKPool wrote is read', () => {
     ['{"hashrate1m": "lots"}', '"hashrate1m" is "lots", no hash rate'],
     ['{"shares": -1}', '"shares" is -1'],
     ['{"shares": "many"}', '"shares" is "many"'],
+    ['{"shares": ""}', '"shares" is ""'],
     ['{"worker": 7}', '"worker" is no list'],
   ])('%s is refused with a reason', (text, reason) => {
     expect(() => userFromText('u', text, 0, CKPOOL)).toThrow(reason);
