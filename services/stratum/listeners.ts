@@ -238,7 +238,13 @@ export function takeSystemdSockets(
   const { LISTEN_FDS: count, LISTEN_PID: owner } = env;
   for (const name of ['LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES']) delete env[name];
   const sockets = Number(count);
-  if (count === undefined || Number(owner) !== pid || !Number.isInteger(sockets) || sockets < 1) return [...listeners];
+  if (count === undefined || !Number.isInteger(sockets) || sockets < 1) return [...listeners];
+  if (Number(owner) !== pid) {
+    log(
+      `systemd's sockets are for process ${owner}, this is ${pid}: let the unit run \`lodestream pool\` (or ckpool) itself`,
+    );
+    return [...listeners];
+  }
   if (sockets > listeners.length) {
     const one = listeners.length === 1;
     throw new PoolError(

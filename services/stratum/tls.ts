@@ -180,8 +180,12 @@ export function openTls(
   return {
     accept(socket, ready, failed) {
       const key = connectionKey(socket);
-      waiting.set(key, { ready, failed });
-      socket.once('close', () => waiting.delete(key));
+      const wait = { ready, failed };
+      waiting.set(key, wait);
+      socket.once('close', () => {
+        // The next connection may have the same ports already.
+        if (waiting.get(key) === wait) waiting.delete(key);
+      });
       server.emit('connection', socket);
     },
     reload,

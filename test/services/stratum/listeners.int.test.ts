@@ -162,8 +162,11 @@ describe('sockets from systemd', () => {
 
   test('are not taken by a process that they were not meant for', () => {
     const env = { LISTEN_FDS: '1', LISTEN_PID: '77' };
-    expect(takeSystemdSockets(two, { env, pid: 78, log: () => {} })).toEqual(two);
-    expect(takeSystemdSockets(two, { env: {}, pid: 78, log: () => {} })).toEqual(two);
+    const lines: string[] = [];
+    const log = (line: string): void => void lines.push(line);
+    expect(takeSystemdSockets(two, { env, pid: 78, log })).toEqual(two);
+    expect(takeSystemdSockets(two, { env: {}, pid: 78, log })).toEqual(two);
+    expect(lines).toEqual([expect.stringContaining("systemd's sockets are for process 77, this is 78")]);
   });
 
   test('one that no address is configured for is an error that says what to do', () => {
