@@ -12,6 +12,7 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { Bans, banText } from './bans.ts';
+import { type DifficultyStep, LowShareUsers } from './difficulty.ts';
 import { Facts } from './facts.ts';
 import { Fanout } from './fanout.ts';
 import { Intake } from './intake.ts';
@@ -62,6 +63,8 @@ export interface Resumable {
   readonly lastOrder: number;
   /** Difficulty in force at last, unit of the wire; 0: none. */
   readonly diff: number;
+  /** The difficulties of its jobs, for shares that were found on them. */
+  readonly steps: readonly DifficultyStep[];
 }
 
 export interface Counters {
@@ -103,6 +106,7 @@ export class Daemon {
   readonly waiting = new Set<Session>();
   /** What this process counts for the statistics. */
   readonly tally = new Tally();
+  readonly lowShares = new LowShareUsers();
   #idleLines = 0;
   readonly counters: Counters = { accepted: 0, refused: 0, malformed: 0, blocks: 0, connections: 0 };
   /** False: new connections are closed at once (the control command `reject`). */
@@ -209,6 +213,7 @@ export class Daemon {
     this.#stranded.delete(session);
     const { source } = session;
     for (const { tally } of session.workers.values()) if (tally !== null) this.tally.leave(tally);
+    session.leaveUser();
     if (source === null) return;
     session.tellRefusals();
     this.sessionEvent(session, 'disconnected', reason);
@@ -218,7 +223,7 @@ export class Daemon {
       const { id, address } = session.connection;
       this.log(`Dropped client ${id} ${address} user ${first.user} worker ${first.name} `, 5);
     }
-    if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.lastOrder);
+    if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.legacy.lastOrder);
     // Nobody's share was ever taken on what a mere probe was given.
     if (first === undefined && session.resumedUser === null) source.enonces.free(session.enonce1);
     else source.enonces.release(session.enonce1, now);
@@ -228,8 +233,7 @@ export class Daemon {
       enonce1: session.enonce1,
       user: first.user,
       sinceMs: now,
-      lastOrder: session.lastOrder,
-      diff: session.difficulty,
+      ...session.legacy,
     });
     this.#dropOldResumable(now);
   }
@@ -328,6 +332,9 @@ export class Daemon {
       // Which of its jobs came last is not known: it gets one of its own.
       lastOrder: source.jobs.current?.order ?? -1,
       diff: found.diff * this.profile.stratum_difficulty_multiplier,
+      // Which of its jobs had which is not known: none was found below this.
+      steps:
+        found.leastDiff > 0 ? [{ from: 0, diff: found.leastDiff * this.profile.stratum_difficulty_multiplier }] : [],
     };
   }
 

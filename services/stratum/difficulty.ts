@@ -8,7 +8,7 @@
  * | share on                     | judged and credited                                                       |
  * |------------------------------|---------------------------------------------------------------------------|
  * | a job sent before a rise     | at the old value                                                          |
- * | a job sent before a fall     | at the old value where it meets that, else at the new one where it meets that |
+ * | a job sent before a fall     | at the old value where it meets that, else at the new one where it meets that (`LowShares`: so many) |
  * | a job sent after the change  | at the new value                                                          |
  */
 
@@ -45,6 +45,103 @@ export function requirementFor(steps: readonly DifficultyStep[], order: number):
 export function pruneSteps(steps: readonly DifficultyStep[], oldestOrder: number): DifficultyStep[] {
   const keep = steps.findLastIndex((step) => step.from <= oldestOrder);
   return keep <= 0 ? [...steps] : steps.slice(keep);
+}
+
+/** Shares on jobs sent before a fall that meet only the new value: as many as are in a miner's pipeline are taken. */
+const LOW_SHARES_AT_START = 32;
+/** One more with so many accepted shares, up to LOW_SHARES_AT_START for each open line. */
+const SHARES_PER_LOW_SHARE = 64;
+/** Users without an open line that are remembered. */
+const USERS_KEPT = 10_000;
+
+/**
+ * How many shares of one user may still count at a lower value than was asked of them. Without an end to it, who keeps such shares back until
+ * a fall is credited for them besides the ones that met the old value: up to twice its work. It is the user's, not the fall's or the line's, for
+ * falls can be asked for and lines be opened anew:
+ *
+ *   credited, above the work done  <=  low shares  <=  32 + accepted shares / 64
+ */
+export class LowShares {
+  readonly #user: string;
+  #lines = 0;
+  /** In 64ths of a share. */
+  #left = LOW_SHARES_AT_START * SHARES_PER_LOW_SHARE;
+
+  constructor(user: string) {
+    this.#user = user;
+  }
+
+  get user(): string {
+    return this.#user;
+  }
+
+  get lines(): number {
+    return this.#lines;
+  }
+
+  /** True while one more is taken. */
+  get open(): boolean {
+    return this.#left >= SHARES_PER_LOW_SHARE;
+  }
+
+  /** True where it is as a new user's. */
+  get untouched(): boolean {
+    return this.#left >= LOW_SHARES_AT_START * SHARES_PER_LOW_SHARE;
+  }
+
+  /** An accepted share. @param low - it was credited less than was asked */
+  accepted(low: boolean): void {
+    if (low) this.#left -= SHARES_PER_LOW_SHARE;
+    else if (this.#left < Math.max(this.#lines, 1) * LOW_SHARES_AT_START * SHARES_PER_LOW_SHARE) this.#left += 1;
+  }
+
+  join(): void {
+    this.#lines += 1;
+  }
+
+  leave(): void {
+    this.#lines -= 1;
+    // What many lines had in store is not for one.
+    this.#left = Math.min(this.#left, Math.max(this.#lines, 1) * LOW_SHARES_AT_START * SHARES_PER_LOW_SHARE);
+  }
+}
+
+/** The users of a process, for their low shares. */
+export class LowShareUsers {
+  readonly #users = new Map<string, LowShares>();
+  /** Nobody's line is open, but something was taken: not new when it comes again. Oldest first. */
+  readonly #gone = new Set<string>();
+
+  /** A line has authorized; `leave` once it has ended. */
+  join(user: string): LowShares {
+    let shares = this.#users.get(user);
+    if (shares === undefined) {
+      shares = new LowShares(user);
+      this.#users.set(user, shares);
+    }
+    this.#gone.delete(user);
+    shares.join();
+    return shares;
+  }
+
+  leave(shares: LowShares): void {
+    shares.leave();
+    if (shares.lines > 0) return;
+    if (shares.untouched) {
+      this.#users.delete(shares.user);
+      return;
+    }
+    this.#gone.add(shares.user);
+    if (this.#gone.size <= USERS_KEPT) return;
+    const [oldest] = this.#gone;
+    this.#gone.delete(oldest!);
+    this.#users.delete(oldest!);
+  }
+
+  /** Users remembered. */
+  get size(): number {
+    return this.#users.size;
+  }
 }
 
 /**

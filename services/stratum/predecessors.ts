@@ -23,6 +23,8 @@ export interface EarlierSession {
   readonly address: string;
   /** Difficulty in force at last, in the chain's unit; 0: none. */
   readonly diff: number;
+  /** The lowest that it had, likewise. */
+  readonly leastDiff: number;
   /** Last heard of, or ended, milliseconds. */
   readonly lastMs: number;
   /** False while its line is open at a process that still runs. */
@@ -201,11 +203,13 @@ export class Predecessors {
 
   #takeSession(event: Events['session'], instance: string): void {
     if (event.session_id === '' || event.user === '') return;
+    const before = this.#sessions.get(event.session_id)?.leastDiff ?? 0;
     this.#sessions.set(event.session_id, {
       enonce1: bytesFromHex(event.enonce1),
       user: event.user,
       address: event.address,
       diff: event.diff,
+      leastDiff: before > 0 && event.diff > 0 ? Math.min(before, event.diff) : before || event.diff,
       lastMs: event.time_us / 1000,
       disconnected: event.kind === 'disconnected',
       instance,

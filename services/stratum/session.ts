@@ -6,6 +6,7 @@ import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import type { Daemon } from './daemon.ts';
 import {
   type DifficultyStep,
+  type LowShares,
   pruneSteps,
   type Requirement,
   requirementFor,
@@ -51,11 +52,6 @@ export interface Worker {
 
 /** A rise is told with new work where the present job is older than this. */
 const OLD_JOB_MS = 10_000;
-/**
- * Shares on jobs sent before a fall that meet only the new value: as many as are in a miner's pipeline are taken. Without an end to it, who
- * keeps such shares back would be credited for them besides the ones that met the old value.
- */
-const LOW_SHARES_AFTER_FALL = 32;
 /** Refusals without an accepted share between: new work after the first, the end after the second. */
 const REFUSALS_NEW_WORK_MS = 60_000;
 const REFUSALS_CLOSE_MS = 120_000;
@@ -118,9 +114,12 @@ export class Session implements LineHandler {
   #wishes = 0;
   #wishesSinceMs = 0;
   #steps: DifficultyStep[] = [];
-  #lowShares = 0;
+  /** Of its user; null before it has authorized. */
+  #lowShares: LowShares | null = null;
   #vardiff: VardiffState;
   #lastOrder = -1;
+  /** The highest `Job.order` that it was sent or a share of it named: a new difficulty applies from the next. */
+  #highestOrder = -1;
   #lastGeneration = -1;
   #cleanNext = false;
   #lastProgressMs: number;
@@ -286,11 +285,14 @@ export class Session implements LineHandler {
    * already, for a miner that counts extranonce2 from 0 again would find the same shares.
    *
    * @param lastOrder - `Job.order` of the last job that an earlier line was sent with this extranonce1; -1: none
+   * @param steps - the difficulties of that line: its miner may still hold shares found at them
    */
-  begin(lastOrder: number): void {
+  begin(lastOrder: number, steps: readonly DifficultyStep[] = []): void {
     const job = this.source!.jobs.current;
-    this.#tell(this.#tellable(job), 0, 'subscribed');
+    this.#steps = this.#ckpool ? [] : [...steps];
+    this.#tell(this.#tellable(job), this.#steps.length === 0 ? 0 : lastOrder + 1, 'subscribed');
     this.#lastOrder = lastOrder;
+    this.#highestOrder = lastOrder;
     if (job !== null) this.sendFreshJob();
   }
 
@@ -304,7 +306,10 @@ export class Session implements LineHandler {
     this.resumedUser = null;
     this.send(`{"params":["${this.enonce1Hex}",${source.nonce2Bytes}],"id":null,"method":"mining.set_extranonce"}\n`);
     this.tellMask();
+    // Jobs of the other source are known by their own orders, and no share of the first one comes any more.
+    this.#steps = [{ from: 0, diff: this.difficulty }];
     this.#lastOrder = lastOrder;
+    this.#highestOrder = lastOrder;
     this.#lastGeneration = -1;
     this.sendFreshJob();
   }
@@ -322,6 +327,11 @@ export class Session implements LineHandler {
   reconnect(place?: { readonly host: string; readonly port: number }): void {
     const params = place === undefined ? '' : `${JSON.stringify(place.host)},"${place.port}",0`;
     this.send(`{"id":null,"method":"client.reconnect","params":[${params}]}\n`);
+  }
+
+  /** What an earlier line leaves to the next with its extranonce1. */
+  get legacy(): { readonly lastOrder: number; readonly diff: number; readonly steps: readonly DifficultyStep[] } {
+    return { lastOrder: this.#highestOrder, diff: this.difficulty, steps: this.#steps };
   }
 
   /** `Job.order` of the last job sent; -1: none. */
@@ -363,9 +373,13 @@ export class Session implements LineHandler {
   /** The job is the session's from now on. @returns 1 where its notify says clean, else 0 */
   #takeJob(job: Job, clean: boolean): 0 | 1 {
     const diff = this.#tellable(job);
-    if (diff !== this.difficulty) this.#tell(diff, job.order, 'network difficulty');
+    if (diff !== this.difficulty) {
+      this.#tell(diff, job.order, 'network difficulty');
+      this.#cleanNext = true;
+    }
     const isClean = clean || this.#cleanNext || job.generation !== this.#lastGeneration;
     this.#lastOrder = job.order;
+    if (job.order > this.#highestOrder) this.#highestOrder = job.order;
     this.#lastGeneration = job.generation;
     this.#cleanNext = false;
     return isClean ? 1 : 0;
@@ -375,7 +389,10 @@ export class Session implements LineHandler {
   sendFreshJob(): void {
     const { source } = this;
     if (source === null || this.#waitsForUser) return;
-    const job = this.behind ? source.jobs.current : (source.jobs.variantAfter(this.#lastOrder) ?? source.variant());
+    const { current } = source.jobs;
+    const highest = this.#highestOrder;
+    const isNew = this.behind && current!.order > highest;
+    const job = isNew ? current : (source.jobs.variantAfter(highest) ?? source.variant());
     if (job !== null) this.sendJob(job, true);
   }
 
@@ -383,7 +400,7 @@ export class Session implements LineHandler {
 
   requirement(job: Job): Requirement {
     const requirement = requirementFor(this.#steps, job.order);
-    if (this.#lowShares > 0 || requirement.asked === requirement.least) return requirement;
+    if (requirement.asked === requirement.least || this.#lowShares?.open === true) return requirement;
     return { asked: requirement.asked, least: requirement.asked };
   }
 
@@ -435,7 +452,7 @@ export class Session implements LineHandler {
       this.#tell(diff, (job?.order ?? 0) + SWITCH_OVER_JOBS, reason);
       return;
     }
-    this.#tell(diff, this.#lastOrder + 1, reason);
+    this.#tell(diff, this.#highestOrder + 1, reason);
     if (job === null || this.#lastOrder < 0) return;
     const old = this.daemon.nowMs() - job.madeMs > OLD_JOB_MS;
     if (diff < before || old || atOnce) this.sendFreshJob();
@@ -444,12 +461,21 @@ export class Session implements LineHandler {
 
   #tell(diff: number, from: number, reason: string): void {
     const now = this.daemon.nowMs();
-    if (diff < this.difficulty && !this.#ckpool) this.#lowShares = LOW_SHARES_AFTER_FALL;
     this.#steps = pruneSteps([...this.#steps, { from, diff }], this.source!.jobs.oldestOrder);
     this.#lastProgressMs = now;
     if (reason !== 'vardiff') this.#vardiff = { ...this.#vardiff, lastChangeMs: now, sharesSinceChange: 0 };
     this.send(setDifficultyText(diff));
     if (reason !== 'subscribed') this.daemon.sessionEvent(this, 'difficulty', reason);
+  }
+
+  /** Its user is known. */
+  joinUser(user: string): void {
+    this.#lowShares ??= this.daemon.lowShares.join(user);
+  }
+
+  leaveUser(): void {
+    if (this.#lowShares !== null) this.daemon.lowShares.leave(this.#lowShares);
+    this.#lowShares = null;
   }
 
   // --- what shares do to it --------------------------------------------------------------------------------------------------
@@ -464,8 +490,10 @@ export class Session implements LineHandler {
     this.#newWorkSent = false;
     this.#reconnectSent = false;
     const judgedAtOld = job.order < (this.#steps.at(-1)?.from ?? 0);
+    if (job.order > this.#highestOrder) this.#highestOrder = job.order;
     // The present value is the lowest that can be credited for a job sent with it.
-    if (this.#steps.length > 1 && credited < requirementFor(this.#steps, job.order).asked) this.#lowShares -= 1;
+    const low = this.#steps.length > 1 && credited < requirementFor(this.#steps, job.order).asked;
+    this.#lowShares?.accepted(low);
     if (vardiffPooled(this.#vardiff, credited, judgedAtOld, now, this.#ckpool)) return;
     const share: AcceptedShare = { credited, inForce: this.difficulty, judgedAtOld, nowMs: now };
     const { min, max } = this.#limits;

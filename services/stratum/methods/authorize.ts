@@ -102,6 +102,7 @@ export function authorize(session: Session, request: Request): void {
     return;
   }
   const first = !session.authorized;
+  session.joinUser(user);
   if (!session.workers.has(name)) {
     if (session.workers.size >= WORKERS_LIMIT) {
       fail('Too many workers on one line', 20);

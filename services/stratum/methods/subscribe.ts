@@ -59,7 +59,7 @@ function begin(session: Session, request: Request, resumed: Resumable | null): v
   answer(session, request);
   session.tellMask();
   if (resumed !== null && daemon.config.compat !== 'ckpool') session.startAt(resumed.diff);
-  session.begin(given.lastOrder);
+  session.begin(given.lastOrder, resumed?.steps);
   daemon.sessionEvent(session, 'subscribed', resumed === null ? '' : 'resumed');
 }
 

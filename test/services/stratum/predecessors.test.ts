@@ -125,3 +125,16 @@ test('the place of an instant is found in a journal of many segments, and nothin
   expect(shares).toHaveLength(10);
   await found.close();
 });
+
+test('the lowest difficulty of a session is known beside its last', async () => {
+  const writer = openJournalWriter({ dir: dir.path, instance: 'pool.1' });
+  for (const [i, diff] of [0, 40, 8, 100].entries()) {
+    const event = { ...sampleSession(1), kind: 'difficulty', session_id: 'a', user: 'alice', enonce1: '01', diff };
+    writer.append([{ topic: 'session', event: { ...event, time_us: us(5 - i) } }]);
+  }
+  const { found } = reader();
+  await found.catchUp();
+  expect(found.session('a')).toMatchObject({ diff: 100, leastDiff: 8 });
+  writer.close();
+  await found.close();
+});

@@ -288,9 +288,8 @@ export class Client {
   }
 
   reply(id: unknown): Promise<Message> {
-    return until(`a reply to ${JSON.stringify(id)}`, () =>
-      this.messages.find((message) => message.id === id && message.method === undefined),
-    );
+    const found = (): Message => this.messages.find((message) => message.id === id && message.method === undefined);
+    return until(`a reply to ${JSON.stringify(id)}`, found, { everyMs: 2 });
   }
 
   async subscribe(agent = 'test/1', sessionId?: string): Promise<Message> {
@@ -307,7 +306,7 @@ export class Client {
   async login(worker = 'alice.w1', password = 'x'): Promise<void> {
     await this.subscribe();
     await this.call('mining.authorize', [worker, password]);
-    await until('a first job', () => this.jobs.length > 0);
+    await until('a first job', () => this.jobs.length > 0, { everyMs: 2 });
   }
 
   get job(): Work {
