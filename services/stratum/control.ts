@@ -21,7 +21,7 @@ import {
 } from '../core/control.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
-import { FAILED, HANDED_OVER, NO_HANDOVER } from './instance.ts';
+import { FAILED, HANDED_OVER, HANDOVER_LIMIT_MS, NO_HANDOVER } from './instance.ts';
 
 /** A connected miner. Names of the fields as they leave the process. */
 export interface ClientRow {
@@ -393,8 +393,9 @@ const CONNECTIONS_LIMIT = 32;
 const PATIENCE_MS = 10_000;
 /** Requests a second of all sockets; what is above waits its turn. */
 const REQUESTS_PER_SECOND = 200;
-/** What a command may take: a hand-over starts new processes. */
 const HANDLING_LIMIT_MS = 90_000;
+/** A command that takes longer is not waited for by the next ones. */
+const TURN_LIMIT_MS = 1_000;
 
 /** A costly list is made anew only after ten times what it last took: who asks for it all the time has it at a tenth of the miners' time. */
 function sparingly<T>(make: () => Promise<T>): () => Promise<T> {
@@ -459,13 +460,16 @@ export async function openControl(options: ControlOptions): Promise<{ close(): P
       try {
         return await Promise.race([
           runCommand(name, text, context),
-          delay(HANDLING_LIMIT_MS, `${FAILED}no answer in time`, { signal: limit.signal, ref: false }),
+          delay(/^\s*handover/i.test(text) ? HANDOVER_LIMIT_MS : HANDLING_LIMIT_MS, `${FAILED}no answer in time`, {
+            signal: limit.signal,
+            ref: false,
+          }),
         ]);
       } finally {
         limit.abort();
       }
     });
-    turn = answer.catch(() => {});
+    turn = Promise.race([answer.catch(() => {}), turn.then(() => delay(TURN_LIMIT_MS, undefined, { ref: false }))]);
     return answer;
   };
 

@@ -231,8 +231,10 @@ export const HANDED_OVER = 'handed over';
 export const NO_HANDOVER = 'not possible';
 export const FAILED = 'Failed: ';
 
-/** New workers may take a minute to start. */
-const HANDOVER_MS = 100_000;
+/** New workers may take a minute to start, and the old ones ten to go (`handover_s`). */
+export const HANDOVER_LIMIT_MS = 15 * 60_000;
+/** Who does not answer a ping in this time is not asked for more. */
+const PING_MS = 5_000;
 
 /**
  * Asks the daemon of a socket folder to take up the program and configuration as they are now (`--handover`).
@@ -244,7 +246,10 @@ const HANDOVER_MS = 100_000;
 export async function askHandover(dir: string): Promise<'done' | 'not-possible'> {
   if (!existsSync(join(dir, 'listener'))) return 'not-possible';
   openSockDir(dir, null);
-  const said = await askControl(join(dir, 'listener'), 'handover', { timeoutMs: HANDOVER_MS }).catch(() => null);
+  const ask = (text: string, timeoutMs: number): Promise<string | null> =>
+    askControl(join(dir, 'listener'), text, { timeoutMs }).catch(() => null);
+  if ((await ask('ping', PING_MS)) !== 'pong') return 'not-possible';
+  const said = await ask('handover', HANDOVER_LIMIT_MS + PING_MS);
   if (said?.startsWith(FAILED)) {
     throw new PoolError(
       'other_instance',

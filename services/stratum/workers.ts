@@ -43,6 +43,8 @@ const OWN_IDS_PER_SLOT = 1n << 23n;
 const CLIENTS_PER_WORKER = 2 ** 32;
 /** How long a worker may take for what the control sockets ask of it. */
 const CONTROL_LIMIT_MS = 30_000;
+/** Number of a request whose answer is not waited for. */
+const NOBODY = 0;
 
 export interface WorkersOptions {
   readonly config: Config;
@@ -172,6 +174,8 @@ export class Workers {
   #restarts = 0;
   #template: MadeTemplate | null = null;
   #nodeReady = true;
+  /** What the control sockets said last; workers that come later are told too. */
+  #accepting = true;
   #handingOver = false;
 
   constructor(options: WorkersOptions) {
@@ -335,6 +339,7 @@ export class Workers {
       running,
     });
     if (!this.#nodeReady) worker.tell({ kind: 'node', ready: false });
+    if (!this.#accepting) worker.tell({ kind: 'control', request: NOBODY, call: ['acceptClients', false] });
     if (this.#template !== null) worker.tell({ kind: 'template', made: this.#template });
     for (const ban of this.#bans.all) worker.tell({ kind: 'ban', ...ban });
     void worker.gone.then(() => this.#ended(worker, trial));
@@ -411,6 +416,7 @@ export class Workers {
     ...args: Parameters<ControlTarget[M]>
   ): Promise<Awaited<ReturnType<ControlTarget[M]>>[]> {
     const call = [method, ...args] as unknown as ControlCall;
+    if (call[0] === 'acceptClients') this.#accepting = call[1];
     const asked = [...this.#all].filter(({ state }) => state !== 'starting').map((each) => this.#ask(each, call));
     const answers = await Promise.allSettled(asked);
     return answers.flatMap((each) =>

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -92,6 +92,20 @@ function run(program: string, args: readonly string[], input = ''): Promise<Ran>
 const ckpmsg = (input: string, ...args: string[]): Promise<Ran> =>
   run('ckpmsg', ['-s', join(dir.path, 'run'), ...args], input);
 
+/** What a stratum port answers to a ping; nothing where it closes the line. */
+async function asked(port: number): Promise<string> {
+  const line = connect(port, '127.0.0.1');
+  line.on('error', () => {});
+  line.write('{"id":1,"method":"mining.ping","params":[]}\n');
+  let text = '';
+  line.on('data', (piece) => {
+    text += piece;
+    line.destroy();
+  });
+  await once(line, 'close');
+  return text;
+}
+
 /** A process and all that it has started, by /proc. */
 function treeOf(root: number): number[] {
   const parents = readdirSync('/proc')
@@ -165,6 +179,7 @@ describe('one daemon per socket folder', () => {
       const pool = await up('ckpool');
       const workers = treeOf(pool.pid).slice(1);
       expect(workers.length).toBeGreaterThan(0);
+      expect((await ckpmsg('reject\n')).out).toContain('rejecting');
       expect(await run('ckpool', ['-H', '-s', sockDir()])).toMatchObject({
         status: 0,
         err: expect.stringContaining('has taken up the program and configuration'),
@@ -174,6 +189,12 @@ describe('one daemon per socket folder', () => {
         const now = treeOf(pool.pid).slice(1);
         return now.length > 0 && now.every((pid) => !workers.includes(pid));
       });
+
+      // What the operator said holds for the new ones.
+      const port = Number(/stratum listens on 127\.0\.0\.1:(\d+)/.exec(pool.output())?.[1]);
+      expect(await asked(port)).toBe('');
+      expect((await ckpmsg('accept\n')).out).toContain('accepting');
+      expect(await asked(port)).toContain('pong');
 
       const proxy = await up('ckproxy');
       const next = await up('ckproxy', ['-H']);

@@ -14,11 +14,12 @@ let rig: Rig;
 let dir: ReturnType<typeof tempDir>;
 let close: () => Promise<void>;
 const told: string[] = [];
+let handover: Promise<string | null> = Promise.resolve(null);
 const lines: string[] = [];
 beforeEach(async () => {
   rig = await startRig();
   dir = tempDir('control');
-  const target = controlTarget({
+  const { handover: _, ...target } = controlTarget({
     daemon: rig.daemon,
     currentJob: () => rig.source.jobs.current,
     updateWork: () => void told.push('update'),
@@ -30,7 +31,7 @@ beforeEach(async () => {
     dir: dir.path,
     gid: null,
     process: { startedMs: Date.now(), shutdown: () => void told.push('shutdown'), restart: () => true },
-    target: () => target,
+    target: () => ({ ...target, handover: () => handover }),
     log: (line) => void lines.push(line),
   }));
 });
@@ -176,6 +177,18 @@ test('a flood of requests is answered in its turn, and miners between', { timeou
   }
   stop = true;
   await Promise.all(floods);
+});
+
+test('a hand-over that takes its time holds up no other command', async () => {
+  let done!: (why: string | null) => void;
+  handover = new Promise((resolve) => {
+    done = resolve;
+  });
+  const answer = ask('handover');
+  expect(await ask('ping')).toBe('pong');
+  expect(await ask('ping', 'connector')).toBe('pong');
+  done(null);
+  expect(await answer).toBe('handed over');
 });
 
 test('text that is no UTF-8, or nothing at all, is unknown', async () => {

@@ -151,7 +151,7 @@ test('no text makes a command fail, and what is no command has no effect', async
       expect(typeof reply).toBe('string');
       if (reply === 'unknown' || reply === 'Invalid' || reply === 'Failed') expect(told).toEqual([]);
     }),
-    { numRuns: 500 },
+    { numRuns: 200 },
   );
 });
 
