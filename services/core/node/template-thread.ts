@@ -6,6 +6,7 @@
  * A thread that dies of a fault is said and started again; jobs of the last template go on being mined meanwhile. One that runs out of memory
  * takes the process with it, limits of its own or not (tried: V8 gives up within JSON.parse); an answer is limited to 64 MB for that.
  */
+import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { ChainProfile } from '../chains/profile.ts';
 import { errorLine, PoolError } from '../errors.ts';
@@ -119,7 +120,8 @@ export function followTemplatesInThread(options: ThreadOptions): ThreadedFollowe
   function begin(): void {
     const startedMs = performance.now();
     let cause: unknown = null;
-    worker = new Worker(new URL('./template-worker.ts', import.meta.url), {
+    // `.ts` here, `.js` where it was compiled.
+    worker = new Worker(new URL(`./template-worker${extname(import.meta.url)}`, import.meta.url), {
       name: 'templates',
       workerData: data,
     });

@@ -1,8 +1,9 @@
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import type { BlockInput } from '../../../schemas/events.ts';
 import { PoolError } from '../../../services/core/errors.ts';
+import type { Tails } from '../../../services/core/node/template-store.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
 import { BlockDesk } from '../../../services/stratum/blocks.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
@@ -21,7 +22,7 @@ const event = {
   answers: [],
 } as never as BlockInput;
 
-function desk(dir: string, answers: () => SubmitAnswer[]) {
+function desk(dir: string, answers: () => SubmitAnswer[], tails?: Tails) {
   const sent: string[] = [];
   const events: BlockInput[] = [];
   const lines: string[] = [];
@@ -37,12 +38,79 @@ function desk(dir: string, answers: () => SubmitAnswer[]) {
       async preferBlock() {},
     },
     facts: { block: (each) => void events.push(each), timeUs: () => 5 },
+    ...(tails === undefined ? {} : { tails }),
     log: (line) => void lines.push(line),
     againMs: 10,
   });
   ends.push(() => void made.close());
   return { made, sent, events, lines };
 }
+
+describe('a block whose transactions are elsewhere', () => {
+  const tail = { key: 'ab'.repeat(16), txCount: 2 };
+  const accepted = (): SubmitAnswer[] => [{ node: 'n', answer: 'accepted', accepted: true }];
+  const down = (): SubmitAnswer[] => [{ node: 'n', answer: 'down', accepted: false, error: new Error('down') }];
+
+  test('is sent, kept and recorded whole', async () => {
+    const dir = folder();
+    const { made, sent, events } = desk(dir, down, { tail: () => Uint8Array.of(0xc0, 0xff, 0xee) });
+    expect(made.take({ event: { ...event, size_bytes: 2 }, hex: '0011', tail })).toBe(true);
+    expect(sent[0]).toBe('0011c0ffee');
+    expect(events[0]).toMatchObject({ size_bytes: 5 });
+    const file = JSON.parse(readFileSync(join(dir, `${event.hash}.json`), 'utf8'));
+    expect(file).toEqual({ event: { ...event, size_bytes: 5 }, hex: '0011c0ffee' });
+    expect(made.take({ event, hex: '0011', tail })).toBe(false);
+  });
+
+  test('of a worker is kept whole by the parent, for the transactions go in minutes', async () => {
+    const dir = folder();
+    const { made, events } = desk(dir, down, { tail: () => Uint8Array.of(0xc0) });
+    writeFileSync(join(dir, `${event.hash}.json`), JSON.stringify({ event, hex: '0011', tail }));
+    expect(made.submit({ event, hex: '0011', tail })).toBe(true);
+    expect(JSON.parse(readFileSync(join(dir, `${event.hash}.json`), 'utf8')).hex).toBe('0011c0');
+    expect(events).toHaveLength(0);
+  });
+
+  test('that a process before this one could not complete is completed at the start', async () => {
+    const dir = folder();
+    mkdirSync(dir);
+    writeFileSync(join(dir, `${event.hash}.json`), JSON.stringify({ event, hex: '0011', tail }));
+    const asked: unknown[] = [];
+    const { made, sent } = desk(dir, accepted, {
+      tail: (...of) => {
+        asked.push(of);
+        return Uint8Array.of(0xc0);
+      },
+    });
+    made.sendPending();
+    expect(sent).toEqual(['0011c0']);
+    expect(asked).toEqual([[tail.key, tail.txCount]]);
+    await until('it is answered', () => readdirSync(dir).length === 0);
+  });
+
+  test('that are not kept any more is said, and stays on disk for a person', () => {
+    const dir = folder();
+    const { made, sent, events, lines } = desk(dir, accepted, { tail: () => null });
+    expect(made.take({ event, hex: '0011', tail })).toBe(true);
+    expect(sent).toEqual([]);
+    const said = (): string[] => lines.filter((line) => line.includes('its transactions are not kept any more'));
+    expect(said()).toHaveLength(1);
+    expect(events).toHaveLength(1);
+    expect(readdirSync(dir)).toEqual([`${event.hash}.json`]);
+    made.sendPending();
+    expect(said()).toHaveLength(1);
+  });
+});
+
+test('a block file holds words of any language, and is read back as it was', () => {
+  const dir = folder();
+  const first = desk(dir, () => [{ node: 'n', answer: 'down', accepted: false, error: new Error('down') }]);
+  const named = { ...event, worker: 'Jürgen.矿机' };
+  first.made.take({ event: named, hex: 'ab'.repeat(1_000) });
+  const second = desk(dir, () => [{ node: 'n', answer: 'accepted', accepted: true }]);
+  second.made.sendPending();
+  expect(second.sent).toEqual(['ab'.repeat(1_000)]);
+});
 
 function folder(): string {
   const dir = tempDir('blocks');
