@@ -73,7 +73,10 @@ describe.skipIf(litecoind === undefined)('litecoind', () => {
     await until('the next templates', () => updates.at(-1)?.template.height === 24);
     expect(updates.every(({ newBlock }) => newBlock)).toBe(true);
     expect(new Set(updates.map(({ template }) => template.prevHashRpc)).size).toBe(updates.length);
-    expect(lines).toEqual([expect.stringMatching(/^Connected to bitcoind: /)]);
+    expect(lines).toEqual([
+      expect.stringMatching(/^Server alive: /),
+      expect.stringMatching(/^Connected to bitcoind: /),
+    ]);
   });
 
   it('refuses in its words what is no block, a wrong password, and an unknown method', async () => {
@@ -169,7 +172,7 @@ describe.skipIf(btcd === undefined)('btcd', () => {
     expect(updates[0]?.template).toMatchObject({ height: 4, witnessCommitment: null, rules: [] });
     await node.generate(2);
     await until('the next templates', () => updates.at(-1)?.template.height === 6);
-    expect(lines).toHaveLength(1);
+    expect(lines).toHaveLength(2);
   });
 });
 

@@ -325,9 +325,11 @@ describe('a node that cannot be used is said once and waited for', () => {
     expect(updates).toHaveLength(2);
     const name = `127.0.0.1:${port}`;
     expect(lines).toEqual([
+      `Server alive: ${name}`,
       `Connected to bitcoind: ${name}`,
       expect.stringContaining(`node ${name}: getb`),
       `node ${name} can be used again`,
+      `Server alive: ${name}`,
       `Connected to bitcoind: ${name}`,
     ]);
   });
@@ -449,5 +451,5 @@ it('a closed follower is silent, whatever was under way', async () => {
   await follower.close();
   await mine(rpc, toy);
   expect(updates).toHaveLength(1);
-  expect(lines).toHaveLength(1);
+  expect(lines.at(-1)).toMatch(/^Connected to bitcoind/);
 });
