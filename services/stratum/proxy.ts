@@ -46,6 +46,8 @@ class Link implements WorkSource {
   readonly #proxy: ProxyUpstreams;
   readonly #daemon: Daemon;
   #work: Notify | null = null;
+  /** What the log says at the first. */
+  #firstNotify = '';
   #variants = 0;
   #upstreamDiff = 1;
   #prefixBytes = 0;
@@ -85,12 +87,17 @@ class Link implements WorkSource {
     this.nonce2Bytes = terms.nonce2Bytes - own;
     this.versionMask = terms.versionMask;
     this.ready = true;
+    const [upstream] = this.proxyId.split(':');
+    this.#firstNotify = `Found notify for new proxy ${this.proxyId} with enonce ${hexFromBytes(terms.enonce1)} nonce2len ${terms.nonce2Bytes}`;
+    this.#daemon.log(`Stratifier added new proxy ${upstream}`, 5);
     this.#daemon.log(
-      `Upstream pool ${this.connection.name} ${this.proxyId.split(':')[0]} extranonce2 length ${terms.nonce2Bytes}, max proxy clients ${this.enonces.capacity}`,
+      `Upstream pool ${this.connection.name} ${upstream} extranonce2 length ${terms.nonce2Bytes}, max proxy clients ${this.enonces.capacity}`,
     );
+    this.#daemon.log(`Proxy ${upstream}:${this.connection.name} connection established`, 5);
   }
 
   #take(work: Notify, diff: number): void {
+    if (this.#work === null) this.#daemon.log(this.#firstNotify, 5);
     this.#work = work;
     this.#variants = 0;
     this.#upstreamDiff = diff;

@@ -57,7 +57,12 @@ function limitsText(): string {
 
 /** How many connections a process may have by the configuration and its open-file limit; Infinity: none. */
 export function maxClientsOf(config: Config, log: Log): number {
-  const maxClients = clientLimit(config.maxClients, limitsText());
+  const text = limitsText();
+  const maxClients = clientLimit(config.maxClients, text);
+  const files = /^Max open files\s+(\d+)/m.exec(text)?.[1];
+  if (files !== undefined && maxClients !== config.maxClients) {
+    log(`Setting maxclients to ${maxClients} due to max open file limit of ${files}`, 5);
+  }
   if (maxClients < config.maxClients) {
     log(`maxclients ${config.maxClients} is more than the open-file limit allows: ${maxClients}`);
   }
