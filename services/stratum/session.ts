@@ -470,7 +470,8 @@ export class Session implements LineHandler {
 
   /** Its user is known. */
   joinUser(user: string): void {
-    this.#lowShares ??= this.daemon.lowShares.join(user);
+    // CKPool takes none: a share on a job from before a fall has to meet the old value.
+    if (!this.#ckpool) this.#lowShares ??= this.daemon.lowShares.join(user);
   }
 
   leaveUser(): void {
