@@ -31,6 +31,8 @@ export const NOTIFIER_FLAGS = {
 } as const satisfies Readonly<Record<string, Flag>>;
 
 const NOTIFY_MS = 5_000;
+/** Answers that say that nothing was done. */
+const REFUSED = /^(Failed|Invalid|unknown|not possible|no client )/;
 
 type Values = ReturnType<typeof getopt>['values'];
 
@@ -63,7 +65,7 @@ function seconds(values: Values, name: 'timeout1' | 'timeout2', fallback: number
 
 /**
  * Runs `ckpmsg`.
- * @returns the exit status: 0, or 1 where a command was not answered
+ * @returns the exit status: 0, or 1 where a command was not answered, or the one that was given as words was refused
  * @throws PoolError usage; control where nobody listens
  */
 export async function ckpmsgCommand(argv: readonly string[]): Promise<number> {
@@ -88,6 +90,8 @@ export async function ckpmsgCommand(argv: readonly string[]): Promise<number> {
       status = 1;
       process.stderr.write(`${stamp}No response to ${JSON.stringify(command)}\n`);
     } else process.stdout.write(`${stamp}Received response: ${answer}\n`);
+    // A script that gives one command as words goes by the status.
+    if (words.length > 0 && answer !== null && REFUSED.test(answer)) status = 1;
   };
   if (words.length > 0) await ask(words.join(' '));
   else for await (const line of createInterface({ input: process.stdin })) await ask(line);

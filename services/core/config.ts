@@ -259,10 +259,10 @@ function parseConfigText(text: string, file: string): Source {
         : error === undefined
           ? 'expected one JSON object'
           : jsonErrorWords(printParseErrorCode(error.error));
-    throw new PoolError(
-      'config',
-      `${file}:${lineOf(offset)}:${column}: ${what}${offset < text.length ? ` near ${JSON.stringify(text.slice(offset, offset + 20))}` : ''}`,
-    );
+    // What stands there may be a password, or the rest of one that holds a quote.
+    const secret = /pass(word)?"?[^\n]*$/.test(text.slice(Math.max(0, offset - 200), offset + 20));
+    const near = offset < text.length && !secret ? ` near ${JSON.stringify(text.slice(offset, offset + 20))}` : '';
+    throw new PoolError('config', `${file}:${lineOf(offset)}:${column}: ${what}${near}`);
   }
   const values: Raw = {};
   const lines = new Map<string, number>();

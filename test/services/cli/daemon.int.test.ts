@@ -298,7 +298,9 @@ describe('ckpmsg', () => {
       err: expect.stringContaining('there is no such socket'),
     });
     await up('ckpool');
-    expect((await ckpmsg('', 'ping')).out).toContain('pong');
+    expect(await ckpmsg('', 'ping')).toMatchObject({ status: 0, out: expect.stringContaining('pong') });
+    expect(await ckpmsg('', 'nonsense')).toMatchObject({ status: 1, out: expect.stringContaining('unknown') });
+    expect(await ckpmsg('nonsense\n')).toMatchObject({ status: 0, out: expect.stringContaining('unknown') });
   });
 
   test('-h prints CKPool’s lines', async () => {

@@ -198,6 +198,16 @@ describe('what CKPool would quietly replace by a default is one line and status 
     expect(errorLine(thrown)).not.toContain('\n');
   });
 
+  test.each([
+    '{"btcd": [{"pass": "hun"ter2", "auth": "x"}]}',
+    '{"btcd": [{"pass" "hunter2"}]}',
+    '{"btcd": [{"auth": "u" "pass": "hunter2"}]}',
+    '{"lodestream": {"clickhouse": {"password": hunter2}}}',
+  ])('an error beside a password does not print it: %s', (text) => {
+    expect(() => load(text)).toThrow(PoolError);
+    expect(() => load(text)).not.toThrow(/ter2/);
+  });
+
   test('a password of the wrong type is not printed', () => {
     expect(() => load('{"btcd": [{"pass": 123456}]}')).toThrow('"btcd[0].pass" is of type number, expected a text');
   });
