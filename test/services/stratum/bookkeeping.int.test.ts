@@ -161,3 +161,27 @@ test('under logrotate each process goes on in the new file on SIGHUP, and no lin
   expect(told()).toEqual(names);
   await until('the worker process to write the new file', () => log().some((line) => line.startsWith('Authorised')));
 });
+
+test('the level of the log is changed while running, in all processes; a killed worker takes its lines with it, not what it told', {
+  timeout: 60_000,
+}, async () => {
+  const { start, client, log } = await ground({ compat: 'ckpool', nonce1Bytes: 4 });
+  const { pool } = await start();
+  const miner = await client(pool);
+  await miner.login('alice.w1');
+  const share = async (nonce2: number): Promise<void> => {
+    const found = miner.mine(miner.job, { atLeast: 1e-7, below: 1e-5, nonce2 });
+    expect((await miner.submit('alice.w1', found)).result).toBe(true);
+  };
+  await share(1);
+  await pool.control.setLogLevel(6);
+  await share(2);
+  await until('the second share to be told', () => log().some((line) => line.startsWith('Accepted client')));
+  expect(log().filter((line) => line.startsWith('Accepted client'))).toHaveLength(1);
+  await until('both in the statistics', async () => (await pool.control.poolStats()).shares_accepted_count === 2);
+  await until('the connection', async () => (await pool.control.poolStats()).Workers === 1);
+  const before = (await pool.control.userStats('alice')).lastshare;
+  process.kill(pool.workers.pids[0]!, 'SIGKILL');
+  await until('no connection', async () => (await pool.control.poolStats()).Workers === 0);
+  expect((await pool.control.userStats('alice')).lastshare).toBe(before);
+});
