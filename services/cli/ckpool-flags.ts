@@ -75,6 +75,8 @@ export interface DaemonCall {
   readonly config: Config;
   /** To be said at the start. */
   readonly warnings: readonly string[];
+  /** True: the socket folder is a tree's own choice, and the daemon runs without one rather than not at all. */
+  readonly sockDirMayFail: boolean;
   readonly daemonise: boolean;
   /** No status line on a terminal. */
   readonly quiet: boolean;
@@ -160,6 +162,7 @@ export function readDaemonCall(
       sockDir: given ?? (inTree ? treeSockDir(config.dataDir) : join('/tmp', config.name)),
     },
     warnings,
+    sockDirMayFail: inTree && given === undefined,
     daemonise: values.daemonise === true,
     quiet: values.quiet === true,
     // A tree holds its data directory: who still runs there is what an earlier tree left behind.

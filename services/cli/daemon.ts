@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, writeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../core/config.ts';
-import { errorLine } from '../core/errors.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
 import type { ControlTarget } from '../stratum/control.ts';
 import { ckpoolHelp, type DaemonCall, readDaemonCall } from './ckpool-flags.ts';
@@ -88,7 +88,12 @@ async function startDaemon(
   for (const warning of call.warnings) life.log(warning);
   let target: ControlTarget | null = null;
   process.title = config.name.slice(0, TITLE_CHARS);
-  if (config.sockDir !== null) await openSockets(config, config.sockDir, call, life, () => target);
+  if (config.sockDir !== null) {
+    await openSockets(config, config.sockDir, call, life, () => target).catch((error: unknown) => {
+      if (!call.sockDirMayFail || !(error instanceof PoolError) || error.code !== 'sockdir') throw error;
+      life.log(`no control sockets: ${errorLine(error)}`);
+    });
+  }
   const starting = startForm(config, life, reload);
   Promise.race([starting, delay(STARTING_MS, undefined, { ref: false })]).then(
     () => said(''),

@@ -41,6 +41,9 @@ describe('names and folders', () => {
 
   test('a child of a tree reads what it is told alone', () => {
     expect(read([], 'pool', true).config).toMatchObject({ file: null, sockDir: 'data/sockets' });
+    expect(read([], 'pool', true)).toMatchObject({ takeOver: 'kill', sockDirMayFail: true });
+    expect(read(['-s', '/run/x'], 'pool', true)).toMatchObject({ takeOver: 'kill', sockDirMayFail: false });
+    expect(read(['--data-dir', `/${'x'.repeat(120)}`], 'pool', true).config.sockDir).toBeNull();
   });
 
   test('the socket folder is /tmp/NAME; the one that is given has no name appended', () => {

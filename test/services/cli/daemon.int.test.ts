@@ -1,7 +1,17 @@
 /** The stratum daemon as an operator runs it: real processes under CKPool's names, their files, signals and secrets. */
-import { execFile } from 'node:child_process';
+import { execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,6 +19,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FrameReader } from '../../../services/core/control.ts';
 import { type Leashed, startLeashed, tempDir, until } from '../../helpers/leash.ts';
 
+const MAIN = fileURLToPath(new URL('../../../services/cli/main.ts', import.meta.url));
 const LAUNCHER = fileURLToPath(new URL('../../../lodestream', import.meta.url));
 const TIMEOUT = { timeout: 60_000 };
 
@@ -240,6 +251,34 @@ describe('one daemon per socket folder', () => {
     expect(await first.exited).toBe(0);
   });
 });
+
+test.runIf(process.geteuid?.() === 0)(
+  'a child of a tree mines without control sockets where their folder is somebody else’s',
+  TIMEOUT,
+  async () => {
+    const sockets = join(dir.path, 'data/sockets');
+    mkdirSync(sockets, { recursive: true });
+    chownSync(sockets, 12_345, 12_345);
+    const env = { ...process.env };
+    delete env.LODESTREAM_SOCKDIR;
+    const args = ['proxy', '-c', join(dir.path, 'ckproxy.conf')];
+    const child = fork(MAIN, args, { execArgv: ['--disable-sigusr1'], stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env });
+    loose.add(child.pid!);
+    let lines = '';
+    child.stderr!.on('data', (piece) => {
+      lines += piece;
+    });
+    await until(
+      () => `it listens: ${lines}`,
+      () => lines.includes('stratum listens'),
+    );
+    expect(lines).toContain('no control sockets: socket folder');
+    const exited = once(child, 'exit');
+    child.send('stop');
+    expect((await exited)[0]).toBe(0);
+    expect(readdirSync(sockets)).toEqual([]);
+  },
+);
 
 test('-D leaves a process of its own session behind once it is up, and says where it could not', TIMEOUT, async () => {
   const args = ['-D', '-s', sockDir()];
