@@ -83,6 +83,9 @@ class Writer implements MainLog {
     try {
       while (from < bytes.length) from += writeSync(this.#fd!, bytes, from);
       this.#waiting = [];
+      // A full disk lets a file be opened.
+      if (this.#problem !== null) this.#options.stderr(`${this.#options.path} is written again`);
+      this.#problem = null;
       if (this.#lost > 0)
         this.#waiting.push(`${logStamp(new Date(this.#nowMs()))} ${this.#lost} lines were lost here\n`);
       this.#lost = 0;
@@ -103,8 +106,6 @@ class Writer implements MainLog {
     try {
       if (this.#fd !== null && !isOpenAt(this.#fd, this.#options.path)) this.#closeFile();
       this.#fd ??= openAppending(this.#options.path);
-      if (this.#problem !== null) this.#options.stderr(`${this.#options.path} is written again`);
-      this.#problem = null;
       return true;
     } catch (error) {
       this.#fail(error);

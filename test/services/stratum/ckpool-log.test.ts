@@ -135,6 +135,20 @@ describe('no line is lost', () => {
     expect(said.at(-1)).toContain('is written again');
   });
 
+  test('where the disk is full: one line on standard error, however often it is tried', () => {
+    main.close();
+    said.length = 0;
+    main = open('/dev/full');
+    for (let i = 0; i < 5; i++) {
+      main.log(String(i), 5);
+      clockMs += 2_000;
+      main.flush();
+    }
+    expect(said.filter((line) => !line.startsWith('5 '))).toEqual([
+      expect.stringMatching(/^- the main log cannot be written: ENOSPC/),
+    ]);
+  });
+
   test('of 10,000 that wait; of more the oldest go, and their number is told', () => {
     main.close();
     writeFileSync(join(dir.path, 'file'), '');
