@@ -105,7 +105,8 @@ function isAlive(pid: number): boolean {
 /** What a running process is to us, by its program and arguments. */
 export function kindOfProcess(exe: string, argv: readonly string[], name: string): 'ours' | 'ckpool' | 'another' {
   const program = basename(exe.replace(/ \(deleted\)$/, ''));
-  if (program === 'ckpool' || program === 'ckproxy') return 'ckpool';
+  // Forks and packages have names of their own: ckpool-solo, ckpool.lhr, libtool's lt-ckpool.
+  if (/^(lt-)?ck(pool|proxy)([-_.].*)?$/.test(program)) return 'ckpool';
   if (!/^node(js)?(-|\d|$)/.test(program)) return 'another';
   // A daemon's title stands in the place of its arguments once it has one.
   const titles = ['ckpool', 'ckproxy', name.slice(0, TITLE_CHARS)];

@@ -116,6 +116,8 @@ test('a stratum daemon is told from other programs by its program and arguments'
   const main = '/opt/lodestream/services/cli/main.ts';
   expect(kind('/usr/local/bin/ckpool', 'ckpool', '-L')).toBe('ckpool');
   expect(kind('/usr/local/bin/ckpool (deleted)', 'ckproxy')).toBe('ckpool');
+  expect(kind('/opt/ckpool-solo', 'ckpool')).toBe('ckpool');
+  expect(kind('/opt/ckpoolmonitor', 'ckpool')).toBe('another');
   expect(kind('/opt/node/bin/node', 'node', '--disable-sigusr1', main, 'pool', '-c', 'x')).toBe('ours');
   expect(kind('/usr/bin/node24', 'node', main, '--log-shares')).toBe('ours');
   expect(kind('/usr/bin/node', 'node', main)).toBe('ours');
