@@ -66,7 +66,7 @@ export const OPTIONS = {
     type: 'string',
     default: null,
     example: 'ADDRESS-OF-YOUR-WALLET',
-    doc: 'Address that the blocks pay; required in pool mode',
+    doc: 'Address that the blocks pay; required in pool mode, but for -B, where the users are addresses',
   },
   btcsig: { type: 'string', default: '', example: '/mined here/', doc: 'Text for the coinbase, up to 38 bytes' },
   donaddress: {

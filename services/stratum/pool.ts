@@ -57,7 +57,10 @@ export interface PoolIdentity {
 export function payoutAddressOf(config: Pick<Config, 'btcAddress' | 'file' | 'solo'>): string | null {
   if (config.btcAddress !== null || config.solo) return config.btcAddress;
   const where = config.file === null ? 'no configuration file was given (-c FILE), and' : `${config.file}:`;
-  throw new PoolError('config', `${where} "btcaddress" is missing, expected the address that the blocks shall pay`);
+  throw new PoolError(
+    'config',
+    `${where} "btcaddress" is missing, expected the address that the blocks shall pay (or -B, and each user its own)`,
+  );
 }
 
 /**

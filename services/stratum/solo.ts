@@ -20,14 +20,14 @@ import { notifyHead, notifyText } from './wire.ts';
 const BASES_KEPT = 8;
 
 /**
- * The second part of a coinbase with another script in its first output.
+ * Cuts the second part of a coinbase around the script of its first output.
  *
  * @param job - coinbase1, coinbase2 and the sizes of what stands between them
+ * @returns what stands before the script's length and what stands behind the script
  */
-export function payTo(
+export function aroundPayee(
   job: Pick<Job, 'coinbase1' | 'coinbase2' | 'enonce1Bytes' | 'nonce2Bytes'>,
-  script: Uint8Array,
-): Uint8Array {
+): readonly [before: Uint8Array, behind: Uint8Array] {
   const { coinbase1, coinbase2 } = job;
   const between = new Uint8Array(job.enonce1Bytes + job.nonce2Bytes);
   const { outputs } = parseTransaction(concatBytes(coinbase1, between, coinbase2)).tx;
@@ -35,12 +35,12 @@ export function payTo(
   const outputsBytes = outputs.reduce((sum, output) => sum + 8 + sizeOf(output.script.length), 0);
   // From the end: lock time, outputs; the first begins with its value.
   const at = coinbase2.length - 4 - outputsBytes + 8;
-  return concatBytes(
-    coinbase2.subarray(0, at),
-    compactSize(script.length),
-    script,
-    coinbase2.subarray(at + sizeOf(outputs[0]!.script.length)),
-  );
+  return [coinbase2.subarray(0, at), coinbase2.subarray(at + sizeOf(outputs[0]!.script.length))];
+}
+
+interface Base {
+  readonly around: readonly [before: Uint8Array, behind: Uint8Array];
+  readonly users: Map<string, Job>;
 }
 
 /** `Job.notify`, written when it is sent: with thousands of users the texts would be most of the memory. */
@@ -80,7 +80,7 @@ export class SoloJobs {
   readonly #profile: Pick<ChainProfile, 'address'>;
   readonly #onMade: (job: Job) => void;
   /** By base, oldest first. */
-  readonly #made = new Map<Job, Map<string, Job>>();
+  readonly #made = new Map<Job, Base>();
 
   /** @param onMade - told of each user's job before it is given out: it belongs into the journal */
   constructor(origin: string, profile: Pick<ChainProfile, 'address'>, onMade: (job: Job) => void) {
@@ -106,19 +106,21 @@ export class SoloJobs {
    * @throws RangeError where the user is no address
    */
   jobFor(user: string, base: Job): Job {
-    let users = this.#made.get(base);
-    if (users === undefined) {
-      users = new Map();
-      this.#made.set(base, users);
+    let made = this.#made.get(base);
+    if (made === undefined) {
+      made = { around: aroundPayee(base), users: new Map() };
+      this.#made.set(base, made);
       const [oldest] = this.#made.keys();
       if (this.#made.size > BASES_KEPT) this.#made.delete(oldest!);
     }
-    let job = users.get(user);
+    let job = made.users.get(user);
     if (job === undefined) {
-      const coinbase2 = payTo(base, scriptFromAddress(user, this.#profile.address));
+      const script = scriptFromAddress(user, this.#profile.address);
+      const [before, behind] = made.around;
+      const coinbase2 = concatBytes(before, compactSize(script.length), script, behind);
       const content = { ...base, coinbase2, key: jobKey(this.#origin, { ...base, coinbase2 }) };
       job = { ...content, notify: new NotifyOf(content) as unknown as Job['notify'] };
-      users.set(user, job);
+      made.users.set(user, job);
       this.#onMade(job);
     }
     return job;

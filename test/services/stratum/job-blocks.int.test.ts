@@ -2,12 +2,16 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { addressFromScript } from '../../../services/core/bitcoin/address.ts';
+import { parseBlockSummary } from '../../../services/core/bitcoin/block.ts';
+import { bytesFromHex, hexFromBytes } from '../../../services/core/bitcoin/bytes.ts';
 import { bitsFromHex, targetFromBits } from '../../../services/core/bitcoin/target.ts';
 import { loadChain } from '../../../services/core/chains/profile.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import { createNodeRpc } from '../../../services/core/node/rpc.ts';
 import { type RunningToyChain, startToyChain } from '../../../services/playground/main.ts';
 import { startPool } from '../../../services/stratum/main.ts';
+import { startPoolTree } from '../../../services/stratum/parent.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
 import { writeProfile } from '../playground/easy-chain.ts';
 import { Client, type Found, journaled, testLife, type Work } from './rig.ts';
@@ -115,4 +119,26 @@ test('a job that only the journal remembers still gives a whole block', async ()
   ends.push(() => rpc.close());
   expect((await rpc.call<{ tx: string[] }>('getblock', [toy.chain.tip.hash])).tx.length).toBeGreaterThan(5);
   await second.end();
+});
+
+test('of a worker: the parent puts the transactions behind, in solo mode too, and pays the finder', async () => {
+  config = { ...config, solo: true, btcAddress: null };
+  const run = testLife();
+  const pool = await startPoolTree(config, run.life, () => config);
+  ends.push(() => run.end());
+  const client = await Client.open(pool.addresses[0]!.port);
+  ends.push(() => client.destroy());
+  const script = `0014${'5a'.repeat(20)}`;
+  const address = addressFromScript(bytesFromHex(script), toy.chain.profile.address)!;
+  await client.login(`${address}.rig`);
+  const work = client.job;
+  const ids = ((await client.call('mining.get_txnhashes', [work.id])).result as string).trim().split(' ');
+  expect(ids.length).toBeGreaterThan(3);
+  const before = toy.chain.tip.height;
+  expect((await client.submit(`${address}.rig`, solve(client, work))).result).toBe(true);
+  await until('the block', () => toy.chain.tip.height > before);
+  const block = parseBlockSummary(toy.chain.bytes(toy.chain.at(before + 1)!));
+  expect(block.txCount).toBe(ids.length + 1);
+  expect(hexFromBytes(block.coinbase.outputs[0]!.script)).toBe(script);
+  await until('no block waits on disk', () => readdirSync(join(config.dataDir, 'blocks')).length === 0);
 });

@@ -11,7 +11,7 @@ import { type ChainProfile, loadChain } from '../../../services/core/chains/prof
 import { loadConfig } from '../../../services/core/config.ts';
 import { startToyChain } from '../../../services/playground/main.ts';
 import { startPool } from '../../../services/stratum/main.ts';
-import { payTo } from '../../../services/stratum/solo.ts';
+import { aroundPayee } from '../../../services/stratum/solo.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
 import { writeProfile } from '../playground/easy-chain.ts';
 import {
@@ -197,7 +197,10 @@ test('the script of the first output is put in whatever its length, and nothing 
     const part = (script: string): Uint8Array =>
       bytesFromHex(`0a0b0c${rest}00f2052a01000000${(script.length / 2).toString(16).padStart(2, '0')}${script}${end}`);
     const job = { coinbase1: part1, coinbase2: part(before), enonce1Bytes: 2, nonce2Bytes: 2 };
-    expect(hexFromBytes(payTo(job, bytesFromHex(after)))).toBe(hexFromBytes(part(after)));
+    const script = bytesFromHex(after);
+    const [front, behind] = aroundPayee(job);
+    const made = concatBytes(front, Uint8Array.of(script.length), script, behind);
+    expect(hexFromBytes(made)).toBe(hexFromBytes(part(after)));
   }
 });
 
