@@ -375,8 +375,10 @@ class Line implements Connection {
 /** The client's network address; null where it has gone already. */
 function addressOf(socket: Socket, server: Server): string | null {
   const address = socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/, '');
-  // A unix socket has a path, a TCP client without an address was reset before it was accepted.
-  return address ?? (typeof server.address() === 'string' ? UNIX_CLIENT : null);
+  if (address !== undefined) return address;
+  // A TCP client without an address was reset before it was accepted; a unix server has a path, or nothing where it was bound elsewhere.
+  const bound = server.address();
+  return bound === null || typeof bound === 'string' ? UNIX_CLIENT : null;
 }
 
 /**
