@@ -225,12 +225,13 @@ export class StatsDesk {
   /** What CKPool does once a minute. */
   async minute(): Promise<void> {
     const { log } = this.#options;
+    // Whoever watches pool.status does not wait for thousands of users; in the log their lines come first, as CKPool's.
+    const lines = this.#poolLines();
+    this.files.writePool(lines);
     await this.#inSlices(this.#tending([...this.stats.users.values()]), () => {});
     if (this.#closed) return;
-    const lines = this.#poolLines();
     for (const line of lines) log(`Pool:${line}`, 5);
     for (const [line, level] of this.#options.moreLines?.() ?? []) log(line, level);
-    this.files.writePool(lines);
   }
 
   /** Users' files and lines, a file at each step. */
