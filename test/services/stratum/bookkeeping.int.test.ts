@@ -73,7 +73,7 @@ test("a solved block is told in CKPool's lines, the counts begin anew, and a res
   const miner = await client(first.pool);
   await miner.login('alice.w1');
   for (let i = 0; i < 3; i++) {
-    const share = miner.mine(miner.job, { atLeast: 1e-7, nonce2: i + 1 });
+    const share = miner.mine(miner.job, { atLeast: 1e-7, below: 1e-5, nonce2: i + 1 });
     expect((await miner.submit('alice.w1', share)).result).toBe(true);
   }
   // The shares are counted before the block that ends their round.
