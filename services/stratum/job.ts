@@ -159,12 +159,12 @@ export class JobRegistry {
     return job.generation !== this.generation;
   }
 
-  /** A job by the id that a miner sent: hex of any case, leading zeros or not. */
+  /** A job by the id that a miner sent: hex of any case, leading zeros or not, `0x` or blanks before it, anything behind it (CKPool). */
   find(id: string): Job | undefined {
-    return (
-      this.#jobs.get(id) ??
-      (/^[0-9a-f]{1,16}$/i.test(id) ? this.#jobs.get(id.toLowerCase().padStart(16, '0')) : undefined)
-    );
+    const known = this.#jobs.get(id);
+    if (known !== undefined) return known;
+    const digits = /^\s*(?:0x)?0*([0-9a-f]{1,16})(?![0-9a-f])/i.exec(id)?.[1];
+    return digits === undefined ? undefined : this.#jobs.get(digits.toLowerCase().padStart(16, '0'));
   }
 
   /** A job by the two halves of its id as numbers. */

@@ -400,7 +400,9 @@ export class Session implements LineHandler {
 
   requirement(job: Job): Requirement {
     const requirement = requirementFor(this.#steps, job.order);
-    if (requirement.asked === requirement.least || this.#lowShares?.open === true) return requirement;
+    // CKPool knows one value for a job, whichever way it changed.
+    const open = !this.#ckpool && this.#lowShares?.open === true;
+    if (requirement.asked === requirement.least || open) return requirement;
     return { asked: requirement.asked, least: requirement.asked };
   }
 

@@ -6,8 +6,21 @@
  */
 import { decimalText } from './difficulty.ts';
 
+/** A number of more digits than a double holds, as it was sent; `JSON.stringify` writes it so (JSON.rawJSON). */
+export interface RawNumber {
+  readonly rawJSON: string;
+}
+
 /** What may stand as id in a reply; anything else a client sends as id is answered with null. */
-export type WireId = string | number | boolean | null;
+export type WireId = string | number | boolean | RawNumber | null;
+
+const { parse: parseWithSource, rawJSON } = JSON as unknown as {
+  parse(
+    text: string,
+    reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+  ): unknown;
+  rawJSON(text: string): RawNumber;
+};
 
 export interface Request {
   readonly kind: 'request';
@@ -32,15 +45,16 @@ export type Incoming =
   | Request
   | Response
   /** JSON, but no object: dropped, the line stays open. */
-  | { readonly kind: 'dropped' }
+  | { readonly kind: 'dropped'; readonly list: boolean }
   /** An object that is no call; answered in words. */
   | { readonly kind: 'wrong'; readonly id: WireId | undefined; readonly words: string }
   /** Not JSON: the line is closed. */
   | { readonly kind: 'garbage' };
 
-function parse(text: string): unknown {
+/** The first JSON value of a text, and the text that it is; undefined where there is none. */
+function parse(text: string): { readonly value: unknown; readonly json: string } | undefined {
   try {
-    return JSON.parse(text);
+    return { value: JSON.parse(text), json: text };
   } catch (error) {
     // CKPool ignores what follows the first JSON value of a line; V8 says where that ends.
     const at = /after JSON at position (\d+)/.exec((error as Error).message)?.[1];
@@ -48,19 +62,30 @@ function parse(text: string): unknown {
   }
 }
 
-function idOf(message: Record<string, unknown>): WireId | undefined {
+/** The id of a message, whose digits are kept where a double would not keep them. @param json - the message's text */
+function idOf(message: Record<string, unknown>, json: string): WireId | undefined {
   if (!Object.hasOwn(message, 'id')) return undefined;
   const { id } = message;
+  if (typeof id === 'number' && !(Math.abs(id) <= Number.MAX_SAFE_INTEGER)) {
+    let digits = 'null';
+    parseWithSource(json, (key, value, { source }) => {
+      if (key === 'id' && value === id && source !== undefined) digits = source;
+      return value;
+    });
+    return rawJSON(digits);
+  }
   return typeof id === 'string' || typeof id === 'number' || typeof id === 'boolean' ? id : null;
 }
 
 /** Reads one line, without its line end. */
 export function parseLine(text: string): Incoming {
-  const value = parse(text);
-  if (value === undefined) return { kind: 'garbage' };
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return { kind: 'dropped' };
+  const parsed = parse(text);
+  if (parsed === undefined) return { kind: 'garbage' };
+  const { value, json } = parsed;
+  if (Array.isArray(value)) return { kind: 'dropped', list: true };
+  if (typeof value !== 'object' || value === null) return { kind: 'dropped', list: false };
   const message = value as Record<string, unknown>;
-  const id = idOf(message);
+  const id = idOf(message, json);
   const { method, params, result, error, 'reject-reason': rejectReason } = message;
   if (method === undefined || method === null) {
     if (result !== undefined || error !== undefined) {

@@ -43,11 +43,16 @@ export function dispatch(session: Session, text: string): void {
   const { compat } = session.daemon.config;
   switch (incoming.kind) {
     case 'garbage':
-      session.send(compat === 'lodestream' && isHttp(text) ? HTTP_ANSWER : 'Invalid JSON, disconnecting\n');
-      session.end('invalid JSON');
+      garbage(session, text);
       return;
     case 'dropped':
+      // CKPool's parser knows lists and objects alone.
+      if (compat === 'ckpool' && !incoming.list) garbage(session, text);
+      return;
     case 'response':
+      if (compat === 'ckpool' && incoming.result === undefined) {
+        session.send(faultText(compat, incoming.id, '-3:method not found'));
+      }
       return;
     case 'wrong':
       if (incoming.id !== undefined || compat === 'ckpool') {
@@ -58,6 +63,12 @@ export function dispatch(session: Session, text: string): void {
       if (compat === 'ckpool') asCkpool(session, incoming);
       else asOurs(session, incoming);
   }
+}
+
+function garbage(session: Session, text: string): void {
+  const { compat } = session.daemon.config;
+  session.send(compat === 'lodestream' && isHttp(text) ? HTTP_ANSWER : 'Invalid JSON, disconnecting\n');
+  session.end('invalid JSON');
 }
 
 function asOurs(session: Session, request: Request): void {

@@ -34,8 +34,8 @@ function isHex(value: unknown, even: boolean): value is string {
  *
  * @param nonce2Bytes - extranonce2 is cut or filled with zeros to this size, as CKPool does
  * @param versionMask - bits that may be set
- * @param strict - as CKPool: a nonce of fewer than 8 digits is none, nor are version bits of an odd number; else they are numbers without
- *   their leading zeros, as some small miners print them
+ * @param strict - as CKPool: a nonce of fewer than 8 digits is none, nor are a nonce, a time or version bits of an odd number; else they are
+ *   numbers without their leading zeros, as some small miners print them
  * @returns what is wrong, in CKPool's words, or the fields
  */
 function readFields(params: unknown, nonce2Bytes: number, versionMask: number, strict: boolean): string | Fields {
@@ -45,13 +45,14 @@ function readFields(params: unknown, nonce2Bytes: number, versionMask: number, s
   if (typeof worker !== 'string' || worker === '') return 'No username';
   if (typeof jobId !== 'string' || jobId === '') return 'No job_id';
   if (!isHex(nonce2, true)) return 'No nonce2';
-  if (!isHex(ntime, false) || ntime.length > 8) return 'No ntime';
-  if (!isHex(nonce, false) || (strict && nonce.length < 8)) return 'No nonce';
+  if (!isHex(ntime, strict) || ntime.length > 8) return 'No ntime';
+  if (!isHex(nonce, strict) || (strict && nonce.length < 8)) return 'No nonce';
   // Null, empty or no hex: no version bits.
   let versionBits = '';
   if (isHex(bits, strict)) {
-    if (bits.length > 8 || (Number.parseInt(bits, 16) & ~versionMask) !== 0) return 'Invalid version mask';
-    versionBits = bits.toLowerCase().padStart(8, '0');
+    const digits = bits.replace(/^0+(?=[^0])/, '').toLowerCase();
+    if (digits.length > 8 || (Number.parseInt(digits, 16) & ~versionMask) !== 0) return 'Invalid version mask';
+    versionBits = digits.padStart(8, '0');
   }
   return {
     worker,

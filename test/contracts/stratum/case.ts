@@ -46,6 +46,8 @@ export const REASONS = {
   'no params': 'A call without `params` is one without parameters. CKPool refuses it.',
   'change of difficulty':
     'A fall comes with new work and counts at once; CKPool judges the present job and the next one by the old value, whichever way it changed.',
+  parser:
+    'A JSON value that is no object asks for nothing and is dropped. To the parser of CKPool numbers, texts and null are no JSON, and the line is closed.',
   idle: 'A miner at a difficulty far too high never sends a share, so it is lowered by the clock; CKPool leaves it stuck.',
   'line limit': 'Lines may be 8 KiB long. CKPool ends a line above 1,024 bytes.',
   'keep-alive': 'An empty line is a sign of life of some firmware and is ignored, in both settings. CKPool closes.',

@@ -47,8 +47,10 @@ describe('the registry', () => {
   test('a job is found by any spelling of its number', () => {
     const jobs = new JobRegistry('o', profile, new JobIds(0xabcn));
     const job = jobs.add(content(), { ...made, nowMs: 0 });
-    for (const id of ['0000000000000abc', 'ABC', 'abc', '0abc']) expect(jobs.find(id)).toBe(job);
-    for (const id of ['abd', 'xyz', '', `${'0'.repeat(17)}abc`, '__proto__']) expect(jobs.find(id)).toBeUndefined();
+    for (const id of ['0000000000000abc', 'ABC', 'abc', '0abc', `${'0'.repeat(17)}abc`, '0xabc', ' abc', 'abc zz'])
+      expect(jobs.find(id)).toBe(job);
+    for (const id of ['abd', 'xyz', '', `1${'0'.repeat(16)}abc`, 'zz abc', '__proto__'])
+      expect(jobs.find(id)).toBeUndefined();
   });
 
   test('a new previous block makes the jobs before it stale, a renewal does not', () => {

@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { notifyHead, notifyText, parseLine, replyText, setDifficultyText } from '../../../services/stratum/wire.ts';
+import {
+  notifyHead,
+  notifyText,
+  parseLine,
+  replyText,
+  setDifficultyText,
+  type WireId,
+} from '../../../services/stratum/wire.ts';
 
 describe('a line', () => {
   test('a request keeps its id, method and params as sent', () => {
@@ -34,6 +41,17 @@ describe('a line', () => {
     expect(parseLine('{"method":"x"}')).toMatchObject({ id: undefined });
     expect(parseLine('{"id":null,"method":"x"}')).toMatchObject({ id: null });
     expect(parseLine('{"id":{"a":1},"method":"x"}')).toMatchObject({ id: null });
+  });
+
+  test('an id of more digits than a double holds keeps them, whatever other ids the message has', () => {
+    for (const id of ['9007199254740993', '12345678901234567890', '-9007199254740993', '1e400']) {
+      const incoming = parseLine(`{"params":[{"id":7}],"id":${id},"method":"x","a":{"id":8}} junk`);
+      expect(incoming.kind).toBe('request');
+      expect(replyText('result-error-id', (incoming as { id: WireId }).id, 'true')).toBe(
+        `{"result":true,"error":null,"id":${id}}\n`,
+      );
+    }
+    expect(parseLine('{"id":9007199254740991,"method":"x"}')).toMatchObject({ id: 9007199254740991 });
   });
 
   test('8 KiB of brackets are read without harm', () => {

@@ -282,7 +282,7 @@ const refusals: Omit<Case, 'group'>[] = [
       told('mining.notify', SILENCE),
     ],
   },
-  { name: 'who does not authorize within a minute is dropped', steps: [sub, tick(66), ended(CLOSED)] },
+  { name: 'who does not authorize within a minute is dropped', steps: [sub, tick(66), tick(60), ended(CLOSED)] },
   {
     name: 'who failed to authorize is dropped after a minute',
     steps: [
@@ -298,6 +298,7 @@ const refusals: Omit<Case, 'group'>[] = [
         ),
       ),
       tick(66),
+      tick(60),
       ended(CLOSED),
     ],
   },

@@ -68,6 +68,15 @@ const lines: Omit<Case, 'group'>[] = [
   { name: 'an HTTP request ends the line', steps: [raw('GET / HTTP/1.1\r\nHost: x\r\n\r\n', CLOSED)] },
   { name: 'a TLS greeting ends the line', steps: [raw('\u0016\u0003\u0001\u0002\u0000\u0001\n', CLOSED)] },
   {
+    name: 'a JSON number is dropped, and the line stays',
+    steps: [raw('5\n', closedThere(SILENCE, 'parser'))],
+  },
+  {
+    name: 'a JSON text is dropped, and the line stays',
+    steps: [raw('"mining.subscribe"\n', closedThere(SILENCE, 'parser'))],
+  },
+  { name: 'JSON null is dropped, and the line stays', steps: [raw('null\n', closedThere(SILENCE, 'parser'))] },
+  {
     name: 'a list is dropped, and the line stays',
     steps: [raw('[1,2]\n'), call('mining.subscribe', ['x'], SUBSCRIBED)],
   },
@@ -176,13 +185,27 @@ const calls: Omit<Case, 'group'>[] = [
     ],
   },
   {
+    name: 'an error without a result is an answer, to CKPool a call without a method',
+    steps: [
+      raw(
+        '{"id":42,"error":[20,"unknown method",null]}\n',
+        each(
+          SILENCE,
+          '{"id":42,"error":"-3:method not found"}',
+          '{"id":42,"error":"-3:method not found"}',
+          'all three keys',
+        ),
+      ),
+    ],
+  },
+  {
     name: 'a reply to nothing is ignored',
     steps: [raw('{"id":42,"result":"pong","error":null}\n'), call('mining.subscribe', ['x'], SUBSCRIBED)],
   },
 ];
 
 const ids: Omit<Case, 'group'>[] = [
-  ...['0', '-3', '1.5', '4294967296', '"abc"', '""', 'null', 'true', 'false'].map(
+  ...['0', '-3', '1.5', '4294967296', '9007199254740993', '"abc"', '""', 'null', 'true', 'false'].map(
     (id): Omit<Case, 'group'> => ({
       name: `the id ${id} comes back as it was sent`,
       steps: [

@@ -232,6 +232,57 @@ const judged: Omit<Case, 'group'>[] = [
       ),
     ],
   },
+  {
+    name: 'a nonce of nine digits is cut',
+    steps: [
+      login(),
+      share(
+        { edit: (params) => put(4, `${params[4]}0`)(params) },
+        each(
+          TRUE,
+          '{"result":false,"error":"No nonce","id":<id>}',
+          '{"result":false,"error":[20,"No nonce",null],"id":<id>}',
+          'lenient numbers',
+        ),
+      ),
+    ],
+  },
+  {
+    name: 'a time of seven digits is long ago',
+    steps: [
+      login(),
+      share(
+        { edit: (params) => put(3, params[3]!.slice(1))(params) },
+        each(
+          '{"result":false,"error":[20,"Ntime out of range",null],"id":<id>}',
+          '{"result":false,"error":"No ntime","id":<id>}',
+          '{"result":false,"error":[20,"No ntime",null],"id":<id>}',
+          'lenient numbers',
+        ),
+      ),
+    ],
+  },
+  {
+    name: 'a job id with 0x, blanks or zeros before it is that job',
+    steps: [
+      login(),
+      share({ edit: (params) => put(1, `0x${params[1]}`)(params) }, TRUE),
+      share({ edit: (params) => put(1, ` ${params[1]}`)(params) }, TRUE),
+      share({ edit: (params) => put(1, `00${params[1]}`)(params) }, TRUE),
+    ],
+  },
+  {
+    name: 'a job id with words behind it is that job',
+    steps: [login(), share({ edit: (params) => put(1, `${params[1]} zz`)(params) }, TRUE)],
+  },
+  {
+    name: 'version bits with more zeros before them are those bits',
+    steps: [login(), share({ bits: '00002000', edit: (params) => put(5, `00${params[5]}`)(params) }, TRUE)],
+  },
+  {
+    name: 'version bits of four digits are those bits',
+    steps: [login(), share({ bits: '00002000', edit: (params) => put(5, '2000')(params) }, TRUE)],
+  },
   { name: 'version bits inside the mask are mined with', steps: [login(), share({ bits: '00002000' }, TRUE)] },
   { name: 'all bits of the mask may be rolled', steps: [login(), share({ bits: '1fffe000' }, TRUE)] },
   { name: 'version bits of zero are the job’s own version', steps: [login(), share({ bits: '00000000' }, TRUE)] },
