@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { getNodeValue, type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
 import { type HostPort, hostPortText, isNetwork, parseHostPort } from './address.ts';
+import { type AgentRule, agentRulesFrom, type MinerRule, minerRulesFrom } from './difficulty-config.ts';
 import { PoolError } from './errors.ts';
 import { isListener, type ListenerConfig, listenersFrom } from './listener-config.ts';
 import { NAME, nearestName } from './names.ts';
@@ -12,6 +13,7 @@ import { OPTIONS, type Option, type OptionName } from './options.ts';
 
 export type { HostPort } from './address.ts';
 export { hostPortText, parseHostPort, reachable } from './address.ts';
+export type { AgentRule, DifficultyRule, MinerRule } from './difficulty-config.ts';
 export type { ListenerConfig } from './listener-config.ts';
 
 export interface NodeAddress {
@@ -63,6 +65,9 @@ export interface Config {
   /** 0: no limit. */
   readonly maxDiff: number;
   readonly highDiff: number;
+  /** The first that fits decides. */
+  readonly agents: readonly AgentRule[];
+  readonly miners: readonly MinerRule[];
   /** 0: what the open-file limit allows. */
   readonly maxClients: number;
   readonly zmqBlock: string | null;
@@ -431,15 +436,19 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   const chosen = byFlag ? theirs : (ours ?? theirs);
   const listenName = chosen === ours && ours !== null ? 'lodestream.listen' : 'serverurl';
   const listenBy = origin.get(listenName) ?? '';
-  const listen: readonly ListenerConfig[] = listenersFrom(chosen ?? [`0.0.0.0:${defaultPort}`], {
-    list: listenName,
-    // A flag or variable has no lines.
-    where: (inner) => (/^(--|LODESTREAM_)/.test(listenBy) ? listenBy : source.where(inner)),
-    checked: (option, inner, raw) => {
+  const inList = {
+    where: (inner: string) => source.where(inner),
+    checked: (option: Option, inner: string, raw: unknown) => {
       const checked = fit(option, raw);
       if (checked === undefined) throw wrong(inner, option, raw, source.where(inner));
       return checked;
     },
+  };
+  const listen: readonly ListenerConfig[] = listenersFrom(chosen ?? [`0.0.0.0:${defaultPort}`], {
+    ...inList,
+    list: listenName,
+    // A flag or variable has no lines.
+    where: (inner) => (/^(--|LODESTREAM_)/.test(listenBy) ? listenBy : source.where(inner)),
   });
   const ckpoolRule = !byFlag && ours === null && Array.isArray(source.values.serverurl);
   const brokers = value<string[] | null>('lodestream.kafka.brokers');
@@ -506,6 +515,8 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     startDiff: value('startdiff'),
     maxDiff: value('maxdiff'),
     highDiff: value('highdiff'),
+    agents: agentRulesFrom(value<Record<string, unknown>[] | null>('lodestream.agents') ?? [], inList),
+    miners: minerRulesFrom(value<Record<string, unknown>[] | null>('lodestream.miners') ?? [], inList),
     maxClients: value('maxclients'),
     // A node that announces its blocks does so where CKPool listens by default.
     zmqBlock: value<string | null>('zmqblock') ?? (nodes.some(({ notify }) => notify) ? ZMQ_DEFAULT : null),

@@ -20,7 +20,7 @@ import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } fr
 import { clientKey } from './limits.ts';
 import { showMessage } from './methods/show-message.ts';
 import { Predecessors } from './predecessors.ts';
-import { type ListenerLimits, listenerLimits, TINY_NOTIFY_BYTES } from './profiles.ts';
+import { Limits, TINY_NOTIFY_BYTES } from './profiles.ts';
 import type { Connection } from './server.ts';
 import { Session } from './session.ts';
 import { ShareLog, shareLogLine } from './sharelog.ts';
@@ -41,17 +41,6 @@ const STRANDED_MS = 20_000;
 const HASHRATE_INTERVAL_S = 60;
 /** A line without an accepted share for so long is idle (CKPool). */
 const IDLE_LINE_MS = 60_000;
-
-/** Difficulties that the configuration allows, by listener. */
-export interface Limits {
-  of(listenerIndex: number): ListenerLimits;
-}
-
-function limitsOf(config: Config): Limits {
-  const all = config.listen.map((_, index) => listenerLimits(config, index));
-  const pool = listenerLimits(config, -1);
-  return { of: (listenerIndex) => all[listenerIndex] ?? pool };
-}
 
 /** What a session leaves behind, and the next line with its extranonce1 takes up. */
 export interface Resumable {
@@ -149,7 +138,7 @@ export class Daemon {
     this.log = options.log;
     this.ids = options.ids;
     this.nowMs = options.nowMs ?? Date.now;
-    this.limits = limitsOf(options.config);
+    this.limits = new Limits(options.config);
     this.bans = options.bans ?? new Bans(this.nowMs);
     this.instance = options.instance ?? options.config.name;
     this.shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;

@@ -1,8 +1,15 @@
 /**
- * What the listener that a miner connects to says of its difficulties: its profile (`standard`, `rental`, `tiny`) and its own numbers. Between
- * the configuration and session.ts; unit of the wire throughout.
+ * What the configuration says of a miner's difficulties: its listener's profile (`standard`, `rental`, `tiny`) and numbers, then the entry for
+ * its user agent, then the one for its worker or user; what a later one does not say is inherited. Between the configuration and session.ts;
+ * unit of the wire throughout.
  */
-import { type Config, RENTAL_NONCE2_BYTES } from '../core/config.ts';
+import {
+  type AgentRule,
+  type Config,
+  type DifficultyRule,
+  type MinerRule,
+  RENTAL_NONCE2_BYTES,
+} from '../core/config.ts';
 
 /**
  * Rental marketplaces check a pool before they send hashrate, and refuse one whose first difficulty is below their minimum: 500,000 for sha256d
@@ -16,7 +23,7 @@ const TINY_MIN_DIFF = 0.0001;
 /** The line buffer of such firmware. */
 export const TINY_NOTIFY_BYTES = 4_096;
 
-/** Difficulties of a connection, by its listener. */
+/** Difficulties of a connection. */
 export interface ListenerLimits {
   readonly start: number;
   readonly min: number;
@@ -44,21 +51,75 @@ export function listenerLimits(config: Config, listenerIndex: number): ListenerL
   if (config.highDiffListeners.includes(listenerIndex)) {
     return { ...pool, start: Math.max(config.startDiff, config.highDiff), wish: config.highDiff };
   }
-  const { profile = 'standard', startDiff, minDiff, maxDiff } = config.listen[listenerIndex] ?? {};
-  if (profile === 'standard' && startDiff === undefined && minDiff === undefined && maxDiff === undefined) return pool;
+  const listener: DifficultyRule = config.listen[listenerIndex] ?? {};
+  const { profile } = listener;
+  return { ...ruledLimits(pool, listener), nonce2Bytes: profile === 'rental' ? RENTAL_NONCE2_BYTES : pool.nonce2Bytes };
+}
+
+/** Difficulties under one more entry of the configuration: its own numbers, else its profile's, else what was inherited. */
+export function ruledLimits(inherited: ListenerLimits, rule: DifficultyRule): ListenerLimits {
+  const { profile = 'standard', startDiff, minDiff, maxDiff } = rule;
+  if (profile === 'standard' && startDiff === undefined && minDiff === undefined && maxDiff === undefined) {
+    return inherited;
+  }
   const of = {
-    standard: pool,
+    standard: inherited,
     rental: { start: RENTAL_DIFF, min: RENTAL_DIFF },
     tiny: { start: TINY_START_DIFF, min: TINY_MIN_DIFF },
   }[profile];
   const ownMax = maxDiff === 0 ? Infinity : maxDiff;
   const min = minDiff ?? Math.min(of.min, startDiff ?? Infinity, ownMax ?? Infinity);
-  const max = ownMax ?? Math.max(pool.max, min, startDiff ?? 0);
+  const max = ownMax ?? Math.max(inherited.max, min, startDiff ?? 0);
+  // The floor of a high-difficulty port is not for whom the configuration names a start or a profile.
+  const wish = profile === 'standard' && startDiff === undefined ? inherited.wish : null;
   return {
     start: startDiff ?? Math.min(Math.max(of.start, min), max),
     min,
     max,
-    wish: null,
-    nonce2Bytes: profile === 'rental' ? RENTAL_NONCE2_BYTES : pool.nonce2Bytes,
+    wish: wish === null ? null : Math.min(Math.max(wish, min), max),
+    nonce2Bytes: inherited.nonce2Bytes,
   };
+}
+
+/** The difficulties of all that the configuration names. */
+export class Limits {
+  readonly #pool: ListenerLimits;
+  readonly #listeners: readonly ListenerLimits[];
+  readonly #agents: readonly AgentRule[];
+  readonly #miners: ReadonlyMap<string, MinerRule>;
+  /** Of agents, by entry: one object for all of a kind. */
+  readonly #ofAgents = new Map<ListenerLimits, Map<AgentRule, ListenerLimits>>();
+
+  constructor(config: Config) {
+    this.#pool = listenerLimits(config, -1);
+    this.#listeners = config.listen.map((_, index) => listenerLimits(config, index));
+    this.#agents = config.agents;
+    this.#miners = new Map(config.miners.map((rule) => [rule.name, rule]));
+  }
+
+  of(listenerIndex: number): ListenerLimits {
+    return this.#listeners[listenerIndex] ?? this.#pool;
+  }
+
+  /** Those of a listener for who calls itself so. */
+  forAgent(listenerIndex: number, agent: string): ListenerLimits {
+    const limits = this.of(listenerIndex);
+    if (this.#agents.length === 0) return limits;
+    const text = agent.toLowerCase();
+    const rule = this.#agents.find(({ match }) => text.includes(match));
+    if (rule === undefined) return limits;
+    let known = this.#ofAgents.get(limits);
+    if (known === undefined) {
+      known = new Map();
+      this.#ofAgents.set(limits, known);
+    }
+    const ruled = known.get(rule) ?? ruledLimits(limits, rule);
+    known.set(rule, ruled);
+    return ruled;
+  }
+
+  /** What the configuration says of a worker, or else of its user. */
+  forMiner(worker: string, user: string): MinerRule | undefined {
+    return this.#miners.get(worker) ?? this.#miners.get(user);
+  }
 }

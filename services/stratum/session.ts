@@ -21,7 +21,7 @@ import { malformedText } from './methods/errors.ts';
 import { dispatch } from './methods/index.ts';
 import { showMessage } from './methods/show-message.ts';
 import { submitBytes } from './methods/submit.ts';
-import type { ListenerLimits } from './profiles.ts';
+import { type ListenerLimits, ruledLimits } from './profiles.ts';
 import type { Connection, LineHandler } from './server.ts';
 import { vardiffLine } from './share-lines.ts';
 import type { WorkSource } from './source.ts';
@@ -107,9 +107,14 @@ export class Session implements LineHandler {
 
   /** What vardiff or a wish asks for; unit of the wire, as all difficulties here. */
   #wanted: number;
-  /** Of its listener. */
-  readonly #limits: ListenerLimits;
+  /** Of its listener, its agent, its worker. */
+  #limits: ListenerLimits;
+  /** What counts as asked for by the miner, within the limits; null: nothing, or it is forgotten. */
   #wish: number | null;
+  /** The last wish as it was said. */
+  #wished: number | null = null;
+  /** BIP 310: the client takes nothing below it. */
+  #minimum = 0;
   #wishMs = 0;
   #wishes = 0;
   #wishesSinceMs = 0;
@@ -412,22 +417,68 @@ export class Session implements LineHandler {
    * @returns false where it asks too often
    */
   wishDifficulty(wished: number): boolean {
-    const { min, max } = this.#limits;
-    // CKPool's maxdiff does not touch what a miner asks for.
-    const wish = Math.min(Math.max(wished, min), this.#ckpool ? Infinity : max);
+    const wish = this.#within(wished);
     const now = this.daemon.nowMs();
+    if (!this.#mayAsk(now)) return false;
+    const shares = this.#vardiff.firstShareMs !== null;
+    if (!this.#ckpool && wish < this.#wanted && shares && now - this.#wishMs < WISH_PAUSE_MS) return false;
+    this.#wishMs = now;
+    this.#wished = wished;
+    this.#wish = wish;
+    this.changeDifficulty(wish, 'wish');
+    return true;
+  }
+
+  /**
+   * BIP 310's minimum-difficulty: the client will send nothing that is lower, so it is given nothing lower.
+   *
+   * @returns false where that cannot be kept: it is above the limits or the work that there is, or is asked for too often
+   */
+  minimumDifficulty(minimum: number): boolean {
+    const job = (this.source ?? this.daemon.pickSource())?.jobs.current;
+    if (minimum > this.#limits.max || minimum > (job?.cap ?? Infinity)) return false;
+    if (!this.#mayAsk(this.daemon.nowMs())) return false;
+    this.#minimum = minimum;
+    this.#limitTo(this.#limits, 'minimum');
+    return true;
+  }
+
+  /** True while few have asked for a difficulty on this line lately. */
+  #mayAsk(now: number): boolean {
     if (now - this.#wishesSinceMs >= WISH_PAUSE_MS) {
       this.#wishesSinceMs = now;
       this.#wishes = 0;
     }
     this.#wishes += 1;
-    if (this.#wishes > WISHES_LIMIT) return false;
-    const shares = this.#vardiff.firstShareMs !== null;
-    if (!this.#ckpool && wish < this.#wanted && shares && now - this.#wishMs < WISH_PAUSE_MS) return false;
-    this.#wishMs = now;
-    this.#wish = wish;
-    this.changeDifficulty(wish, 'wish');
-    return true;
+    return this.#wishes <= WISHES_LIMIT;
+  }
+
+  #within(wished: number): number {
+    const { min, max } = this.#limits;
+    // CKPool's maxdiff does not touch what a miner asks for.
+    return Math.min(Math.max(wished, min), this.#ckpool ? Infinity : max);
+  }
+
+  /** What the configuration says of its agent. */
+  limitByAgent(): void {
+    this.#limitTo(this.daemon.limits.forAgent(this.connection.listenerIndex, this.agent), 'agent');
+  }
+
+  /** What the configuration says of its worker. */
+  limitByMiner(worker: string, user: string): void {
+    const rule = this.daemon.limits.forMiner(worker, user);
+    if (rule !== undefined) this.#limitTo(ruledLimits(this.#limits, rule), 'miner');
+  }
+
+  #limitTo(limits: ListenerLimits, reason: string): void {
+    const before = this.#limits;
+    const min = Math.max(limits.min, Math.min(this.#minimum, limits.max));
+    this.#limits = min === limits.min ? limits : { ...limits, min, start: Math.max(limits.start, min) };
+    if (this.#limits === before) return;
+    this.#wish = this.#wished === null ? this.#limits.wish : this.#within(this.#wished);
+    // Where it has a difficulty of its own already it keeps to that.
+    const known = this.#vardiff.firstShareMs !== null || this.resumedUser !== null;
+    this.changeDifficulty(known ? this.#within(this.#wanted) : (this.#wish ?? this.#limits.start), reason);
   }
 
   get #ckpool(): boolean {
@@ -470,6 +521,11 @@ export class Session implements LineHandler {
     if (reason !== 'subscribed') this.daemon.sessionEvent(this, 'difficulty', reason);
   }
 
+  #forgetWish(): void {
+    this.#wish = null;
+    this.#wished = null;
+  }
+
   /** Its user is known. */
   joinUser(user: string): void {
     // CKPool takes none: a share on a job from before a fall has to meet the old value.
@@ -504,7 +560,7 @@ export class Session implements LineHandler {
     const whole = this.#ckpool;
     const outcome = vardiffStep(this.#vardiff, share, { min, max, cap, wish: this.#wish, whole });
     this.#vardiff = outcome.state;
-    if (outcome.forgetWish) this.#wish = null;
+    if (outcome.forgetWish) this.#forgetWish();
     if (outcome.wanted === null) return;
     if (this.daemon.says(6)) {
       this.daemon.log(vardiffLine(this.connection.id, this.#vardiff, this.difficulty, outcome.wanted, now), 6);
@@ -571,7 +627,7 @@ export class Session implements LineHandler {
     // CKPool lowers nobody who sends no share.
     if (this.#ckpool || now - this.#lastProgressMs < IDLE_MS || this.source?.jobs.current == null) return;
     this.#lastProgressMs = now;
-    this.#wish = null;
+    this.#forgetWish();
     const lower = idleDifficulty(this.difficulty, Math.min(this.#limits.min, this.difficulty));
     if (lower !== null) this.changeDifficulty(lower, 'idle');
   }

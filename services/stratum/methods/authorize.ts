@@ -119,6 +119,7 @@ export function authorize(session: Session, request: Request): void {
     session.workers.set(name, worker);
     if (first) session.tallyOf(worker);
   }
+  if (first) session.limitByMiner(name, user);
   const wish = ckpool ? null : passwordDifficulty(password);
   if (wish !== null) session.wishDifficulty(wish);
   showMessage(session, `Authorised, welcome to ${instance} ${user}!`);

@@ -1,5 +1,5 @@
 /**
- * mining.configure [extensions, parameters] (BIP 310): version-rolling under our mask and the client's, minimum-difficulty as a wish,
+ * mining.configure [extensions, parameters] (BIP 310): version-rolling under our mask and the client's, minimum-difficulty,
  * subscribe-extranonce, info. Only what was asked for is answered. Under `compat: ckpool` it is CKPool's one reply, whatever was asked.
  */
 import type { Session } from '../session.ts';
@@ -42,7 +42,7 @@ export function configure(session: Session, request: Request): void {
       case 'minimum-difficulty': {
         const value = parameters['minimum-difficulty.value'];
         const good = typeof value === 'number' && Number.isFinite(value) && value > 0;
-        result[name] = good && session.wishDifficulty(value);
+        result[name] = good && session.minimumDifficulty(value);
         break;
       }
       case 'subscribe-extranonce':

@@ -25,6 +25,7 @@ export function subscribe(session: Session, request: Request): void {
   }
   const [agent, wantedId] = params as unknown[];
   session.agent = typeof agent === 'string' ? agent.toWellFormed().slice(0, AGENT_LIMIT) : '';
+  session.limitByAgent();
   const resumed = typeof wantedId === 'string' ? daemon.resume(wantedId, session.connection.address) : null;
   if (resumed instanceof Promise) session.waitFor(resumed.then((found) => begin(session, request, found)));
   else begin(session, request, resumed);

@@ -34,6 +34,17 @@ test('keys that CKPool ignores are ignored at the top level', () => {
   expect(load('{"donrate": 5, "anything": {"at": "all"}}').minDiff).toBe(1);
 });
 
+test('difficulties of agents and miners are read; what they do not say is absent', () => {
+  const { agents, miners } = load(
+    '{"lodestream": {"agents": [{"match": "NiceHash", "profile": "rental"}, {"match": "esp", "mindiff": 0.001}], "miners": [{"name": "a.b", "startdiff": 5, "maxdiff": 0}]}}',
+  );
+  expect(agents).toEqual([
+    { match: 'nicehash', profile: 'rental' },
+    { match: 'esp', minDiff: 0.001 },
+  ]);
+  expect(miners).toEqual([{ name: 'a.b', startDiff: 5, maxDiff: 0 }]);
+});
+
 describe('one clear line for what is wrong: key, value, expected form, line', () => {
   test.each([
     ['a text for a number', '{\n"mindiff": "5"}', [':2: ', '"mindiff" is "5"', 'a number of at least']],
@@ -102,6 +113,26 @@ describe('one clear line for what is wrong: key, value, expected form, line', ()
       'a limit below zero, on its own line',
       '{"lodestream": {"listen": [{"address": "a:1",\n"limits": {\n"per_minute": -1}}]}}',
       [':3: ', '"lodestream.listen[0].limits.per_minute" is -1', 'a whole number not below 0 (connections)'],
+    ],
+    [
+      'an agent without what it is found by',
+      '{"lodestream": {"agents": [\n{"profile": "tiny"}]}}',
+      [':2: ', '"lodestream.agents[0].match" is missing'],
+    ],
+    [
+      'a misspelt field of a miner',
+      '{"lodestream": {"miners": [{"name": "a",\n"min_diff": 1}]}}',
+      [':2: ', '"lodestream.miners[0].min_diff" is not an option', 'did you mean "mindiff"'],
+    ],
+    [
+      'a miner twice',
+      '{"lodestream": {"miners": [{"name": "a"},\n{"name": "a"}]}}',
+      [':2: ', '"lodestream.miners[1].name" "a" is listed twice'],
+    ],
+    [
+      'a minimum above its maximum',
+      '{"lodestream": {"agents": [{"match": "x",\n"mindiff": 5, "maxdiff": 2}]}}',
+      [':2: ', '"lodestream.agents[0].mindiff" is 5, expected at most its maxdiff 2'],
     ],
     [
       'a limit that does not exist',

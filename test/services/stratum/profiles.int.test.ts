@@ -90,3 +90,78 @@ test('a source that leaves three bytes of extranonce2 is not given to a rental l
   await plain.login();
   expect(plain.nonce2Bytes).toBe(3);
 });
+
+test('an agent of a marketplace has its minimum from the first difficulty on, a microcontroller its fraction, on the same listener', async () => {
+  const agents = [
+    { match: 'nicehash', profile: 'rental' },
+    { match: 'nerdminer', profile: 'tiny' },
+  ] as const;
+  rig = await startRig({ config: { agents, minDiff: 1, startDiff: 42 }, bits: BITS_VERY_HARD });
+  const rented = await rig.client();
+  await rented.subscribe('NiceHash/1.0.0');
+  await rented.call('mining.authorize', ['alice.1', 'd=1']);
+  expect(rented.difficulties).toEqual([500_000]);
+  const tiny = await rig.client();
+  // Before the subscription, as this firmware does: the wish is heard once it is known who asks.
+  await tiny.call('mining.suggest_difficulty', [0.00015]);
+  await tiny.subscribe('NerdMinerV2/V1.7.0');
+  await tiny.call('mining.authorize', ['alice.2', 'x']);
+  expect(tiny.difficulties).toEqual([0.00015]);
+  const plain = await rig.client();
+  await plain.call('mining.suggest_difficulty', [0.00015]);
+  await plain.subscribe('cgminer/4.12.0');
+  expect(plain.difficulties).toEqual([1]);
+});
+
+test('a worker’s own difficulties come with its authorization, and new work with them', async () => {
+  const miners = [
+    { name: 'alice', minDiff: 100 },
+    { name: 'alice.rig1', minDiff: 0.01, startDiff: 0.5, maxDiff: 2 },
+  ];
+  rig = await startRig({ config: { miners, minDiff: 1, startDiff: 42 }, bits: BITS_VERY_HARD });
+  const rig1 = await rig.client();
+  await rig1.login('alice.rig1');
+  await until('its start', () => rig1.difficulties.length === 2);
+  expect(rig1.difficulties).toEqual([42, 0.5]);
+  expect(rig1.job.clean).toBe(true);
+  await rig1.call('mining.suggest_difficulty', [1_000]);
+  await rig1.call('mining.suggest_difficulty', [0.02]);
+  expect(rig1.difficulties.slice(2)).toEqual([2, 0.02]);
+  // The first name of a line decides.
+  await rig1.call('mining.authorize', ['alice.rig2', 'x']);
+  expect(rig1.difficulties).toHaveLength(4);
+  const rig2 = await rig.client();
+  await rig2.login('alice.rig2', 'd=7');
+  await until('its minimum', () => rig2.difficulties.length === 2);
+  expect(rig2.difficulties).toEqual([42, 100]);
+  const bob = await rig.client();
+  await bob.login('bob.rig1');
+  expect(bob.difficulties).toEqual([42]);
+});
+
+test('minimum-difficulty is kept: neither a wish, nor silence, nor vardiff goes below it; where it cannot be kept it is refused', async () => {
+  rig = await startRig({ config: { minDiff: 1, startDiff: 42, maxDiff: 100_000 }, bits: BITS_VERY_HARD });
+  const client = await rig.client();
+  const ask = async (value: unknown): Promise<unknown> => {
+    const parameters = { 'minimum-difficulty.value': value };
+    const reply = await client.call('mining.configure', [['minimum-difficulty'], parameters]);
+    return reply.result['minimum-difficulty'];
+  };
+  expect(await ask(200_000)).toBe(false);
+  expect(await ask(1e12)).toBe(false);
+  expect(await ask(0)).toBe(false);
+  expect(await ask(2_048)).toBe(true);
+  await client.login('alice.w1', 'd=5');
+  for (let minute = 0; minute < 5; minute++) {
+    rig.tick(60_000);
+    rig.daemon.sweep();
+  }
+  await client.call('mining.suggest_difficulty', [10_000]);
+  rig.tick(60_000);
+  rig.daemon.sweep();
+  await until('a quarter', () => client.difficulties.includes(2_500));
+  rig.tick(60_000);
+  rig.daemon.sweep();
+  await until('down to the minimum', () => client.difficulty === 2_048);
+  expect(Math.min(...client.difficulties)).toBe(2_048);
+});

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { type Config, type ListenerConfig, loadConfig } from '../../../services/core/config.ts';
-import { type ListenerLimits, listenerLimits } from '../../../services/stratum/profiles.ts';
+import { Limits, type ListenerLimits, listenerLimits, ruledLimits } from '../../../services/stratum/profiles.ts';
 
 function limits(listener: Partial<ListenerConfig>, of: Partial<Config> = {}): ListenerLimits {
   return listenerLimits({ ...loadConfig({}, {}), listen: [{ host: 'a', port: 1, ...listener }], ...of }, 0);
@@ -37,4 +37,45 @@ test("a listener's own numbers pull the inherited ones along", () => {
 
 test('ports above 4000 keep CKPool’s rule', () => {
   expect(limits({}, { highDiffListeners: [0] })).toMatchObject({ start: 1e6, wish: 1e6, min: 1 });
+});
+
+test('an agent is found by a part of its name, in any case, and the first entry that fits decides', () => {
+  const limits = new Limits({
+    ...loadConfig({}, {}),
+    agents: [
+      { match: 'nicehash', profile: 'rental' },
+      { match: 'nerd', profile: 'tiny', minDiff: 0.01, startDiff: 0.02 },
+      { match: 'nerdminer', minDiff: 7 },
+    ],
+  });
+  expect(limits.forAgent(0, 'NiceHash/1.0.0')).toMatchObject({ start: 500_000, min: 500_000 });
+  expect(limits.forAgent(0, 'NerdMinerV2/V1.7')).toMatchObject({ start: 0.02, min: 0.01 });
+  expect(limits.forAgent(0, 'cgminer/4.12')).toBe(limits.of(0));
+  expect(limits.forAgent(0, '')).toBe(limits.of(0));
+  // One object for all of a kind.
+  expect(limits.forAgent(0, 'nicehash/2')).toBe(limits.forAgent(0, 'NICEHASH'));
+});
+
+test('a worker is found by its name before its user is', () => {
+  const limits = new Limits({
+    ...loadConfig({}, {}),
+    miners: [
+      { name: 'alice', minDiff: 100 },
+      { name: 'alice.rig1', minDiff: 5_000 },
+    ],
+  });
+  const of = (worker: string, user: string) => limits.forMiner(worker, user)?.minDiff;
+  expect(of('alice.rig1', 'alice')).toBe(5_000);
+  expect(of('alice.rig2', 'alice')).toBe(100);
+  expect(of('bob', 'bob')).toBeUndefined();
+});
+
+test('what an entry does not say is inherited; the floor of a high-difficulty port gives way to a start or a profile', () => {
+  const port = limits({}, { highDiffListeners: [0], maxDiff: 5e6 });
+  expect(ruledLimits(port, { minDiff: 10 })).toMatchObject({ start: 1e6, min: 10, max: 5e6, wish: 1e6 });
+  expect(ruledLimits(port, { maxDiff: 100 })).toMatchObject({ start: 100, min: 1, max: 100, wish: 100 });
+  expect(ruledLimits(port, { startDiff: 64 })).toMatchObject({ start: 64, min: 1, wish: null });
+  expect(ruledLimits(port, { profile: 'tiny' })).toMatchObject({ start: 0.001, min: 0.0001, wish: null });
+  expect(ruledLimits(port, {})).toBe(port);
+  expect(ruledLimits(limits({ profile: 'rental' }), { minDiff: 1e6 })).toMatchObject({ start: 1e6, nonce2Bytes: 4 });
 });
