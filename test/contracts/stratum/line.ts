@@ -69,6 +69,8 @@ export class Line implements Heard {
   /** Replies and messages that steps have dealt with. */
   repliesRead = 0;
   toldRead = 0;
+  /** Messages after that which a step has waited for; their order is each pool's own. */
+  readonly toldTaken = new Set<number>();
   lastShare: string[] = [];
   readonly #socket: Socket;
   #rest = '';

@@ -168,7 +168,10 @@ class Runner {
       case 'told': {
         const line = this.#line(step.line);
         const pattern = patternFor(step.want, target.flavour);
-        const find = (): number => line.told.findIndex(({ method }, i) => i >= line.toldRead && method === step.method);
+        const find = (): number =>
+          line.told.findIndex(
+            ({ method }, i) => i >= line.toldRead && !line.toldTaken.has(i) && method === step.method,
+          );
         if (pattern === SILENCE) {
           await this.#probe(line);
           const at = find();
@@ -178,7 +181,7 @@ class Runner {
         if (!(await line.until(() => find() >= 0, REPLY_LIMIT_MS))) throw new Failure(`no ${step.method} came`);
         const at = find();
         const { text } = line.told[at]!;
-        line.toldRead = at + 1;
+        line.toldTaken.add(at);
         if (!expressionOf(pattern, null).test(text))
           throw new Failure(`expected ${pattern}\n     came     ${text.slice(0, 400)}`);
         return;
