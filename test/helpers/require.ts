@@ -20,6 +20,7 @@ export const PARTS = {
   btcd: 'nothing was tried on a real sha256d node',
   bitcoind: 'nothing was tried on Bitcoin Core',
   miner: 'no miner but our own was tried',
+  ckpool: 'the conformance table was not run on a real CKPool',
   kcat: 'nobody else read our topics',
   chdb: 'nothing was tried on the embedded ClickHouse',
   chromium: 'no page was opened in a browser',

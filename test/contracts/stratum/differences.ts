@@ -40,7 +40,7 @@ export function differencesPage(): string {
     '',
     'Made of the conformance table (`cases/`) by `npm run conformance -- --differences`; a test holds it to the table. `lodestream` and `ckpool` are',
     'this daemon in its two `compat` settings; `ckpool` stands for CKPool 0.9.9 of June 2023, save where the reason says that both settings leave it.',
-    'The column ckpool-lhr is what ckpool-lhr 1.0.0 was seen to answer when this table was run against it. In patterns, `<id>` is the id as sent,',
+    'The column ckpool-lhr is what ckpool-lhr 1.0.0 was seen to answer when this table was run against it (`CKPOOL=/path/to/ckpool npx vitest run test/contracts/stratum`). In patterns, `<id>` is the id as sent,',
     '`<hex8>` eight hex digits, `<num>` a number, `<text>` and `<any>` what they say.',
     '',
     `${CASES.length} cases; those below differ somewhere.`,
