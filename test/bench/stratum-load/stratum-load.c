@@ -50,7 +50,7 @@ static struct {
 	const char *host, *port, *user, *pass, *agent, *trigger, *label;
 	enum mode mode;
 	int conns, workers, window, ramp, src_ips, rounds, invalid_kind;
-	double duration, warmup, hold, rate, invalid, setup_timeout;
+	double duration, warmup, hold, linger, rate, invalid, setup_timeout;
 	long pids[64];                  /* the server's processes */
 	int pid_count;
 	bool json, quiet;
@@ -79,6 +79,7 @@ static void usage(FILE *f)
 "  --trigger CMD                  notify: shell command that makes a new block, or http://HOST:PORT/PATH to get\n"
 "  --rounds R                     notify: how many times (default 5)\n"
 "  --hold S                       connect: seconds to hold at the end; notify: pause between rounds (default 3)\n"
+"  --linger S                     shares: seconds to keep the connections at the end, idle (default 0)\n"
 "  --ramp N                       connections in set-up at one time (default 256)\n"
 "  --src-ips K                    spread over 127.0.0.1 .. 127.0.0.K (default 1)\n"
 "  --setup-timeout S              give up when not all are ready by then (default 120)\n"
@@ -1118,12 +1119,15 @@ static void run_shares(void)
 		measuring = submitting = false;
 		for (until = now() + 3; now() < until && ready_count;) {
 			uint64_t left = 0;
+			/* and so does the job that made a share stale */
 			for (int i = 0; i < opt.conns; i++)
-				left += conns[i].state == S_READY ? conns[i].outstanding : 0;
+				left += conns[i].state == S_READY ? conns[i].outstanding + conns[i].untold_stale : 0;
 			if (!left)
 				break;
 			pump(0.05);
 		}
+		for (until = now() + opt.linger; now() < until && ready_count;)
+			pump(until - now());
 		uint64_t left = st.unanswered;
 		for (int i = 0; i < opt.conns; i++)
 			left += conns[i].state == S_READY ? conns[i].outstanding : 0;
@@ -1274,7 +1278,7 @@ static void check_user(const char *s)
 int main(int argc, char **argv)
 {
 	enum { O_MODE = 1, O_HOST, O_PORT, O_CONNS, O_USER, O_WORKERS, O_PASS, O_AGENT, O_DURATION, O_WARMUP, O_WINDOW,
-	       O_RATE, O_INVALID, O_KIND, O_TRIGGER, O_ROUNDS, O_HOLD, O_RAMP, O_SRC, O_TIMEOUT, O_PID, O_LABEL, O_JSON, O_HELP };
+	       O_RATE, O_INVALID, O_KIND, O_TRIGGER, O_ROUNDS, O_HOLD, O_RAMP, O_SRC, O_TIMEOUT, O_PID, O_LABEL, O_JSON, O_LINGER, O_HELP };
 	static const struct option lo[] = {
 		{ "mode", 1, 0, O_MODE }, { "host", 1, 0, O_HOST }, { "port", 1, 0, O_PORT }, { "connections", 1, 0, O_CONNS },
 		{ "user", 1, 0, O_USER }, { "workers", 1, 0, O_WORKERS }, { "pass", 1, 0, O_PASS }, { "agent", 1, 0, O_AGENT },
@@ -1282,6 +1286,7 @@ int main(int argc, char **argv)
 		{ "invalid", 1, 0, O_INVALID }, { "invalid-kind", 1, 0, O_KIND }, { "trigger", 1, 0, O_TRIGGER },
 		{ "rounds", 1, 0, O_ROUNDS }, { "hold", 1, 0, O_HOLD }, { "ramp", 1, 0, O_RAMP }, { "src-ips", 1, 0, O_SRC },
 		{ "setup-timeout", 1, 0, O_TIMEOUT }, { "pid", 1, 0, O_PID }, { "label", 1, 0, O_LABEL }, { "json", 0, 0, O_JSON },
+		{ "linger", 1, 0, O_LINGER },
 		{ "help", 0, 0, O_HELP }, { 0 } };
 	int c;
 
@@ -1303,6 +1308,7 @@ int main(int argc, char **argv)
 		case O_KIND: opt.invalid_kind = pick(bad_names, optarg); break;
 		case O_TRIGGER: opt.trigger = optarg; break;
 		case O_ROUNDS: opt.rounds = atoi(optarg); break;
+		case O_LINGER: opt.linger = atof(optarg); break;
 		case O_HOLD: opt.hold = atof(optarg); break;
 		case O_RAMP: opt.ramp = atoi(optarg); break;
 		case O_SRC: opt.src_ips = atoi(optarg); break;
