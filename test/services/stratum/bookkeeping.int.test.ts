@@ -88,7 +88,9 @@ test("a solved block is told in CKPool's lines, the counts begin anew, and a res
   const lines = log();
   const from = lines.findIndex((line) => /^Possible block solve diff \d+\.\d{6} !$/.test(line));
   expect(from).toBeGreaterThan(0);
-  const told = lines.slice(from).filter((line) => /^(Submitting|BLOCK|Solved|User \S+:|Worker \S+:|Block solved)/.test(line));
+  const told = lines
+    .slice(from)
+    .filter((line) => /^(Submitting|BLOCK|Solved|User \S+:|Worker \S+:|Block solved)/.test(line));
   expect(told.map((line) => line.replace(/\{.*\}/, '{}').replace(/after .*/, 'after'))).toEqual([
     'Submitting block data!',
     'BLOCK ACCEPTED!',
