@@ -29,6 +29,11 @@ import { type Changes, Tally } from './tally.ts';
 import { decay } from './vardiff.ts';
 
 const SWEEP_MS = 5_000;
+/** One slice of it holds the loop for about so long. */
+const SWEEP_SLICE_MS = 2;
+/** Lines between two looks at the clock. */
+const SWEEP_BATCH = 16;
+const PING = '{"params":[],"id":42,"method":"mining.ping"}\n';
 /** Who had a share accepted within this long mines honestly. */
 const HONEST_MS = 300_000;
 /** Words for one worker name wait so long for those of others. */
@@ -64,6 +69,14 @@ export interface Counters {
   blocks: number;
   /** Opened since the start. */
   connections: number;
+}
+
+/** A look after all lines; who comes meanwhile is seen too, who goes is not. */
+interface SweepRound {
+  readonly rest: Iterator<Session>;
+  readonly pings: boolean;
+  /** Lines without a share for long, so far. */
+  idle: number;
 }
 
 export interface DaemonOptions {
@@ -125,6 +138,7 @@ export class Daemon {
     readonly claim: (sessionId: string) => Promise<boolean>;
   } | null = null;
   readonly #sweeper: NodeJS.Timeout;
+  #sweeping = false;
   #ready = false;
   readonly #saidOfListeners = new Set<string>();
   #diffPerSecond = 0;
@@ -155,7 +169,7 @@ export class Daemon {
     this.#pingedMs = this.#diffUpdatedMs;
     this.facts.onClockStep = (ms) => this.#daemonEvent('clock_step', `${ms} ms`);
     this.#daemonEvent('started', '');
-    this.#sweeper = setInterval(() => this.sweep(), SWEEP_MS);
+    this.#sweeper = setInterval(() => this.#sweepInSlices(), SWEEP_MS);
     this.#sweeper.unref();
   }
 
@@ -506,7 +520,7 @@ export class Daemon {
   /** CKPool's sign of life: to miners whose work could not be renewed, and from a proxy to all of its. */
   ping(): void {
     for (const session of this.sessions) {
-      if (session.authorized) session.send('{"params":[],"id":42,"method":"mining.ping"}\n');
+      if (session.authorized) session.send(PING);
     }
   }
 
@@ -580,26 +594,68 @@ export class Daemon {
 
   // --- upkeep ----------------------------------------------------------------------------------------------------------------
 
+  /** Looks after all lines at once. */
   sweep(): void {
+    const round = this.#beginSweep();
+    while (this.#sweepSome(round)) {
+      // Until all were seen.
+    }
+  }
+
+  /**
+   * Looks after all lines, a few milliseconds at a time: where thousands are lowered or pinged together, each with an event, new work and a write,
+   * shares in between are answered.
+   */
+  #sweepInSlices(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    const round = this.#beginSweep();
+    const step = (): void => {
+      const until = performance.now() + SWEEP_SLICE_MS;
+      do {
+        if (!this.#sweepSome(round)) {
+          this.#sweeping = false;
+          return;
+        }
+        // What it costs to tell is part of the slice.
+        if (this.#touched.length > 0) this.facts.flush();
+      } while (performance.now() < until);
+      setImmediate(step);
+    };
+    step();
+  }
+
+  #beginSweep(): SweepRound {
     this.intake.judge();
     const now = this.nowMs();
-    if (now - this.#pingedMs >= this.config.updateIntervalS * 1_000) {
-      this.#pingedMs = now;
-      if (this.pings()) this.ping();
-    }
+    const pings = now - this.#pingedMs >= this.config.updateIntervalS * 1_000;
+    if (pings) this.#pingedMs = now;
     for (const [session, sinceMs] of this.#stranded) {
       if (now - sinceMs < STRANDED_MS) break;
       this.#stranded.delete(session);
       session.reconnect();
       session.end('no upstream answers');
     }
-    let idle = 0;
-    for (const session of this.sessions) {
-      session.sweep();
-      if (session.authorized && now - session.lastShareMs >= IDLE_LINE_MS) idle += 1;
-    }
-    this.#idleLines = idle;
     this.#dropOldResumable(now);
+    return { rest: this.sessions.values(), pings: pings && this.pings(), idle: 0 };
+  }
+
+  /** Looks after the next few lines. @returns false once there are none */
+  #sweepSome(round: SweepRound): boolean {
+    this.intake.judge();
+    const now = this.nowMs();
+    for (let i = 0; i < SWEEP_BATCH; i++) {
+      const { done, value: session } = round.rest.next();
+      if (done === true) {
+        this.#idleLines = round.idle;
+        return false;
+      }
+      session.sweep();
+      if (!session.authorized) continue;
+      if (round.pings) session.send(PING);
+      if (now - session.lastShareMs >= IDLE_LINE_MS) round.idle += 1;
+    }
+    return true;
   }
 
   /** What was counted since the last call, for the statistics. */

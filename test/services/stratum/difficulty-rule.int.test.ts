@@ -6,6 +6,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Job } from '../../../services/stratum/job.ts';
+import { until } from '../../helpers/leash.ts';
 import { type Drawn, FIRMWARES, ModelMiner } from './line-model.ts';
 import { BITS_HARD, type Rig, someHash, startRig, template } from './rig.ts';
 import { seeded } from './seeded.ts';
@@ -261,3 +262,35 @@ describe('a cheater that picks for each share the moment at which it counts most
     miner.disconnect();
   });
 });
+
+test('thousands of silent lines are lowered by the sweep a few at a time: the loop goes on in between', async () => {
+  const own = await startRig({ config: { minDiff: 0.001, startDiff: 1 } });
+  const LINES = 4_000;
+  const miners = Array.from({ length: LINES }, (_, i) => new ModelMiner(own, { firmware: 'at once', user: `s${i}` }));
+  own.tick(61_000);
+  // The daemon's own timer comes within 5 s; then every turn of the loop is looked at.
+  let lowered = 0;
+  let turns = 0;
+  let most = 0;
+  await until(
+    'all are lowered',
+    async () => {
+      for (let i = 0; i < 2_000 && lowered < LINES; i++) {
+        // In the order in which the sweep comes to them.
+        let now = lowered;
+        while (now < LINES && miners[now]!.session.difficulty < 1) now += 1;
+        if (now > lowered) turns += 1;
+        most = Math.max(most, now - lowered);
+        lowered = now;
+        if (now === 0) break;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      return lowered === LINES;
+    },
+    { everyMs: 1 },
+  );
+  expect(turns).toBeGreaterThan(4);
+  expect(most).toBeLessThan(LINES / 2);
+  for (const { line } of miners) expect(line.unread.join()).toContain('mining.set_difficulty');
+  await own.close();
+}, 60_000);
