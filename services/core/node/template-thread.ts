@@ -50,6 +50,12 @@ export interface ThreadedFollower extends TemplateFollower, Tails {
   readonly tailBytes: number;
 }
 
+/**
+ * Of the thread's heap, MB. A small young generation halves what the garbage of templates adds to the process (measured with 4,000
+ * transactions: 35 MB instead of 120 beside following them in the main thread); the old one holds the worst that an answer of 64 MB can
+ * become (570 MB of empty objects).
+ */
+const LIMITS = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 1_024 };
 const RESTART_PAUSES_MS = [100, 500, 2_000, 5_000];
 /** A thread that lived so long begins again with the first pause. */
 const RESTART_FORGET_MS = 60_000;
@@ -123,6 +129,7 @@ export function followTemplatesInThread(options: ThreadOptions): ThreadedFollowe
     // `.ts` here, `.js` where it was compiled.
     worker = new Worker(new URL(`./template-worker${extname(import.meta.url)}`, import.meta.url), {
       name: 'templates',
+      resourceLimits: LIMITS,
       workerData: data,
     });
     alive = true;

@@ -2,7 +2,14 @@
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { loadChain } from '../../../../services/core/chains/profile.ts';
+import { emptyTemplate, tipHeader } from '../../../../services/core/node/empty-template.ts';
 import { createNodeRpc, type NodeRpc } from '../../../../services/core/node/rpc.ts';
+import {
+  checkTemplate,
+  reduceTemplate,
+  type Template,
+  templateRequest,
+} from '../../../../services/core/node/template.ts';
 import { followTemplatesInThread } from '../../../../services/core/node/template-thread.ts';
 import {
   followTemplates,
@@ -94,6 +101,39 @@ describe.skipIf(litecoind === undefined)('litecoind', () => {
       code: 'node_refused',
       facts: { rpcCode: -32601 },
     });
+  });
+
+  it('gives for a new block, with nothing to put into it, the template that is reckoned without it', async () => {
+    // Litecoin's own profile allows no empty job (mweb, nBits by time in regtest); below MWEB's height its blocks are like Bitcoin's.
+    const profile = loadChain('litecoin-regtest');
+    const retarget = { rule: 'none', interval: 144 } as const;
+    const like = { ...profile, retarget, template: { ...profile.template, mweb: false } };
+    const rpc = rpcOf(node);
+    const take = async (): Promise<Template> => {
+      const { template } = reduceTemplate(
+        checkTemplate(await rpc.call('getblocktemplate', [templateRequest(profile)]), profile),
+      );
+      return { ...template, rules: template.rules.filter((rule) => !rule.includes('mweb')) };
+    };
+    for (let i = 0; i < 5; i++) {
+      const last = await take();
+      await node.mineTo(last.height);
+      const tip = tipHeader(await rpc.call('getblockheader', [await rpc.call('getbestblockhash')]));
+      const nowS = Date.now() / 1000;
+      const { empty, longPollId: _, curtimeS, ...made } = emptyTemplate(last, tip, like, { ageS: 0, nowS })!;
+      const full = await take();
+      expect(empty).toBe(true);
+      expect(full).toMatchObject(made);
+      expect(Math.abs(full.curtimeS - curtimeS)).toBeLessThanOrEqual(3);
+    }
+    expect(
+      emptyTemplate(
+        await take(),
+        tipHeader(await rpc.call('getblockheader', [await rpc.call('getbestblockhash')])),
+        profile,
+        { ageS: 0, nowS: 0 },
+      ),
+    ).toBeNull();
   });
 
   it('gives its extension block from the height of MWEB on', async () => {
