@@ -218,6 +218,7 @@ export function check(fact: (line: Heard) => string | null, line = A): Step {
 
 // --- answers that come up again and again -------------------------------------------------------------------------------------
 
+/** Of a pool: an extranonce1 of 4 bytes and an extranonce2 of 8; behind a proxy they are other sizes. */
 export const SUBSCRIBED = '{"result":[[["mining.notify","<hex8>"]],"<hex8>",8],"id":<id>,"error":null}';
 export const TRUE = '{"result":true,"error":null,"id":<id>}';
 

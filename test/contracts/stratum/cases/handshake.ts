@@ -258,7 +258,7 @@ const subscribe: Omit<Case, 'group'>[] = [
       login(),
       open('b'),
       login({ line: 'b' }),
-      check(({ enonce1 }) => (enonce1.length === 8 ? null : enonce1)),
+      check(({ enonce1 }) => (enonce1.length >= 8 ? null : enonce1)),
       share({}, TRUE),
       share({}, TRUE, 'b'),
     ],
