@@ -19,7 +19,8 @@ const { parse: parseWithSource, rawJSON } = JSON as unknown as {
     text: string,
     reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
   ): unknown;
-  rawJSON(text: string): RawNumber;
+  /** From Node 21 on. */
+  rawJSON?(text: string): RawNumber;
 };
 
 export interface Request {
@@ -66,7 +67,7 @@ function parse(text: string): { readonly value: unknown; readonly json: string }
 function idOf(message: Record<string, unknown>, json: string): WireId | undefined {
   if (!Object.hasOwn(message, 'id')) return undefined;
   const { id } = message;
-  if (typeof id === 'number' && !(Math.abs(id) <= Number.MAX_SAFE_INTEGER)) {
+  if (rawJSON !== undefined && typeof id === 'number' && !(Math.abs(id) <= Number.MAX_SAFE_INTEGER)) {
     let digits = 'null';
     parseWithSource(json, (key, value, { source }) => {
       if (key === 'id' && value === id && source !== undefined) digits = source;

@@ -180,6 +180,28 @@ describe('fail-over', () => {
     expect(miner.closed).toBe(false);
   });
 
+  test('other version bits upstream are told to who negotiated them, within what it asked for, and nobody is closed', async () => {
+    const top = await pool();
+    const between = await proxy('between', [top.port]);
+    const miner = await client(between.port);
+    await miner.call('mining.configure', [['version-rolling'], { 'version-rolling.mask': '0001e000' }]);
+    await miner.login('bob');
+    const plain = await client(between.port);
+    await plain.login('carol');
+    const [upstream] = top.daemon.sessions;
+    const masks = (of: Client): unknown[] =>
+      of.messages.filter(({ method }) => method === 'mining.set_version_mask').map(({ params }) => params);
+    for (const mask of ['00006000', '1fffe000']) {
+      upstream!.send(`{"params":["${mask}"],"id":null,"method":"mining.set_version_mask"}\n`);
+    }
+    await until('both are told', () => masks(miner).length === 2);
+    expect(masks(miner)).toEqual([['00006000'], ['0001e000']]);
+    expect(masks(plain)).toEqual([]);
+    expect([miner.closed, plain.closed]).toEqual([false, false]);
+    const rolled = miner.mine(miner.job, { atLeast: 2e-6, versionBits: 0x10000, mask: 0x1e000 });
+    expect((await miner.submit('bob', rolled, '00010000')).result).toBe(true);
+  });
+
   test('an upstream that closes many connections at once is asked again after the first pause, not the longest', async () => {
     // An extranonce2 of 4 is not split: each miner has an upstream connection of its own.
     const top = await pool({ nonce2Bytes: 4 });
