@@ -5,7 +5,7 @@
  *   base job ─ `SoloJobs.jobFor(user)` ─► that user's coinbase2, key and notify ─► session, and the event `job` before the first notify
  *
  * A user's job keeps the base's id: miners of two addresses see the same id over different coinbases, as with CKPool. It can always be made
- * again from the base, so only those of the newest bases are kept.
+ * again from the base, so that only the newest are kept.
  */
 import { scriptFromAddress } from '../core/bitcoin/address.ts';
 import { compactSize, concatBytes, hexFromBytes } from '../core/bitcoin/bytes.ts';
@@ -13,11 +13,11 @@ import { stratumPrevHash } from '../core/bitcoin/header.ts';
 import { bitsHex } from '../core/bitcoin/target.ts';
 import { parseTransaction } from '../core/bitcoin/transaction.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
-import { type Job, jobKey } from './job.ts';
+import { JOB_LIFE_MS, type Job, jobKey } from './job.ts';
 import { notifyHead, notifyText } from './wire.ts';
 
-/** Bases whose users' jobs are kept; on older ones come late shares alone. */
-const BASES_KEPT = 8;
+/** Users' jobs that are kept, some 600 bytes each; those of the oldest bases go first, on which late shares alone come. */
+const JOBS_KEPT = 100_000;
 
 /**
  * Cuts the second part of a coinbase around the script of its first output.
@@ -81,6 +81,7 @@ export class SoloJobs {
   readonly #onMade: (job: Job) => void;
   /** By base, oldest first. */
   readonly #made = new Map<Job, Base>();
+  #count = 0;
 
   /** @param onMade - told of each user's job before it is given out: it belongs into the journal */
   constructor(origin: string, profile: Pick<ChainProfile, 'address'>, onMade: (job: Job) => void) {
@@ -110,8 +111,7 @@ export class SoloJobs {
     if (made === undefined) {
       made = { around: aroundPayee(base), users: new Map() };
       this.#made.set(base, made);
-      const [oldest] = this.#made.keys();
-      if (this.#made.size > BASES_KEPT) this.#made.delete(oldest!);
+      this.#expire(base);
     }
     let job = made.users.get(user);
     if (job === undefined) {
@@ -121,8 +121,18 @@ export class SoloJobs {
       const content = { ...base, coinbase2, key: jobKey(this.#origin, { ...base, coinbase2 }) };
       job = { ...content, notify: new NotifyOf(content) as unknown as Job['notify'] };
       made.users.set(user, job);
+      this.#count += 1;
       this.#onMade(job);
     }
     return job;
+  }
+
+  #expire(newest: Job): void {
+    for (const [base, { users }] of this.#made) {
+      if (base === newest) return;
+      if (this.#count <= JOBS_KEPT && newest.madeMs - base.madeMs <= JOB_LIFE_MS) return;
+      this.#made.delete(base);
+      this.#count -= users.size;
+    }
   }
 }

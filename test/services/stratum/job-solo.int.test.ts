@@ -10,8 +10,10 @@ import { parseTransaction } from '../../../services/core/bitcoin/transaction.ts'
 import { type ChainProfile, loadChain } from '../../../services/core/chains/profile.ts';
 import { loadConfig } from '../../../services/core/config.ts';
 import { startToyChain } from '../../../services/playground/main.ts';
+import { type Job, JobIds, JobRegistry } from '../../../services/stratum/job.ts';
 import { startPool } from '../../../services/stratum/main.ts';
-import { aroundPayee } from '../../../services/stratum/solo.ts';
+import { contentOf, poolIdentity } from '../../../services/stratum/pool.ts';
+import { aroundPayee, SoloJobs } from '../../../services/stratum/solo.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
 import { writeProfile } from '../playground/easy-chain.ts';
 import {
@@ -173,7 +175,7 @@ describe("users' jobs", () => {
     expect((await first.submit(a, foreign)).result).not.toBe(true);
   });
 
-  test('come again from the base when they are old, and are judged as what was sent', async () => {
+  test('on older templates are taken as what was sent, and journaled no second time', async () => {
     const rig = await solo();
     const client = await rig.client();
     await client.login(ADDRESS_REGTEST);
@@ -183,6 +185,28 @@ describe("users' jobs", () => {
     await until('the newest job', () => client.jobs.length === 13);
     expect((await client.submit(ADDRESS_REGTEST, share)).result).toBe(true);
     expect((await client.submit(ADDRESS_REGTEST, share)).error).toEqual([22, 'Duplicate', null]);
+    expect(rig.journal.of('job')).toHaveLength(13);
+  });
+
+  test('that memory has let go of are made again as they were', () => {
+    const profile = loadChain('regtest');
+    const identity = poolIdentity({ ...loadConfig({}, {}), solo: true }, profile);
+    const jobs = new JobRegistry('o', profile, new JobIds(1n));
+    const made: string[] = [];
+    const users = new SoloJobs('o', profile, ({ key }) => made.push(key));
+    const base = (nowMs: number): Job =>
+      jobs.add(contentOf(template(profile), identity, { timeS: 1, random: nowMs, versionMask: 0 }), {
+        ...{ nowMs, value: null, txCount: 0, template: null, upstream: null },
+      });
+    const old = base(0);
+    const first = users.jobFor(ADDRESS_REGTEST, old);
+    expect(users.jobFor(ADDRESS_REGTEST, old)).toBe(first);
+    users.jobFor(ADDRESS_REGTEST, base(700_000));
+    const again = users.jobFor(ADDRESS_REGTEST, old);
+    expect(again).not.toBe(first);
+    expect([again.key, again.notify[0], again.notify[1]]).toEqual([first.key, first.notify[0], first.notify[1]]);
+    expect(again.seen).toBe(old.seen);
+    expect(made).toEqual([first.key, made[1], first.key]);
   });
 });
 
