@@ -112,7 +112,7 @@ export class StatsDesk {
           if (tick % TICKS_A_MINUTE === 0) this.#startMinute();
           schedule(tick + 1);
         },
-        startMs + tick * TICK_MS - performance.now(),
+        Math.max(startMs + tick * TICK_MS - performance.now(), 0),
       ).unref();
     };
     schedule(1);
