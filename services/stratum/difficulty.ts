@@ -11,6 +11,7 @@
  * | a job sent before a fall     | at the old value where it meets that, else at the new one where it meets that (`LowShares`: so many) |
  * | a job sent after the change  | at the new value                                                          |
  */
+import { targetFromDifficulty } from '../core/bitcoin/target.ts';
 
 /** A difficulty and the first job (by `Job.order`) that was sent with it. */
 export interface DifficultyStep {
@@ -45,6 +46,23 @@ export function requirementFor(steps: readonly DifficultyStep[], order: number):
 export function pruneSteps(steps: readonly DifficultyStep[], oldestOrder: number): DifficultyStep[] {
   const keep = steps.findLastIndex((step) => step.from <= oldestOrder);
   return keep <= 0 ? [...steps] : steps.slice(keep);
+}
+
+/**
+ * The difficulty of a target that may be told to miners: the highest double that is not above it. The nearest double can be: a miner that
+ * computes exactly would then keep back a block whose hash lies between the two.
+ *
+ * @param numerator - the chain's difficulty-1 target times its multiplier of the wire
+ * @param target - of nBits, above 0
+ */
+export function capOf(numerator: bigint, target: bigint): number {
+  const nearest = Number(numerator) / Number(target);
+  if (targetFromDifficulty(nearest, numerator) >= target) return nearest;
+  const view = new DataView(new ArrayBuffer(8));
+  view.setFloat64(0, nearest);
+  // The next lower double: the bits of positive doubles are in their order.
+  view.setBigUint64(0, view.getBigUint64(0) - 1n);
+  return view.getFloat64(0);
 }
 
 /** Shares on jobs sent before a fall that meet only the new value: as many as are in a miner's pipeline are taken. */

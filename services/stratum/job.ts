@@ -15,6 +15,7 @@ import { bitsHex, targetFromBits } from '../core/bitcoin/target.ts';
 import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Template } from '../core/node/template.ts';
+import { capOf } from './difficulty.ts';
 import { Duplicates } from './duplicates.ts';
 import type { CheckedJob } from './share.ts';
 import { notifyHead, notifyText } from './wire.ts';
@@ -219,6 +220,7 @@ export class JobRegistry {
     headerBase.set(prevHash, 4);
     view.setUint32(72, content.bits, true);
     const networkDiff = difficultyOf(profile, content.bits);
+    const target = targetFromBits(content.bits);
     const id = this.#ids.next(made.id);
     const head = notifyHead({
       id,
@@ -247,7 +249,10 @@ export class JobRegistry {
       notify: [notifyText(head, false), notifyText(head, true)],
       clean,
       networkDiff,
-      cap: Math.min(networkDiff * profile.stratum_difficulty_multiplier, made.upstream?.diff ?? Infinity),
+      cap: Math.min(
+        capOf(profile.difficulty_1_target * BigInt(profile.stratum_difficulty_multiplier), target),
+        made.upstream?.diff ?? Infinity,
+      ),
       seen,
       value: made.value,
       txCount: made.txCount,
@@ -255,7 +260,7 @@ export class JobRegistry {
       upstream: made.upstream,
       pow: profile.pow,
       headerBase,
-      target: targetFromBits(content.bits),
+      target,
       maxAheadS: profile.ntime.max_ahead_s,
       difficulty1: Number(profile.difficulty_1_target),
       wireMultiplier: profile.stratum_difficulty_multiplier,

@@ -1,12 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { targetFromBits, targetFromDifficulty } from '../../../services/core/bitcoin/target.ts';
 import {
+  capOf,
   type DifficultyStep,
   decimalText,
   LowShareUsers,
   pruneSteps,
   requirementFor,
   tellable,
+  wholeTellable,
 } from '../../../services/stratum/difficulty.ts';
 
 describe('what is told', () => {
@@ -55,6 +58,30 @@ test('steps that no job is left of are forgotten', () => {
   expect(pruneSteps(steps, 4)).toEqual(steps);
   expect(pruneSteps(steps, 5)).toEqual(steps.slice(1));
   expect(pruneSteps(steps, 20)).toEqual(steps.slice(2));
+});
+
+test('no difficulty that is told keeps back a hash that meets the target of nBits, to the last unit of it', () => {
+  const bits = fc
+    .tuple(fc.integer({ min: 3, max: 32 }), fc.integer({ min: 0x8000, max: 0x7fffff }))
+    .map(([size, mantissa]) => size * 0x1000000 + mantissa);
+  const wanted = fc.oneof(fc.double({ min: 1e-12, max: 1e15, noNaN: true }), fc.constant(1e300));
+  let below = 0;
+  fc.assert(
+    fc.property(bits, wanted, fc.constantFrom(1n, 65_536n), (nBits, want, multiplier) => {
+      const numerator = (0xffffn << 208n) * multiplier;
+      const target = targetFromBits(nBits);
+      const cap = capOf(numerator, target);
+      if (cap < Number(numerator) / Number(target)) below += 1;
+      for (const told of [tellable(want, cap), wholeTellable(want, cap, 1), cap]) {
+        expect(targetFromDifficulty(told, numerator) >= target, `${told} for ${nBits.toString(16)}`).toBe(true);
+      }
+      // No lower than it must be.
+      expect(cap).toBeGreaterThanOrEqual((Number(numerator) / Number(target)) * (1 - 2 ** -51));
+    }),
+    { numRuns: 5_000 },
+  );
+  // The nearest double is too high about every second time.
+  expect(below).toBeGreaterThan(500);
 });
 
 describe('low shares', () => {
