@@ -14,7 +14,7 @@
  * | crc32    | 8      | 4      | little-endian | of the tail: half a file is none     |
  * | tail     | 12     | rest   |               |                                      |
  */
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -88,7 +88,11 @@ export class TailFiles {
     makeDir(dir);
     // An earlier run's: its last jobs may still be mined for as long as they live.
     const now = nowMs();
-    for (const name of readdirSync(dir)) if (name.endsWith('.bin')) this.#known.set(name.slice(0, -4), now);
+    for (const name of readdirSync(dir)) {
+      if (name.endsWith('.bin')) this.#known.set(name.slice(0, -'.bin'.length), now);
+      // It died while it wrote.
+      else if (name.endsWith('.bin.new')) rmSync(join(dir, name), { force: true });
+    }
   }
 
   /** Writes a tail and removes those that no job needs any more. @throws Error where the disk refuses */

@@ -433,7 +433,9 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
         }
       } catch (error) {
         if (signal.aborted) return;
-        if (nodes.length > 1) giveUp(i, error);
+        // Whatever else it says (a user that may not call this, a full queue), it is there: its template tells whether it can be used.
+        const silent = error instanceof PoolError && error.code === 'node_unreachable';
+        if (silent && nodes.length > 1) giveUp(i, error);
         else await refresh('poll');
       }
     }

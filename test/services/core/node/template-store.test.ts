@@ -68,6 +68,9 @@ describe('the files', () => {
     await files.keep('k', 3, bytes(9));
     expect(readTail(dir, 'k')).not.toBeNull();
     expect(readTail(dir, 'nosuch')).toBeNull();
+    writeFileSync(join(dir, 'half.bin.new'), 'x');
+    new TailFiles(dir);
+    expect(readdirSync(dir)).toEqual(['k.bin']);
   });
 
   it('come again under a key that was there before: once, as the newest', async () => {

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { hexFromBytes } from '../../../../services/core/bitcoin/bytes.ts';
 import type { ChainProfile } from '../../../../services/core/chains/profile.ts';
+import { PoolError } from '../../../../services/core/errors.ts';
 import { createNodeRpc, type NodeRpc } from '../../../../services/core/node/rpc.ts';
 import {
   type FollowOptions,
@@ -388,6 +389,25 @@ describe('several nodes', () => {
       `Failed over to bitcoind: ${names[0]}`,
     ]);
     expect(again.chain.tip.height).toBe(2);
+  });
+
+  it('the first is not left because its user may not ask for the best block', async () => {
+    const { toys, rpcs } = await twoNodes();
+    let refused = 0;
+    const shy: NodeRpc = {
+      ...rpcs[0]!,
+      async call<T>(...args: Parameters<NodeRpc['call']>): Promise<T> {
+        if (args[0] !== 'getbestblockhash') return rpcs[0]!.call<T>(...args);
+        refused += 1;
+        throw new PoolError('node_auth', 'not allowed', { facts: { status: 403 } });
+      },
+    };
+    const { follower, updates } = follow({ nodes: [{ rpc: shy }, { rpc: rpcs[1]! }] });
+    await until('the first is used', () => follower.nodeStates()[0]!.active);
+    const used = updates.length;
+    await mine(rpcs[0]!, toys[0]!);
+    await until('its block', () => updates.at(-1)?.template.height === 2 && refused > 3);
+    expect(updates.slice(used).every(({ node }) => node === rpcs[0]!.name)).toBe(true);
   });
 
   it('a solved block goes to all, and each answers', async () => {
