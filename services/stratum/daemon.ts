@@ -332,8 +332,8 @@ export class Daemon {
       enonce1: found.enonce1,
       user: found.user,
       sinceMs: found.lastMs,
-      // Which of its jobs came last is not known: it gets one of its own.
-      lastOrder: source.jobs.current?.order ?? -1,
+      // Which of its jobs came last is not known, and some may have been read after our own first: it gets one of its own, behind them all.
+      lastOrder: this.ids.order,
       diff: found.diff * this.profile.stratum_difficulty_multiplier,
       // Which of its jobs had which is not known: none was found below this.
       steps:

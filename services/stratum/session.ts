@@ -624,8 +624,11 @@ export class Session implements LineHandler {
       return;
     }
     if (now - this.toldMs >= ALIVE_MS) this.daemon.sessionEvent(this, 'alive');
+    // A rise that was told on a young job has waited for the next one long enough.
+    const job = this.source?.jobs.current ?? null;
+    if (this.#cleanNext && job !== null && now - job.madeMs > OLD_JOB_MS) this.sendFreshJob();
     // CKPool lowers nobody who sends no share.
-    if (this.#ckpool || now - this.#lastProgressMs < IDLE_MS || this.source?.jobs.current == null) return;
+    if (this.#ckpool || now - this.#lastProgressMs < IDLE_MS || job === null) return;
     this.#lastProgressMs = now;
     this.#forgetWish();
     const lower = idleDifficulty(this.difficulty, Math.min(this.#limits.min, this.difficulty));

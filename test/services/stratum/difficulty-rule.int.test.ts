@@ -6,6 +6,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Job } from '../../../services/stratum/job.ts';
+import { PoolSource, poolIdentity } from '../../../services/stratum/pool.ts';
 import { until } from '../../helpers/leash.ts';
 import { type Drawn, FIRMWARES, ModelMiner } from './line-model.ts';
 import { BITS_HARD, type Rig, someHash, startRig, template } from './rig.ts';
@@ -294,3 +295,83 @@ test('thousands of silent lines are lowered by the sweep a few at a time: the lo
   for (const { line } of miners) expect(line.unread.join()).toContain('mining.set_difficulty');
   await own.close();
 }, 60_000);
+
+test('a line that moves to another source is judged there by what it was told, though jobs there are older than its changes', async () => {
+  const identity = poolIdentity(rig.daemon.config, rig.profile);
+  const elsewhere = new PoolSource(rig.daemon, identity, { take: () => true });
+  newTemplate({ block: true, bits: BITS[3] });
+  elsewhere.take(template(rig.profile, { bits: BITS[3], prevHash: someHash('elsewhere') }));
+  const miner = new ModelMiner(rig, { firmware: 'with a clean job', user: 'mover' });
+  for (const diff of [1_000, 50, 400, 20]) miner.session.changeDifficulty(diff, 'vardiff');
+  rig.daemon.facts.flush();
+  miner.readAll();
+  miner.session.move(elsewhere, miner.session.enonce1, -1);
+  rig.daemon.facts.flush();
+  miner.readAll();
+  expect(miner.job!.prevHashRpc).toBe(someHash('elsewhere'));
+  expect(miner.believed).toBe(20);
+  expect(miner.session.requirement(miner.job!)).toEqual({ asked: 20, least: 20 });
+  for (let i = 0; i < 100; i++) expect(miner.submit({ job: miner.job!, sdiff: 20 })).toBe(20);
+  miner.disconnect();
+});
+
+describe('a rig of 200 TH/s that asks for a difficulty of 0.0001', () => {
+  test.each(FIRMWARES.flatMap((firmware) => [200, 2_000, 20_000].map((linePerS) => [firmware, linePerS] as const)))(
+    'and takes a new one %s is below a share a second in seconds, where its line carries %d a second',
+    async (firmware, linePerS) => {
+      const own = await startRig({ config: { minDiff: 1e-6, startDiff: 42 }, bits: 0x1a00ffff });
+      const miner = new ModelMiner(own, { firmware, password: 'd=0.0001' });
+      expect(miner.believed).toBe(0.0001);
+      const hashrate = 200e12 / 2 ** 32;
+      const begun = own.daemon.nowMs();
+      let shares = 0;
+      let swept = begun;
+      while (hashrate / miner.believed > 1 && own.daemon.nowMs() - begun < 60_000) {
+        own.tick(1_000 / Math.min(hashrate / miner.believed, linePerS));
+        if (miner.submit({ job: miner.job!, sdiff: miner.believed * 1.5 }) < 0) expect('refused').toBe('accepted');
+        shares += 1;
+        if (own.daemon.nowMs() - swept > 5_000) {
+          swept += 5_000;
+          own.daemon.sweep();
+          own.daemon.facts.flush();
+        }
+        miner.readAll();
+      }
+      expect(own.daemon.nowMs() - begun).toBeLessThan(20_000);
+      expect(shares).toBeLessThan(8_000);
+      // The wish is no floor any more.
+      own.tick(61_000);
+      own.daemon.sweep();
+      own.daemon.facts.flush();
+      miner.readAll();
+      const lowered = miner.told;
+      own.tick(61_000);
+      own.daemon.sweep();
+      own.daemon.facts.flush();
+      miner.readAll();
+      expect(miner.told).toBeLessThan(lowered);
+      await own.close();
+    },
+  );
+});
+
+test('a wish is a floor while a share a minute comes at it, and then no more', async () => {
+  const own = await startRig({ config: { minDiff: 0.001, startDiff: 42 }, bits: BITS[3] });
+  const miner = new ModelMiner(own, { firmware: 'at once', password: 'd=1000' });
+  const run = (minutes: number, everyS: number): void => {
+    for (let s = 0; s < minutes * 60; s += everyS) {
+      own.tick(everyS * 1_000);
+      own.daemon.sweep();
+      miner.readAll();
+      miner.submit({ job: miner.job!, sdiff: miner.believed * 1.1 });
+      own.daemon.facts.flush();
+      miner.readAll();
+    }
+  };
+  // Vardiff alone would lower it: a share in 20 s is a seventh of what it wants.
+  run(30, 20);
+  expect(miner.told).toBe(1_000);
+  run(10, 250);
+  expect(miner.told).toBeLessThan(1_000);
+  await own.close();
+});

@@ -50,6 +50,10 @@ test('after a restart a session is resumed with its extranonce1 and difficulty, 
   const share = miner.mine(work, { atLeast: 3e-7, below: 1e-5 });
   const other = miner.mine(work, { atLeast: 3e-7, below: 1e-5, from: Number.parseInt(share.nonce, 16) + 1 });
   expect((await submit(miner, share)).result).toBe(true);
+  // A rise at last: what was found before it is still worth what it was.
+  const before = miner.mine(work, { atLeast: 3e-7, below: 8e-7, nonce2: 1 });
+  await miner.call('mining.suggest_difficulty', [8e-7]);
+  await until('a rise', () => miner.difficulty === 8e-7);
   await first.end();
 
   const second = await start();
@@ -67,9 +71,10 @@ test('after a restart a session is resumed with its extranonce1 and difficulty, 
   expect(again.enonce1).toBe(enonce1);
   expect(again.sessionId).not.toBe(sessionId);
   await again.call('mining.authorize', ['alice.w1', 'x']);
-  expect(again.difficulties[0]).toBe(3e-7);
+  expect(again.difficulties[0]).toBe(8e-7);
   expect((await submit(again, share)).error).toEqual([22, 'Duplicate', null]);
   expect((await submit(again, other)).result).toBe(true);
+  expect((await submit(again, before)).result).toBe(true);
   const twice = await third.client();
   await twice.subscribe('test/1', sessionId);
   expect(twice.enonce1).not.toBe(enonce1);
