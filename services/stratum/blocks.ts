@@ -5,7 +5,17 @@
  * The event is appended twice, with the same identity (the block's hash): at once with no answers, and again with every node's answer.
  * A view takes the copy with more answers.
  */
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { BlockInput, NodeAnswer } from '../../schemas/events.ts';
@@ -21,6 +31,7 @@ const AGAIN_MS = 5_000;
 const AGAIN_FACTOR_LIMIT = 12;
 /** The end of the program waits so long for blocks that are on their way. */
 const CLOSE_MS = 8_000;
+const NEW_SUFFIX = '.new';
 
 export interface SolvedBlock {
   readonly event: BlockInput;
@@ -55,13 +66,17 @@ export interface BlockTaker {
   take(block: SolvedBlock): boolean;
 }
 
-/** Keeps a block on disk until a node has answered it for good. */
+/**
+ * Keeps a block on disk until a node has answered it for good. Parent and worker may write the same one at the same moment: each under a
+ * name of its own first, and the whole block stays where one without its transactions comes later.
+ */
 export function keepBlock(dir: string, block: SolvedBlock, log: Log): void {
   const path = join(dir, `${block.event.hash}.json`);
+  const fresh = `${path}.${process.pid}${NEW_SUFFIX}`;
   try {
     // The hex by itself: JSON.stringify takes 18 ms for that of 2 MB.
     const { hex, ...rest } = block;
-    const fd = openSync(`${path}.new`, 'w', 0o640);
+    const fd = openSync(fresh, 'w', 0o640);
     try {
       for (const part of [`{"hex":"`, Buffer.from(hex, 'latin1'), `",${JSON.stringify(rest).slice(1)}`]) {
         writeFileSync(fd, part);
@@ -69,9 +84,26 @@ export function keepBlock(dir: string, block: SolvedBlock, log: Log): void {
     } finally {
       closeSync(fd);
     }
-    renameSync(`${path}.new`, path);
+    if (block.tail === undefined) renameSync(fresh, path);
+    else {
+      putBeside(fresh, path);
+      rmSync(fresh, { force: true });
+    }
   } catch (error) {
+    rmSync(fresh, { force: true });
     log(`block ${block.event.hash} could not be kept on disk: ${errorLine(error)}`);
+  }
+}
+
+/** Gives a file another name where none has it. */
+function putBeside(path: string, name: string): void {
+  try {
+    linkSync(path, name);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return;
+    // A file system without links.
+    renameSync(path, name);
   }
 }
 
@@ -98,7 +130,13 @@ export class BlockDesk implements BlockTaker {
 
   /** Blocks on disk that this process does not know: not answered for good before the last end, or left by a worker that died. */
   sendPending(): void {
-    for (const name of readdirSync(this.#options.dir)) {
+    let names: string[] = [];
+    try {
+      names = readdirSync(this.#options.dir);
+    } catch (error) {
+      this.#options.log(`${this.#options.dir}: ${errorLine(error)}`);
+    }
+    for (const name of names) {
       if (!name.endsWith('.json') || this.#known.has(name.slice(0, -'.json'.length))) continue;
       try {
         const block = JSON.parse(readFileSync(join(this.#options.dir, name), 'utf8')) as SolvedBlock;
@@ -107,9 +145,7 @@ export class BlockDesk implements BlockTaker {
         this.#options.log(
           `Block ${block.event.height} ${block.event.hash} was not answered before: submitting it again`,
         );
-        this.#known.add(block.event.hash);
-        const whole = this.#whole(block);
-        if (whole !== null) this.#send(whole);
+        this.#begin(block);
       } catch (error) {
         this.#options.log(`${join(this.#options.dir, name)}: ${errorLine(error)}`);
       }
@@ -119,7 +155,7 @@ export class BlockDesk implements BlockTaker {
   take(block: SolvedBlock): boolean {
     if (this.#known.has(block.event.hash)) return false;
     const whole = this.#begin(block);
-    keepBlock(this.#options.dir, whole ?? block, this.#options.log);
+    if (whole === null || whole === block) keepBlock(this.#options.dir, block, this.#options.log);
     this.#options.facts.block((whole ?? block).event);
     this.#tell(block);
     return true;
@@ -128,9 +164,7 @@ export class BlockDesk implements BlockTaker {
   /** Sends a block whose file and first event are another process'. @returns false where it was taken before */
   submit(block: SolvedBlock): boolean {
     if (this.#known.has(block.event.hash)) return false;
-    const whole = this.#begin(block);
-    // Transactions are kept for minutes, a block until it is answered.
-    if (whole !== null && block.tail !== undefined) keepBlock(this.#options.dir, whole, this.#options.log);
+    this.#begin(block);
     this.#tell(block);
     return true;
   }
@@ -145,7 +179,10 @@ export class BlockDesk implements BlockTaker {
   #begin(block: SolvedBlock): SolvedBlock | null {
     this.#known.add(block.event.hash);
     const whole = this.#whole(block);
-    if (whole !== null) this.#send(whole);
+    if (whole === null) return null;
+    this.#send(whole);
+    // Transactions are kept for minutes, a block until it is answered.
+    if (block.tail !== undefined) keepBlock(this.#options.dir, whole, this.#options.log);
     return whole;
   }
 

@@ -5,7 +5,7 @@ import type { BlockInput } from '../../../schemas/events.ts';
 import { PoolError } from '../../../services/core/errors.ts';
 import type { Tails } from '../../../services/core/node/template-store.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
-import { BlockDesk } from '../../../services/stratum/blocks.ts';
+import { BlockDesk, keepBlock } from '../../../services/stratum/blocks.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
 
 const ends: (() => void)[] = [];
@@ -69,6 +69,20 @@ describe('a block whose transactions are elsewhere', () => {
     expect(made.submit({ event, hex: '0011', tail })).toBe(true);
     expect(JSON.parse(readFileSync(join(dir, `${event.hash}.json`), 'utf8')).hex).toBe('0011c0');
     expect(events).toHaveLength(0);
+  });
+
+  test('stays whole where the worker writes it later, and is written whole when it is found at a start', async () => {
+    const dir = folder();
+    const { made } = desk(dir, down, { tail: () => Uint8Array.of(0xc0) });
+    const kept = (): string => JSON.parse(readFileSync(join(dir, `${event.hash}.json`), 'utf8')).hex;
+    made.submit({ event, hex: '0011', tail });
+    keepBlock(dir, { event, hex: '0011', tail }, () => {});
+    expect(kept()).toBe('0011c0');
+    expect(readdirSync(dir)).toEqual([`${event.hash}.json`]);
+
+    writeFileSync(join(dir, `${event.hash}.json`), JSON.stringify({ event, hex: '0011', tail }));
+    desk(dir, down, { tail: () => Uint8Array.of(0xc1) }).made.sendPending();
+    expect(kept()).toBe('0011c1');
   });
 
   test('that a process before this one could not complete is completed at the start', async () => {
