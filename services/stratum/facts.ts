@@ -7,7 +7,7 @@
  */
 import { encodeEvent } from '../../schemas/codec.ts';
 import type { BlockInput, JobInput, SessionInput, ShareInput } from '../../schemas/events.ts';
-import { errorLine } from '../core/errors.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
 import { ShareRecords } from './share-record.ts';
@@ -102,7 +102,7 @@ export class Facts {
     let ok = true;
     if (this.#kept.length + this.records.count > 0) {
       try {
-        this.#writer.append(this.#kept, this.records);
+        this.#append();
         this.#kept = [];
         if (this.#problem !== null) this.#log('the journal takes events again');
         this.#problem = null;
@@ -120,6 +120,27 @@ export class Facts {
     this.records.clear();
     this.#writeShareLog(ok);
     this.#onFlushed(ok);
+  }
+
+  #append(): void {
+    try {
+      this.#writer.append(this.#kept, this.records);
+    } catch (error) {
+      if (error instanceof PoolError) throw error;
+      // No fault of the disk: an event that does not fit its schema would keep all others from it for ever.
+      this.#kept = this.#kept.filter((entry) => this.#fits(entry));
+      this.#writer.append(this.#kept, this.records);
+    }
+  }
+
+  #fits({ topic, event }: LogEntry): boolean {
+    try {
+      encodeEvent(topic, event);
+      return true;
+    } catch (error) {
+      this.#log(`an event of topic ${topic} cannot be written and is left out: ${errorLine(error)}`);
+      return false;
+    }
   }
 
   #writeShareLog(ok: boolean): void {
