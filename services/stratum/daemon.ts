@@ -314,7 +314,10 @@ export class Daemon {
     });
     this.#earlier = { source, predecessors, claim: of.claim ?? (async () => true) };
     await predecessors.catchUp();
-    for (const { enonce1, lastMs } of predecessors.enonces()) enonces.hold(enonce1, lastMs);
+    for (const { enonce1, lastMs, ended } of predecessors.enonces()) {
+      if (ended) enonces.hold(enonce1, lastMs);
+      else enonces.leave(enonce1);
+    }
   }
 
   async #resumeEarlier(sessionId: string, address: string): Promise<Resumable | null> {
@@ -323,7 +326,8 @@ export class Daemon {
     // What its line did until it was ended: the last shares, so that none is taken twice.
     await predecessors.catchUp();
     const found = predecessors.session(sessionId);
-    if (found === undefined || !found.ended || found.address !== address) return null;
+    // Whoever had it has let go of it or is dead, be its end in the journal or not (a full disk, a kill).
+    if (found === undefined || found.address !== address) return null;
     predecessors.forget(sessionId);
     source.enonces.hold(found.enonce1, found.lastMs);
     if (!source.enonces.takeBack(found.enonce1)) return null;
@@ -378,7 +382,12 @@ export class Daemon {
       session.connection.close('resumed at another process');
       break;
     }
+    const left = this.#resumable.get(sessionId);
     this.#resumable.delete(sessionId);
+    left?.source.enonces.leave(left.enonce1);
+    // One that began elsewhere with an extranonce1 that could be ours to give.
+    const earlier = this.#earlier?.predecessors.session(sessionId);
+    if (earlier !== undefined) this.#earlier!.source.enonces.leave(earlier.enonce1);
     this.facts.flush();
     return true;
   }

@@ -14,6 +14,8 @@ export class EnonceAllocator {
   /** By their hex; also those of sessions that began at another process and go on here. */
   readonly #live = new Set<string>();
   readonly #held = new Map<string, number>();
+  /** Others work with them for as long as they like. */
+  readonly #elsewhere = new Set<string>();
   /** How many of the two are of our own prefix. */
   #own = 0;
   #next: bigint;
@@ -61,7 +63,7 @@ export class EnonceAllocator {
       }
       this.#next += 1n;
       const key = hexFromBytes(enonce1);
-      if (this.#live.has(key) || this.#held.has(key)) continue;
+      if (this.#live.has(key) || this.#held.has(key) || this.#elsewhere.has(key)) continue;
       this.#live.add(key);
       this.#own += 1;
       return enonce1;
@@ -71,15 +73,24 @@ export class EnonceAllocator {
   /** Keeps a value that another process gave from being given again, until `takeBack` or its time. */
   hold(enonce1: Uint8Array, sinceMs: number): void {
     const key = hexFromBytes(enonce1);
-    if (enonce1.length !== this.sizeBytes || this.#live.has(key)) return;
+    if (enonce1.length !== this.sizeBytes || this.#live.has(key) || this.#elsewhere.has(key)) return;
     if (!this.#held.has(key)) this.#count(key, 1);
     this.#held.set(key, sinceMs);
+  }
+
+  /** A line of another process has this value, perhaps for hours: nobody gets it here, but who takes it back with the session. */
+  leave(enonce1: Uint8Array): void {
+    const key = hexFromBytes(enonce1);
+    if (!key.startsWith(this.#prefixHex) || this.#live.has(key) || this.#elsewhere.has(key)) return;
+    if (!this.#held.delete(key)) this.#count(key, 1);
+    this.#elsewhere.add(key);
   }
 
   /** Takes a value back that was released: a resumed session. False where somebody has it, or it is free for anybody. */
   takeBack(enonce1: Uint8Array): boolean {
     const key = hexFromBytes(enonce1);
-    return this.#held.delete(key) && this.#live.add(key) !== undefined;
+    const found = this.#held.delete(key) || this.#elsewhere.delete(key);
+    return found && this.#live.add(key) !== undefined;
   }
 
   /** Lets go of a value; it is not given to another before its jobs are dead. */

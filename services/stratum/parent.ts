@@ -66,6 +66,11 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   const facts = new Facts(writer, null, life.log, () => {});
   life.onStop('last events', () => facts.flush());
   const ids = openIds(config, paths);
+  const made = (): Omit<MadeTemplate, 'template'> => ({
+    id: ids.next(),
+    timeS: Math.floor(Date.now() / 1000),
+    random: randomInt(2 ** 32),
+  });
   const desk = keepStats(config, profile, life);
   const blocks = new BlockDesk({
     dir: join(paths.root, 'blocks'),
@@ -91,6 +96,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
     maxClients: maxClientsOf(config, life.log),
     firstId: ids.first,
     life,
+    remade: made,
     onSolved: ({ block }) => void blocks.submit(block),
     onTally: (changes, instance) => desk.absorb(changes, instance),
     onGone: (instance) => {
@@ -105,9 +111,8 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   const record = templateRecorder(desk, profile, config, life.log);
   let current: { made: MadeTemplate; sinceMs: number } | null = null;
   templates.on('template', ({ template }) => {
-    const made = { template, id: ids.next(), timeS: Math.floor(Date.now() / 1000), random: randomInt(2 ** 32) };
-    current = { made, sinceMs: performance.now() };
-    workers.template(made);
+    current = { made: { template, ...made() }, sinceMs: performance.now() };
+    workers.template(current.made);
     record(template);
   });
   await workers.start();

@@ -109,6 +109,8 @@ export class Predecessors {
   readonly #positions = new Map<string, Position | null>();
   readonly #running: ReadonlySet<string>;
   readonly #sessions = new Map<string, KnownSession>();
+  /** The newest session of each extranonce1: one that was resumed goes on under another id, and its own is worth nothing any more. */
+  readonly #newest = new Map<string, string>();
   #reading: Promise<void> = Promise.resolve();
 
   constructor(options: PredecessorsOptions) {
@@ -126,9 +128,7 @@ export class Predecessors {
   /** A session by its id, whoever had it; undefined where none of the last ten minutes had it. */
   session(sessionId: string): EarlierSession | undefined {
     const found = this.#sessions.get(sessionId);
-    return found === undefined
-      ? undefined
-      : { ...found, ended: found.disconnected || !this.#running.has(found.instance) };
+    return found === undefined ? undefined : { ...found, ended: this.#ended(found) };
   }
 
   /** The session is taken up: nobody else may have it. */
@@ -203,6 +203,13 @@ export class Predecessors {
 
   #takeSession(event: Events['session'], instance: string): void {
     if (event.session_id === '' || event.user === '') return;
+    const newest = this.#newest.get(event.enonce1);
+    if (newest !== undefined && newest !== event.session_id) {
+      const other = this.#sessions.get(newest);
+      if (other !== undefined && other.lastMs > event.time_us / 1000) return;
+      this.#sessions.delete(newest);
+    }
+    this.#newest.set(event.enonce1, event.session_id);
     const before = this.#sessions.get(event.session_id)?.leastDiff ?? 0;
     this.#sessions.set(event.session_id, {
       enonce1: bytesFromHex(event.enonce1),
@@ -217,8 +224,12 @@ export class Predecessors {
   }
 
   /** All sessions known, for the extranonces that they hold. */
-  enonces(): { readonly enonce1: Uint8Array; readonly lastMs: number }[] {
-    return [...this.#sessions.values()];
+  enonces(): { readonly enonce1: Uint8Array; readonly lastMs: number; readonly ended: boolean }[] {
+    return [...this.#sessions.values()].map((each) => ({ ...each, ended: this.#ended(each) }));
+  }
+
+  #ended({ disconnected, instance }: KnownSession): boolean {
+    return disconnected || !this.#running.has(instance);
   }
 
   async close(): Promise<void> {

@@ -59,6 +59,8 @@ export interface WorkersOptions {
   /** First id of the run, a multiple of 2^32. */
   readonly firstId: bigint;
   readonly life: Lifecycle;
+  /** Another id, time and random number for a template, so that a second job of it is another one. */
+  readonly remade: () => Omit<MadeTemplate, 'template'>;
   readonly onSolved: (message: FromWorker & { kind: 'solved' }) => void;
   readonly onTally: (report: WorkerReport['tally'], instance: string) => void;
   /** A worker is gone, told to go or not. */
@@ -72,6 +74,9 @@ class WorkerProcess {
   readonly slot: number;
   readonly instance: string;
   readonly process: ChildProcess;
+  /** What it was started with, and for which set of workers: a hand-over begins a new one. */
+  readonly config: Config;
+  readonly wave: number;
   readonly startedMs = performance.now();
   /** Resolves when it serves; rejects where it ends before. */
   readonly serving: Promise<void>;
@@ -84,9 +89,15 @@ class WorkerProcess {
   exit: { code: number | null; signal: NodeJS.Signals | null } | null = null;
   report: WorkerReport | null = null;
 
-  constructor(slot: number, instance: string, child: ChildProcess, onMessage: (message: FromWorker) => void) {
-    this.slot = slot;
-    this.instance = instance;
+  constructor(
+    of: { readonly slot: number; readonly instance: string; readonly config: Config; readonly wave: number },
+    child: ChildProcess,
+    onMessage: (message: FromWorker) => void,
+  ) {
+    this.slot = of.slot;
+    this.instance = of.instance;
+    this.config = of.config;
+    this.wave = of.wave;
     this.process = child;
     let serves!: () => void;
     let ends!: () => void;
@@ -167,12 +178,16 @@ export class Workers {
   readonly #claimed = new Map<string, number>();
   readonly #releases = new Map<number, (free: boolean) => void>();
   readonly #controls = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
-  readonly #timers = new Set<NodeJS.Timeout>();
+  /** Restarts that are due, and for which wave. */
+  readonly #timers = new Map<NodeJS.Timeout, number>();
   readonly #bans = new Bans(() => performance.now());
   #nextRequest = 1;
   #nextSlot = 0;
   #restarts = 0;
+  /** By wave, while there are two of them. */
+  readonly #templates = new Map<number, MadeTemplate>();
   #template: MadeTemplate | null = null;
+  #wave = 0;
   #nodeReady = true;
   /** What the control sockets said last; workers that come later are told too. */
   #accepting = true;
@@ -196,13 +211,30 @@ export class Workers {
 
   /** Starts the configured number. @throws PoolError where one cannot start at all */
   async start(): Promise<void> {
-    await Promise.all(Array.from({ length: this.#config.workers }, () => this.#spawn().serving));
+    const all = Array.from({ length: this.#config.workers }, () => this.#spawn(this.#config, this.#wave));
+    for (const worker of all) this.#begin(worker);
+    await Promise.all(all.map((each) => each.serving));
   }
 
   /** Hands a template to all, and to those that come. */
   template(made: MadeTemplate): void {
     this.#template = made;
-    for (const worker of this.#all) worker.tell({ kind: 'template', made });
+    this.#templates.clear();
+    for (const worker of this.#all) worker.tell({ kind: 'template', made: this.#templateOf(worker.wave)! });
+  }
+
+  /**
+   * The template as a wave has it. Two waves make different jobs of it, under ids of their own: the coinbase of the newer may be another by
+   * its configuration, and a session that goes on there still names the older one's jobs.
+   */
+  #templateOf(wave: number): MadeTemplate | null {
+    if (this.#template === null || wave === this.#wave) return this.#template;
+    let made = this.#templates.get(wave);
+    if (made === undefined) {
+      made = { ...this.#template, ...this.#options.remade() };
+      this.#templates.set(wave, made);
+    }
+    return made;
   }
 
   /** Words for miners that show such. @param worker - null: all */
@@ -226,18 +258,28 @@ export class Workers {
   async handOver(config: Config): Promise<void> {
     if (this.#handingOver) throw new PoolError('held', 'a hand-over is under way already');
     this.#handingOver = true;
-    const before = this.#config;
+    const wave = this.#wave + 1;
     try {
-      const old = [...this.#all];
-      this.#config = config;
-      const fresh = Array.from({ length: config.workers }, () => this.#spawn(true));
+      const fresh = Array.from({ length: config.workers }, () => this.#spawn(config, wave));
+      for (const worker of fresh) this.#begin(worker);
       try {
         await this.#within(START_LIMIT_MS, Promise.all(fresh.map((each) => each.serving)));
       } catch (error) {
-        this.#config = before;
-        for (const each of fresh) each.kill();
+        this.#forgetRestarts((of) => of === wave);
+        for (const each of this.#all) if (each.wave === wave) each.kill();
         throw error;
       }
+      // Who died or came meanwhile is of the old wave all the same.
+      const own = this.#templateOf(wave);
+      this.#wave = wave;
+      this.#config = config;
+      this.#templates.clear();
+      if (this.#template !== null) {
+        this.#templates.set(wave - 1, this.#template);
+        this.#template = own;
+      }
+      this.#forgetRestarts((of) => of < wave);
+      const old = [...this.#all].filter((each) => each.wave < wave);
       for (const worker of old) {
         worker.state = 'retiring';
         worker.dismissed = true;
@@ -311,10 +353,17 @@ export class Workers {
     }
   }
 
-  /** @param trial - true: its end before it serves is the caller's business */
-  #spawn(trial = false): WorkerProcess {
-    const { begin, listeners, maxClients, firstId } = this.#options;
-    const config = this.#config;
+  #forgetRestarts(concerned: (wave: number) => boolean): void {
+    for (const [timer, wave] of this.#timers) {
+      if (!concerned(wave)) continue;
+      clearTimeout(timer);
+      this.#timers.delete(timer);
+    }
+  }
+
+  /** Starts a process, which waits for `#begin`. */
+  #spawn(config: Config, wave: number): WorkerProcess {
+    const { listeners } = this.#options;
     const child = fork(MAIN, ['_stratum-worker'], {
       execArgv: ['--disable-sigusr1'],
       serialization: 'advanced',
@@ -322,9 +371,19 @@ export class Workers {
       env: { ...process.env, LODESTREAM_ARGV0: 'lodestream' },
     });
     const slot = this.#takeSlot();
-    const worker = new WorkerProcess(slot, this.#takeInstance(), child, (message) => this.#take(worker, message));
-    const running = [...this.#all].map((each) => each.instance);
+    const worker = new WorkerProcess({ slot, instance: this.#takeInstance(), config, wave }, child, (message) =>
+      this.#take(worker, message),
+    );
     this.#all.add(worker);
+    void worker.gone.then(() => this.#ended(worker));
+    return worker;
+  }
+
+  /** Tells a new process all that it needs. Those of its wave are there by then: it learns who else runs. */
+  #begin(worker: WorkerProcess): void {
+    const { begin, listeners, maxClients, firstId } = this.#options;
+    const { slot, config } = worker;
+    const running = [...this.#all].filter((each) => each !== worker).map((each) => each.instance);
     worker.tell({
       ...begin,
       kind: 'begin',
@@ -340,13 +399,12 @@ export class Workers {
     });
     if (!this.#nodeReady) worker.tell({ kind: 'node', ready: false });
     if (!this.#accepting) worker.tell({ kind: 'control', request: NOBODY, call: ['acceptClients', false] });
-    if (this.#template !== null) worker.tell({ kind: 'template', made: this.#template });
+    const made = this.#templateOf(worker.wave);
+    if (made !== null) worker.tell({ kind: 'template', made });
     for (const ban of this.#bans.all) worker.tell({ kind: 'ban', ...ban });
-    void worker.gone.then(() => this.#ended(worker, trial));
-    return worker;
   }
 
-  #ended(worker: WorkerProcess, trial: boolean): void {
+  #ended(worker: WorkerProcess): void {
     const { life, onGone } = this.#options;
     this.#all.delete(worker);
     this.#slotFreeMs.set(worker.slot, performance.now());
@@ -355,7 +413,9 @@ export class Workers {
     }
     onGone(worker.instance);
     const { code, signal } = worker.exit!;
-    if (life.signal.aborted || worker.dismissed || (trial && !worker.served)) return;
+    // Of a wave on trial, an end before it serves is the hand-over's business.
+    const onTrial = worker.wave > this.#wave;
+    if (life.signal.aborted || worker.dismissed || (onTrial && !worker.served)) return;
     // At the first start there is nobody to go on without it.
     if (!worker.served && this.#restarts === 0 && signal === null) {
       life.stop(new WorkerFailed(code, signal));
@@ -368,9 +428,9 @@ export class Workers {
     life.log(`worker ${worker.instance} ${how}; started again in ${pause / 1000} s`);
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
-      this.#spawn();
+      this.#begin(this.#spawn(worker.config, worker.wave));
     }, pause);
-    this.#timers.add(timer);
+    this.#timers.set(timer, worker.wave);
   }
 
   #take(worker: WorkerProcess, message: FromWorker): void {
@@ -449,7 +509,13 @@ export class Workers {
     if (this.#claimed.has(sessionId)) return false;
     this.#claimed.set(sessionId, now);
     const others = [...this.#all].filter((each) => each !== by && each.state !== 'gone');
-    const free = await Promise.all(others.map((each) => this.#release(each, sessionId)));
+    // One that starts has no lines yet. It is told, so that it gives the extranonce1 to nobody, but it may read its journal for seconds.
+    const free = await Promise.all(
+      others.map((each) => {
+        const answer = this.#release(each, sessionId);
+        return each.state === 'starting' ? true : answer;
+      }),
+    );
     if (free.every(Boolean)) return true;
     this.#claimed.delete(sessionId);
     return false;
@@ -472,7 +538,7 @@ export class Workers {
   }
 
   async #stop(): Promise<void> {
-    for (const timer of this.#timers) clearTimeout(timer);
+    this.#forgetRestarts(() => true);
     await Promise.all(
       [...this.#all].map(async (worker) => {
         if (worker.process.connected) worker.process.send('stop', () => {});

@@ -30,6 +30,23 @@ describe('extranonce1', () => {
     expect(enonces.takeBack(one)).toBe(false);
   });
 
+  test('one that a line of another process has is given to nobody, however long that is, until it comes back', () => {
+    const enonces = new EnonceAllocator(Uint8Array.of(0xee), 1, 0n);
+    const away = [enonces.take(0)!, enonces.take(0)!];
+    for (const each of away) enonces.release(each, 0);
+    enonces.hold(Uint8Array.of(0xee, 9), 0);
+    for (const each of [...away, Uint8Array.of(0xee, 9), Uint8Array.of(0xee, 9), Uint8Array.of(0xdd, 1)]) {
+      enonces.leave(each);
+    }
+    const given = new Set(Array.from({ length: 253 }, () => hex(enonces.take(7_200_000))));
+    for (const each of ['ee00', 'ee01', 'ee09']) expect(given).not.toContain(each);
+    expect(enonces.take(7_200_000)).toBeNull();
+    expect(enonces.takeBack(away[0]!)).toBe(true);
+    expect(enonces.takeBack(away[0]!)).toBe(false);
+    enonces.release(away[0]!, 7_200_000);
+    expect(hex(enonces.take(9_000_000))).toBe('ee00');
+  });
+
   test('no bytes of our own: one miner at a time', () => {
     const enonces = new EnonceAllocator(Uint8Array.of(1, 2), 0, 5n);
     const one = enonces.take(0)!;

@@ -103,6 +103,28 @@ test('a session of a process that runs is over when its line is; that of a dead 
   await dead.close();
 });
 
+test('of the sessions that had an extranonce1 one after the other only the newest is known, in whatever order they are read', async () => {
+  const a = openJournalWriter({ dir: dir.path, instance: 'pool.1' });
+  const b = openJournalWriter({ dir: dir.path, instance: 'pool.2' });
+  const session = (writer: typeof a, kind: string, id: string, minutesAgo: number, enonce1 = '00000001') =>
+    writer.append([
+      {
+        topic: 'session',
+        event: { ...sampleSession(1), kind, session_id: id, user: 'alice', enonce1, time_us: us(minutesAgo) },
+      },
+    ]);
+  session(b, 'authorized', 'a', 9);
+  session(a, 'authorized', 'b', 7);
+  session(b, 'disconnected', 'a', 8);
+  session(a, 'disconnected', 'b', 6);
+  session(b, 'authorized', 'c', 5);
+  session(b, 'authorized', 'd', 4, '00000002');
+  const { found } = reader();
+  await found.catchUp();
+  expect(['a', 'b', 'c', 'd'].filter((id) => found.session(id) !== undefined)).toEqual(['c', 'd']);
+  for (const each of [a, b, found]) await each.close();
+});
+
 test('the place of an instant is found in a journal of many segments, and nothing before it is read but a record or two', async () => {
   const writer = openJournalWriter({ dir: dir.path, instance: 'pool.1', segmentBytes: 20_000 });
   const MINUTES = 2_000;

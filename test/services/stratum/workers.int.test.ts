@@ -184,3 +184,98 @@ test('a hand-over whose new workers cannot start leaves the old ones as they are
   expect((await submit(miner, share)).result).toBe(true);
   expect(tree.pool.workers.pids).toHaveLength(1);
 });
+
+test('the sessions of a worker that is killed while it retires go on at its successor', async () => {
+  const tree = await startTree({ handoverS: 30 });
+  const miners = [await tree.client(), await tree.client()];
+  for (const miner of miners) await miner.login();
+  const [first, second] = miners as [Client, Client];
+  const share = first.mine(first.job, { atLeast: 1e-7, below: 1e-5 });
+  expect((await submit(first, share)).result).toBe(true);
+  const [old] = tree.pool.workers.pids;
+  const done = tree.pool.handOver();
+  await until('the first request to reconnect', () =>
+    miners.some((miner) => miner.lines.some((line) => line.includes('client.reconnect'))),
+  );
+  process.kill(old!, 'SIGKILL');
+  await done;
+  for (const miner of [first, second]) {
+    const again = await tree.client();
+    await again.subscribe('test/1', miner.sessionId);
+    expect(again.enonce1).toBe(miner.enonce1);
+    await again.call('mining.authorize', ['alice.w1', 'x']);
+    if (miner === first) expect((await submit(again, share)).error).toEqual([22, 'Duplicate', null]);
+  }
+});
+
+test('an old worker that dies while the new ones start leaves no worker too many', async () => {
+  const tree = await startTree({ handoverS: 1 });
+  const [old] = tree.pool.workers.pids;
+  const done = tree.pool.handOver();
+  await expect(tree.pool.handOver()).rejects.toThrow(/a hand-over is under way already/);
+  process.kill(old!, 'SIGKILL');
+  await done;
+  await until('one worker that serves', () => tree.pool.workers.pids.length === 1 && wellServed(tree));
+  const [fresh] = tree.pool.workers.pids;
+  process.kill(fresh!, 'SIGKILL');
+  await until('another in its place', () => {
+    const { pids } = tree.pool.workers;
+    return pids.length === 1 && pids[0] !== fresh && wellServed(tree);
+  });
+});
+
+test('a hand-over changes the number of workers, up and down, while the node is away', async () => {
+  let workers = 1;
+  const tree = await startTree({ handoverS: 1 }, (config) => ({ ...config, workers }));
+  const miner = await tree.client();
+  await miner.login();
+  await tree.toy.close();
+  for (const next of [3, 1]) {
+    workers = next;
+    await tree.pool.handOver();
+    expect(tree.pool.workers.pids).toHaveLength(next);
+    const again = await tree.client();
+    await again.subscribe('test/1', miner.sessionId);
+    await again.call('mining.authorize', ['alice.w1', 'x']);
+    await until('the last job there was', () => again.jobs.length > 0);
+    const share = again.mine(again.job, { atLeast: 1e-7, below: 1e-5, nonce2: next });
+    expect((await submit(again, share)).result).toBe(true);
+    again.destroy();
+  }
+});
+
+test('after a hand-over with another coinbase, shares on the jobs of before are good, and so are those on the new ones', async () => {
+  const tree = await startTree({ handoverS: 30 }, (config) => ({ ...config, coinbaseTag: 'another' }));
+  const miner = await tree.client();
+  await miner.login();
+  const work = miner.job;
+  const other = miner.mine(work, { atLeast: 1e-7, below: 1e-5 });
+  const done = tree.pool.handOver();
+  await until('the request to reconnect', () => miner.lines.some((line) => line.includes('client.reconnect')));
+  const fresh = await tree.client();
+  await fresh.login('bob.w1');
+  expect(fresh.job.id).not.toBe(work.id);
+  // Both make a job of the next template; then the old worker's session goes on at the new one, which reads the old one's jobs.
+  const before = fresh.jobs.length;
+  await until('a further template', () => {
+    tree.pool.control.updateWork();
+    return fresh.jobs.length > before;
+  });
+  const late = miner.mine(miner.job, { atLeast: 1e-7, below: 1e-5, nonce2: 5 });
+  const again = await tree.client();
+  await again.subscribe('test/1', miner.sessionId);
+  expect(again.enonce1).toBe(miner.enonce1);
+  await again.call('mining.authorize', ['alice.w1', 'x']);
+  expect((await submit(again, other)).result).toBe(true);
+  expect((await submit(again, late)).result).toBe(true);
+  for (const client of [fresh, again]) {
+    const share = client.mine(client.job, { atLeast: 1e-6, below: 1e-5, nonce2: 9 });
+    expect((await submit(client, share, client === fresh ? 'bob.w1' : 'alice.w1')).result).toBe(true);
+  }
+  await done;
+});
+
+/** The status file says that all workers serve. */
+function wellServed(tree: Running): boolean {
+  return statusOf(tree).problems.every((line) => !line.includes('workers are down'));
+}
