@@ -38,7 +38,8 @@ export interface Outcome {
   readonly detail: string;
 }
 
-const REPLY_LIMIT_MS = 5_000;
+/** For what never comes, not a measure of speed: the machine may be busy. */
+const REPLY_LIMIT_MS = 20_000;
 
 export function patternFor(want: Want, { flavour, proxy }: Pick<Target, 'flavour' | 'proxy'>): Pattern {
   const pattern = typeof want === 'string' ? want : want[flavour];
