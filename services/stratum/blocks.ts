@@ -29,6 +29,13 @@ import type { Facts } from './facts.ts';
 /** Pause before a block is sent again that no node has taken and not all have judged; doubled each time, up to twelve times that. */
 const AGAIN_MS = 5_000;
 const AGAIN_FACTOR_LIMIT = 12;
+/**
+ * Blocks on their way to the nodes of which none has answered yet. Core serves four calls at a time and lets sixteen wait, templates among
+ * them: on a chain that is far too easy, where each share is a block, a pool would else keep its own node from ever giving new work.
+ */
+const UNANSWERED_LIMIT = 8;
+/** Blocks that wait in memory for the others; further ones wait as files alone. */
+const WAITING_LIMIT = 1_000;
 /** The end of the program waits so long for blocks that are on their way. */
 const CLOSE_MS = 8_000;
 const NEW_SUFFIX = '.new';
@@ -54,6 +61,14 @@ export interface BlockDeskOptions {
   readonly onAccepted?: (block: BlockInput) => void;
   readonly againMs?: number;
   readonly closeMs?: number;
+  readonly waitingLimit?: number;
+}
+
+/** A block that goes out when others have been answered. */
+interface Waiting {
+  readonly block: SolvedBlock;
+  readonly said: readonly NodeAnswer[];
+  readonly factor: number;
 }
 
 /** Where the solved blocks of a pool source go. */
@@ -117,6 +132,10 @@ export class BlockDesk implements BlockTaker {
   readonly #known = new Set<string>();
   readonly #timers = new Set<NodeJS.Timeout>();
   readonly #underWay = new Set<Promise<void>>();
+  /** Newest last, which goes first: on the newest block, and before those that come late or a second time. */
+  readonly #waiting: { fresh: Waiting[]; late: Waiting[] } = { fresh: [], late: [] };
+  #unanswered = 0;
+  #onDiskAlone = false;
   #closed = false;
 
   constructor(options: BlockDeskOptions) {
@@ -138,6 +157,10 @@ export class BlockDesk implements BlockTaker {
     }
     for (const name of names) {
       if (!name.endsWith('.json') || this.#known.has(name.slice(0, -'.json'.length))) continue;
+      if (this.#waitingCount >= (this.#options.waitingLimit ?? WAITING_LIMIT)) {
+        this.#onDiskAlone = true;
+        break;
+      }
       try {
         const block = JSON.parse(readFileSync(join(this.#options.dir, name), 'utf8')) as SolvedBlock;
         if (!/^(?:[0-9a-f]{2})+$/.test(block.hex) || typeof block.event?.hash !== 'string')
@@ -145,7 +168,7 @@ export class BlockDesk implements BlockTaker {
         this.#options.log(
           `Block ${block.event.height} ${block.event.hash} was not answered before: submitting it again`,
         );
-        this.#begin(block);
+        this.#begin(block, true);
       } catch (error) {
         this.#options.log(`${join(this.#options.dir, name)}: ${errorLine(error)}`);
       }
@@ -176,11 +199,11 @@ export class BlockDesk implements BlockTaker {
     this.#options.log('Submitting block data!', 5);
   }
 
-  #begin(block: SolvedBlock): SolvedBlock | null {
+  #begin(block: SolvedBlock, again = false): SolvedBlock | null {
     this.#known.add(block.event.hash);
     const whole = this.#whole(block);
     if (whole === null) return null;
-    this.#send(whole);
+    this.#send(whole, [], 1, again);
     // Transactions are kept for minutes, a block until it is answered.
     if (block.tail !== undefined) keepBlock(this.#options.dir, whole, this.#options.log);
     return whole;
@@ -198,18 +221,60 @@ export class BlockDesk implements BlockTaker {
       );
       return null;
     }
-    return { event: { ...event, size_bytes: hex.length / 2 + bytes.length }, hex: hex + hexFromBytes(bytes) };
+    const { stale } = block;
+    const whole = { event: { ...event, size_bytes: hex.length / 2 + bytes.length }, hex: hex + hexFromBytes(bytes) };
+    return stale === undefined ? whole : { ...whole, stale };
+  }
+
+  get #waitingCount(): number {
+    return this.#waiting.fresh.length + this.#waiting.late.length;
   }
 
   /**
+   * Sends a block at once, or where many are without any answer, after them.
+   *
    * @param said - what the nodes have answered so far
    * @param factor - of the pause before the next try
+   * @param again - it has been sent, or tried to, before
    */
-  #send({ event, hex }: SolvedBlock, said: readonly NodeAnswer[] = [], factor = 1): void {
+  #send(block: SolvedBlock, said: readonly NodeAnswer[] = [], factor = 1, again = false): void {
+    if (this.#unanswered < UNANSWERED_LIMIT) {
+      this.#sendNow({ block, said, factor });
+      return;
+    }
+    const { fresh, late } = this.#waiting;
+    (again || block.stale === true ? late : fresh).push({ block, said, factor });
+    if (this.#waitingCount <= (this.#options.waitingLimit ?? WAITING_LIMIT)) return;
+    // The oldest of the least use goes on as a file, which is there or written in this turn.
+    const left = (late.length > 0 ? late : fresh).shift();
+    if (left !== undefined) this.#known.delete(left.block.event.hash);
+    this.#onDiskAlone = true;
+  }
+
+  #answered(): void {
+    this.#unanswered -= 1;
+    if (this.#closed) return;
+    const next = this.#waiting.fresh.pop() ?? this.#waiting.late.pop();
+    if (next !== undefined) this.#sendNow(next);
+    else if (this.#onDiskAlone && this.#unanswered === 0) {
+      this.#onDiskAlone = false;
+      this.sendPending();
+    }
+  }
+
+  #sendNow({ block, said, factor }: Waiting): void {
     const { templates, facts, log } = this.#options;
+    const { event, hex } = block;
     const { hash, height } = event;
     const answers = [...said];
     let accepted = false;
+    let waits = true;
+    this.#unanswered += 1;
+    // One node's answer is enough: where another one hangs, the blocks after this one are not to wait for it.
+    const answered = (): void => {
+      if (waits) this.#answered();
+      waits = false;
+    };
     const onAnswer = (answer: SubmitAnswer): void => {
       const { node, answer: words } = answer;
       const before = answers.findIndex((each) => each.node === node && each.answer === words);
@@ -226,6 +291,7 @@ export class BlockDesk implements BlockTaker {
         log(`SUBMIT BLOCK RETURNED: ${words}`, 4);
         log(`Block ${height} ${hash} not accepted by ${node}`, 5);
       }
+      answered();
     };
     const sending: Promise<void> = templates
       .submitBlock(hex, onAnswer)
@@ -242,13 +308,16 @@ export class BlockDesk implements BlockTaker {
         const pause = (this.#options.againMs ?? AGAIN_MS) * factor;
         const timer = setTimeout(() => {
           this.#timers.delete(timer);
-          this.#send({ event, hex }, answers, Math.min(factor * 2, AGAIN_FACTOR_LIMIT));
+          this.#send(block, answers, Math.min(factor * 2, AGAIN_FACTOR_LIMIT), true);
         }, pause);
         timer.unref();
         this.#timers.add(timer);
       })
       .catch((error: unknown) => log(`block ${hash}: ${errorLine(error)}`))
-      .finally(() => this.#underWay.delete(sending));
+      .finally(() => {
+        answered();
+        this.#underWay.delete(sending);
+      });
     this.#underWay.add(sending);
   }
 

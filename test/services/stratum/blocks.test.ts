@@ -236,3 +236,66 @@ test('the end waits for a block that is on its way, but not for a node that hang
   await hanging.close();
   expect(readdirSync(dir)).toEqual([`${event.hash}.json`]);
 });
+
+test('where each share is a block a node is asked eight at a time, newest first; the others wait, and in the end each was sent once', async () => {
+  const dir = folder();
+  const sent: string[] = [];
+  const pending: (() => void)[] = [];
+  const made = new BlockDesk({
+    dir,
+    facts: { block: () => {}, timeUs: () => 5 },
+    log: () => {},
+    waitingLimit: 10,
+    templates: {
+      submitBlock: (hex, onAnswer) => {
+        sent.push(hex);
+        const answer: SubmitAnswer = { node: 'n', answer: 'inconclusive', accepted: false };
+        return new Promise((resolve) => {
+          pending.push(() => {
+            onAnswer?.(answer);
+            resolve([answer]);
+          });
+        });
+      },
+      async preferBlock() {},
+    },
+  });
+  ends.push(() => void made.close());
+  const hexOf = (n: number): string => n.toString(16).padStart(4, '0');
+  const take = (n: number, stale = false): boolean =>
+    made.take({ event: { ...event, hash: hexOf(n).padStart(64, '0') }, hex: hexOf(n), stale });
+  for (let n = 0; n < 40; n++) take(n);
+  take(40, true);
+  expect(sent).toEqual([0, 1, 2, 3, 4, 5, 6, 7].map(hexOf));
+  pending.shift()!();
+  // The late one is the one that went on as a file alone, or waits behind the ones on the newest block.
+  expect(sent[8]).toBe(hexOf(39));
+  await until('every one was answered', () => {
+    pending.shift()?.();
+    return readdirSync(dir).length === 0;
+  });
+  expect(sent).toHaveLength(41);
+  expect(new Set(sent).size).toBe(41);
+});
+
+test('a node that hangs holds no block back from the others', () => {
+  const dir = folder();
+  const sent: string[] = [];
+  const made = new BlockDesk({
+    dir,
+    facts: { block: () => {}, timeUs: () => 5 },
+    log: () => {},
+    closeMs: 10,
+    templates: {
+      submitBlock: (hex, onAnswer) => {
+        sent.push(hex);
+        onAnswer?.({ node: 'b', answer: 'accepted', accepted: true });
+        return new Promise(() => {});
+      },
+      async preferBlock() {},
+    },
+  });
+  ends.push(() => void made.close());
+  for (let n = 0; n < 20; n++) made.take({ event: { ...event, hash: `${n}`.padStart(64, '0') }, hex: `${10 + n}` });
+  expect(sent).toHaveLength(20);
+});
