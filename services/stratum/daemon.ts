@@ -476,6 +476,10 @@ export class Daemon {
       this.#saidOfListeners.add(what);
       this.log(line);
     };
+    for (const { what, min } of this.limits.strictest) {
+      if (job.cap >= min || min <= this.config.minDiff) continue;
+      once(what, `${what}: mindiff ${min} is above the difficulty of the work, ${job.cap}: miners get the latter`);
+    }
     for (const [index, listener] of this.config.listen.entries()) {
       const { min } = this.limits.of(index);
       if (job.cap < min) {

@@ -90,11 +90,27 @@ export class Limits {
   /** Of agents, by entry: one object for all of a kind. */
   readonly #ofAgents = new Map<ListenerLimits, Map<AgentRule, ListenerLimits>>();
 
+  /** Of each list the entry with the highest minimum. */
+  readonly strictest: readonly { readonly what: string; readonly min: number }[];
+
   constructor(config: Config) {
     this.#pool = listenerLimits(config, -1);
     this.#listeners = config.listen.map((_, index) => listenerLimits(config, index));
     this.#agents = config.agents;
     this.#miners = new Map(config.miners.map((rule) => [rule.name, rule]));
+    const strictest = <Rule extends DifficultyRule>(
+      list: string,
+      rules: readonly Rule[],
+      name: (rule: Rule) => string,
+    ) =>
+      rules
+        .map((rule) => ({ what: `${list} ${JSON.stringify(name(rule))}`, min: ruledLimits(this.#pool, rule).min }))
+        .sort((a, b) => b.min - a.min)
+        .slice(0, 1);
+    this.strictest = [
+      ...strictest('lodestream.agents', config.agents, ({ match }) => match),
+      ...strictest('lodestream.miners', config.miners, ({ name }) => name),
+    ];
   }
 
   of(listenerIndex: number): ListenerLimits {

@@ -113,6 +113,8 @@ export class Session implements LineHandler {
   #wish: number | null;
   /** The last wish as it was said. */
   #wished: number | null = null;
+  /** CKPool: what the configuration says of the worker counts as its suggestion where it has none. */
+  #workerMinimum: number | null = null;
   /** BIP 310: the client takes nothing below it. */
   #minimum = 0;
   #wishMs = 0;
@@ -467,7 +469,9 @@ export class Session implements LineHandler {
   /** What the configuration says of its worker. */
   limitByMiner(worker: string, user: string): void {
     const rule = this.daemon.limits.forMiner(worker, user);
-    if (rule !== undefined) this.#limitTo(ruledLimits(this.#limits, rule), 'miner');
+    if (rule === undefined) return;
+    if (this.#ckpool) this.#workerMinimum = rule.minDiff ?? null;
+    this.#limitTo(ruledLimits(this.#limits, rule), 'miner');
   }
 
   #limitTo(limits: ListenerLimits, reason: string): void {
@@ -558,7 +562,13 @@ export class Session implements LineHandler {
     const { min, max } = this.#limits;
     const cap = this.source?.jobs.current?.cap ?? Infinity;
     const whole = this.#ckpool;
-    const outcome = vardiffStep(this.#vardiff, share, { min, max, cap, wish: this.#wish, whole });
+    const outcome = vardiffStep(this.#vardiff, share, {
+      min,
+      max,
+      cap,
+      wish: this.#wish ?? this.#workerMinimum,
+      whole,
+    });
     this.#vardiff = outcome.state;
     if (outcome.forgetWish) this.#forgetWish();
     if (outcome.wanted === null) return;

@@ -1,5 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
+import type { Config } from '../../../services/core/config.ts';
 import { until } from '../../helpers/leash.ts';
+import { ModelMiner } from './line-model.ts';
 import { BITS_HARD, Client, type Rig, startRig } from './rig.ts';
 
 let rig: Rig;
@@ -56,11 +58,21 @@ test('a difficulty below 1 is told as a plain decimal on a tiny listener, and no
 });
 
 test('a listener whose minimum the work cannot keep says so once, and its miners get the difficulty of the work', async () => {
-  rig = await startRig({ config: { listen: [at(), at('rental')], minDiff: 1e-6 }, bits: BITS_HARD });
+  const agents = [
+    { match: 'tiny', profile: 'tiny' },
+    { match: 'nicehash', profile: 'rental' },
+  ] as const;
+  const miners = [{ name: 'alice', minDiff: 7 }];
+  rig = await startRig({
+    config: { listen: [at(), at('rental')], minDiff: 1e-6, agents, miners },
+    bits: BITS_HARD,
+  });
   const client = await clientAt(1);
   await client.login();
   expect(client.difficulties[0]).toBe(1);
   expect(rig.lines.filter((line) => line.includes('is above the difficulty of the work'))).toEqual([
+    'lodestream.agents "nicehash": mindiff 500000 is above the difficulty of the work, 1: miners get the latter',
+    'lodestream.miners "alice": mindiff 7 is above the difficulty of the work, 1: miners get the latter',
     'stratum address 127.0.0.1:0: mindiff 500000 is above the difficulty of the work, 1: miners get the latter',
   ]);
 });
@@ -164,4 +176,23 @@ test('minimum-difficulty is kept: neither a wish, nor silence, nor vardiff goes 
   rig.daemon.sweep();
   await until('down to the minimum', () => client.difficulty === 2_048);
   expect(Math.min(...client.difficulties)).toBe(2_048);
+});
+
+test('under compat ckpool a worker’s minimum is a floor of vardiff, as CKPool’s own is: between 0.4 and 0.5 shares a second nothing changes', async () => {
+  const after = async (miners: Config['miners'], everyS: number): Promise<number> => {
+    rig = await startRig({ config: { compat: 'ckpool', miners, minDiff: 1, startDiff: 1_000 }, bits: BITS_VERY_HARD });
+    const miner = new ModelMiner(rig, { firmware: 'at once' });
+    for (let i = 0; i < 400; i++) {
+      rig.tick(everyS * 1_000);
+      miner.submit({ job: miner.job!, sdiff: miner.believed * 1.1 });
+      miner.readAll();
+    }
+    await rig.close();
+    return miner.told;
+  };
+  const miners = [{ name: 'alice', minDiff: 1_000 }];
+  expect(await after(miners, 2.2)).toBe(1_000);
+  expect(await after([], 2.2)).toBeGreaterThan(1_000);
+  expect(await after(miners, 9)).toBe(1_000);
+  expect(await after([], 9)).toBeLessThan(1_000);
 });
