@@ -9,7 +9,6 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { networksOf, UNIX_CLIENT } from '../core/address.ts';
 import { hostPortText, type ListenerConfig } from '../core/config.ts';
 import { errorLine } from '../core/errors.ts';
-import type { Log } from '../core/lifecycle.ts';
 import { HTTP_WORDS, isHttp } from './http-probe.ts';
 import { ConnectionLimits, clientKey, Hushed } from './limits.ts';
 import { type BindOptions, type ListenerSpec, listenOn } from './listeners.ts';
@@ -18,6 +17,15 @@ import { openTls, type TlsFront } from './tls.ts';
 
 /** A client that does not read its answers is cut off here; a notify is about 3 kB. */
 const UNREAD_LIMIT_BYTES = 1 << 20;
+/**
+ * So much of what waits for a client stops reading from it until it has taken all: who asks and does not read costs this and a slice's answers.
+ * The kernel takes some 100 kB before anything waits here.
+ */
+const CHOKE_BYTES = 16 << 10;
+/** Lines that are stopped so; beyond it the one that is longest is cut off. */
+const CHOKED_LIMIT = 1_000;
+/** Lines of one connection before its answers go out. */
+const SLICE_LINES = 256;
 /** One connection's lines hold the loop no longer than this; the others then have their turn. A share takes some 20 µs, a solved block 4 ms. */
 const SLICE_MS = 5;
 /** Who reads nothing at all for so long is cut off (CKPool). */
@@ -132,10 +140,11 @@ interface Door {
   readonly isBalancer: ((address: string) => boolean) | null;
   readonly tls: TlsFront | null;
   readonly lineLimitBytes: number;
-  readonly log: Log;
   readonly hushed: Hushed;
   readonly counts: Counts;
   readonly lines: Set<Line>;
+  /** Lines that are not read from because they do not read; the longest first. */
+  readonly choked: Set<Line>;
 }
 
 /** Connections that were not let in or were cut off; counters of the status file. */
@@ -162,6 +171,9 @@ function onData(this: Socket, chunk: Buffer): void {
 function onError(this: Socket, error: Error): void {
   (this as LineSocket)[LINE].failed(error);
 }
+function onDrain(this: Socket): void {
+  (this as LineSocket)[LINE].drained();
+}
 function onEnd(this: Socket): void {
   (this as LineSocket)[LINE].ended();
 }
@@ -180,6 +192,8 @@ class Line implements Connection {
   #paused = false;
   /** Had its slice of this turn, goes on in the next. */
   #yielding = false;
+  /** Does not read what it is sent: nothing is read from it. */
+  #choked = false;
   /** The client has ended its direction while its lines still wait. */
   #ended = false;
   /** Something has come. */
@@ -206,16 +220,13 @@ class Line implements Connection {
     return this.#door.lineLimitBytes;
   }
 
-  get #log(): Log {
-    return this.#door.log;
-  }
-
   start(handler: LineHandler): void {
     this.#handler = handler;
     const socket = this.#socket;
     (socket as LineSocket)[LINE] = this;
     socket.on('data', onData);
     socket.on('error', onError);
+    socket.on('drain', onDrain);
     socket.on('end', onEnd);
     socket.on('close', onClose);
     // Where a PROXY header was read before, the socket was stopped.
@@ -246,7 +257,7 @@ class Line implements Connection {
   /** An end from the client ends both directions: nobody reads answers any more. */
   ended(): void {
     // Its last lines may still wait for their slice.
-    if (this.#yielding) this.#ended = true;
+    if (this.#yielding || this.#choked) this.#ended = true;
     else this.#socket.end();
   }
 
@@ -254,6 +265,7 @@ class Line implements Connection {
     const door = this.#door;
     this.closed = true;
     door.lines.delete(this);
+    door.choked.delete(this);
     // Of a TLS line the socket below counts.
     if (door.tls === null) door.limits.release(this.address);
     this.#handler!.closed(this.#reason);
@@ -275,9 +287,28 @@ class Line implements Connection {
   write(text: string | Buffer, plain = false): void {
     if (this.closed || this.#socket.destroyed) return;
     this.#socket.write(text, plain ? 'latin1' : 'utf8');
-    if (this.#socket.writableLength > UNREAD_LIMIT_BYTES) {
-      this.cutOff('answers are not read');
-    }
+    const { writableLength } = this.#socket;
+    if (writableLength > UNREAD_LIMIT_BYTES) this.cutOff('answers are not read');
+    else if (writableLength > this.#socket.writableHighWaterMark && !this.#choked) this.#choke();
+  }
+
+  #choke(): void {
+    const { choked } = this.#door;
+    this.#choked = true;
+    this.#socket.pause();
+    choked.add(this);
+    if (choked.size <= CHOKED_LIMIT) return;
+    const [longest] = choked;
+    choked.delete(longest!);
+    longest!.cutOff('answers are not read, and too many do so');
+  }
+
+  /** The client has taken all that waited. */
+  drained(): void {
+    if (!this.#choked) return;
+    this.#choked = false;
+    this.#door.choked.delete(this);
+    if (!this.closed && !this.#paused && !this.#yielding) this.#goOn();
   }
 
   close(reason: string): void {
@@ -303,9 +334,13 @@ class Line implements Connection {
 
   #goOn(): void {
     this.#take(NOTHING);
-    if (this.closed || this.#paused || this.#yielding) return;
+    if (this.closed || this.#stopped) return;
     if (this.#ended) this.#socket.end();
     else this.#socket.resume();
+  }
+
+  get #stopped(): boolean {
+    return this.#paused || this.#yielding || this.#choked;
   }
 
   #yield(): void {
@@ -323,15 +358,17 @@ class Line implements Connection {
     this.#rest = NOTHING;
     let from = 0;
     const until = performance.now() + SLICE_MS;
-    while (from < buffer.length && !this.closed && !this.#paused && !this.#yielding) {
+    let lines = 0;
+    while (from < buffer.length && !this.closed && !this.#stopped) {
       const next = this.#takeLine(buffer, from);
       if (next < 0) break;
       from = next;
-      if (performance.now() > until) this.#yield();
+      lines += 1;
+      if (lines === SLICE_LINES || performance.now() > until) this.#yield();
     }
     if (this.closed) return;
     buffer = buffer.subarray(from);
-    if (!this.#paused && !this.#yielding && buffer.length > this.#limitBytes) {
+    if (!this.#stopped && buffer.length > this.#limitBytes) {
       this.#oversize();
       return;
     }
@@ -355,15 +392,17 @@ class Line implements Connection {
       const text = buffer.toString('utf8', from, end).trim();
       if (text !== '') this.#handler!.line(text);
     } catch (error) {
-      this.#log(`connection ${this.id} from ${this.address}: ${errorLine(error)}`);
-      if (error instanceof Error && error.stack !== undefined) this.#log(error.stack);
+      const stack = error instanceof Error && error.stack !== undefined ? `\n${error.stack}` : '';
+      const line = `connection ${this.id} from ${this.address}: ${errorLine(error)}${stack}`;
+      this.#door.hushed.say(`fault ${this.address}`, line);
       this.close('a fault of ours');
     }
     return next;
   }
 
   #oversize(): void {
-    this.#log(`connection ${this.id} from ${this.address}: message oversize, disconnecting`);
+    const line = `connection ${this.id} from ${this.address}: message oversize, disconnecting`;
+    this.#door.hushed.say(`oversize ${this.address}`, line);
     this.close('message oversize');
   }
 
@@ -412,6 +451,7 @@ function readFirst(socket: Socket, look: (bytes: Buffer) => number | 'more' | 's
 export async function startServer(options: ServerOptions): Promise<StratumServer> {
   const nowMs = options.nowMs ?? performance.now.bind(performance);
   const lines = new Set<Line>();
+  const choked = new Set<Line>();
   /** Connections that are no lines yet, and when they have to be. */
   const preludes = new Map<Socket, number>();
   const servers: Server[] = [];
@@ -420,7 +460,6 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
   const counts = Object.fromEntries(SERVER_COUNTERS.map((name) => [name, 0])) as Counts;
   const hushed = new Hushed(options.log, nowMs);
   let nextId = options.firstId ?? 1;
-  let saidFull = false;
 
   const begin = (socket: Socket, door: Door, address: string): void => {
     const line = new Line(socket, door, nextId++, address);
@@ -503,12 +542,10 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
   const accept = (socket: Socket, door: Door, server: Server): void => {
     if (lines.size + preludes.size >= options.maxClients) {
       counts.connections_refused_full_count += 1;
-      if (!saidFull) options.log(`Server full with ${lines.size} clients`);
-      saidFull = true;
+      hushed.say('full', `Server full with ${lines.size} clients`);
       socket.destroy();
       return;
     }
-    saidFull = false;
     const address = addressOf(socket, server);
     if (address === null) {
       socket.destroy();
@@ -569,13 +606,13 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
         isBalancer: proxyProtocolFrom.length === 0 ? null : networksOf(proxyProtocolFrom),
         tls: spec.tls === undefined ? null : openTls(spec.tls, text, options),
         lineLimitBytes: options.lineLimitBytes,
-        log: options.log,
         hushed,
         counts,
         lines,
+        choked,
       };
       doors.push(door);
-      const server = createServer({ noDelay: true, allowHalfOpen: true });
+      const server = createServer({ noDelay: true, allowHalfOpen: true, highWaterMark: CHOKE_BYTES });
       server.on('connection', (socket) => accept(socket, door, server));
       addresses.push(await listenOn(server, spec, options));
       servers.push(server);

@@ -69,10 +69,15 @@ function idOf(message: Record<string, unknown>, json: string): WireId | undefine
   const { id } = message;
   if (rawJSON !== undefined && typeof id === 'number' && !(Math.abs(id) <= Number.MAX_SAFE_INTEGER)) {
     let digits = 'null';
-    parseWithSource(json, (key, value, { source }) => {
-      if (key === 'id' && value === id && source !== undefined) digits = source;
-      return value;
-    });
+    try {
+      parseWithSource(json, (key, value, { source }) => {
+        if (key === 'id' && value === id && source !== undefined) digits = source;
+        return value;
+      });
+    } catch {
+      // Unlike parsing it takes the stack for each list within a list: who nests thousands has no such id.
+      return null;
+    }
     return rawJSON(digits);
   }
   return typeof id === 'string' || typeof id === 'number' || typeof id === 'boolean' ? id : null;
