@@ -3,12 +3,15 @@
  * profile, agent, worker, password, suggestion), every hash at or below the exact target of nBits is submitted, accepted and sent to the node.
  * Hashes are drawn from a seed and judged by real sessions; on the easiest chains they are real.
  */
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { bitsFromTarget, targetFromBits, targetFromDifficulty } from '../../../services/core/bitcoin/target.ts';
-import type { Config } from '../../../services/core/config.ts';
-import { until } from '../../helpers/leash.ts';
+import { type Config, loadConfig } from '../../../services/core/config.ts';
+import { startToyChain } from '../../../services/playground/main.ts';
+import { startPool } from '../../../services/stratum/main.ts';
+import { tempDir, until } from '../../helpers/leash.ts';
 import { FIRMWARES, ModelMiner, type ModelMinerOptions } from './line-model.ts';
-import { type Rig, someHash, startRig, template } from './rig.ts';
+import { Client, type Rig, someHash, startRig, template, testLife } from './rig.ts';
 import { seeded } from './seeded.ts';
 
 const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
@@ -116,3 +119,39 @@ test.each([
     }
   },
 );
+
+test('on the toy chain, which validates and retargets, each block of a plain miner is in the chain, with CKPool’s difficulties in the configuration', async () => {
+  const dir = tempDir('small-toy');
+  const toy = await startToyChain({ dir: join(dir.path, 'toy'), rpcPort: 0, zmqPort: 0, user: 'u', pass: 'p' });
+  const run = testLife();
+  let client: Client | undefined;
+  try {
+    const config = {
+      ...loadConfig({ options: { 'lodestream.data_dir': join(dir.path, 'data'), logdir: join(dir.path, 'logs') } }, {}),
+      listen: [{ ...LISTEN, profile: 'rental' as const }],
+      nodes: [{ url: toy.rpcUrl, auth: 'u', pass: 'p', notify: false }],
+      zmqBlock: toy.zmqUrl,
+      btcAddress: toy.fundingAddress,
+    };
+    const pool = await startPool(config, run.life);
+    client = await Client.open(pool.addresses[0]!.port);
+    await client.login('alice.w1', 'd=42');
+    const begun = toy.chain.tip.height;
+    const BLOCKS = 6;
+    for (let block = 1; block <= BLOCKS; block++) {
+      const work = client.job;
+      const bits = Number.parseInt(work.params[6] as string, 16);
+      const share = client.mine(work, { solves: targetFromBits(bits) });
+      expect(share.reached).toBeGreaterThanOrEqual(client.difficulty);
+      expect((await client.submit('alice.w1', share)).result).toBe(true);
+      await until('the block is in the chain', () => toy.chain.tip.height === begun + block);
+      await until('work on it', () => client!.job.params[1] !== work.params[1], { everyMs: 2 });
+    }
+    expect(client.difficulty).toBeLessThan(0.01);
+  } finally {
+    client?.destroy();
+    await run.end();
+    await toy.close();
+    dir.remove();
+  }
+}, 60_000);
