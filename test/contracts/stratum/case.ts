@@ -80,6 +80,8 @@ export interface ShareSpec {
   /** Sixth parameter, also mined with. */
   readonly bits?: string;
   readonly worker?: string;
+  /** The request as some program writes it; what was mined is put in the place of its parameters, and its id is its own. */
+  readonly text?: string;
   /** Changes the parameters before they are sent. */
   readonly edit?: (params: string[]) => unknown;
   /** As in `Call`. */

@@ -162,8 +162,10 @@ class Runner {
         let text = '';
         const wants: [Want, string | null][] = [];
         for (const [i, spec] of step.shares.entries()) {
-          const id = spec.id === undefined ? String(this.#nextId++) : spec.id;
-          text += requestText(id, 'mining.submit', await this.#shareParams(line, spec));
+          const params = await this.#shareParams(line, spec);
+          const id =
+            spec.text !== undefined ? idOf(spec.text) : (spec.id ?? (spec.id === null ? null : String(this.#nextId++)));
+          text += spec.text !== undefined ? asWritten(spec.text, params) : requestText(id, 'mining.submit', params);
           if (step.wants[i] !== undefined) wants.push([step.wants[i], id]);
         }
         line.write(text);
@@ -343,6 +345,25 @@ function requestText(id: string | null, method: string, params: unknown): string
   const head = id === null ? '' : `"id":${id},`;
   const tail = params === undefined ? '' : `,"params":${JSON.stringify(params)}`;
   return `{${head}"method":${JSON.stringify(method)}${tail}}\n`;
+}
+
+/** The id of a request, as it stands in its text. */
+export function idOf(text: string): string | null {
+  return /"id": *("[^"]*"|[-\d.]+|null)/.exec(text)?.[1] ?? null;
+}
+
+/** A request with other parameters in the places of its own; blanks and the order of keys stay. */
+function asWritten(text: string, params: unknown): string {
+  const { params: old } = JSON.parse(text) as { params: readonly unknown[] };
+  let done = '';
+  let rest = text;
+  for (const [i, each] of old.entries()) {
+    const was = JSON.stringify(each);
+    const from = i === 0 ? rest.indexOf(was, rest.indexOf('"params"')) : rest.indexOf(was);
+    done += rest.slice(0, from) + JSON.stringify((params as unknown[])[i]);
+    rest = rest.slice(from + was.length);
+  }
+  return `${done}${rest}\n`;
 }
 
 export async function runCase(one: Case, target: Target): Promise<Outcome> {
