@@ -2,7 +2,6 @@
  * `lodestream VERB`: picks the verb and starts it. Called through a link named ckpool, ckproxy, ckpmsg, notifier or rpcauth it behaves as that
  * program.
  */
-import { flushCompileCache } from 'node:module';
 import { basename } from 'node:path';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
@@ -20,9 +19,6 @@ import {
 } from './flags.ts';
 import { configHelpText, exampleConfigText, helpText, type Verb } from './help.ts';
 import { type PlainProgram, PROGRAMS, startProgram } from './programs.ts';
-
-/** How long after the start what was compiled is kept for the next start. */
-const KEEP_COMPILED_MS = 5_000;
 
 const MODE_FLAGS: Readonly<Record<string, Flag>> = {
   proxy: { short: 'p', doc: 'proxy mode: the configuration is that of a proxy' },
@@ -254,9 +250,6 @@ async function main(): Promise<void> {
   }
   await verb.run?.(parsed);
 }
-
-// Node keeps it at the end of the process; one that is killed should leave it too, and workers that start later should find it.
-setTimeout(() => flushCompileCache(), KEEP_COMPILED_MS).unref();
 
 try {
   await main();
