@@ -103,7 +103,7 @@ export function healthOf(input: HealthInput): Health {
     } else if (!input.expected.includes(status.program) && nowUs - status.time_us < FORGET_AFTER_US) {
       problems.push({
         part: status.program,
-        what: `${status.program} has said nothing for ${Math.round((nowUs - status.time_us) / 1e6)} s: it was killed, or is too busy`,
+        what: `${status.program} has said nothing for ${Math.round((nowUs - status.time_us) / 1e6)} s: it was killed, is too busy, or its disk is full`,
         mend: 'if it no longer runs, start it again; its log says why',
       });
     }

@@ -100,5 +100,8 @@ export function countersLine(statuses: readonly Status[], nowUs: number): string
     `blocks found ${count(sum('blocks_solved_count'))}`,
     `lag ${count(sum('lag_records'))} records`,
   ];
+  const banned = sum('bans_active');
+  if (banned > 0) parts.push(`banned ${count(banned)}`);
+  if (sum('handover_under_way') > 0) parts.push('hand-over under way');
   return parts.join(' · ');
 }

@@ -47,7 +47,7 @@ export const ERRORS = {
     retry: true,
     exit: 77,
   },
-  node_syncing: { mend: 'wait until the node has caught up', retry: true, exit: 69 },
+  node_syncing: { mend: 'wait until the node has peers and has caught up', retry: true, exit: 69 },
   node_refused: { mend: "read the node's answer in the message", retry: true, exit: 69 },
   node_answer: {
     mend: 'check that btcd[].url is a node of the configured chain and of a supported version',

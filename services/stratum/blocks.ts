@@ -38,6 +38,8 @@ const UNANSWERED_LIMIT = 8;
 const WAITING_LIMIT = 1_000;
 /** The end of the program waits so long for blocks that are on their way. */
 const CLOSE_MS = 8_000;
+/** A worker has written its file of a solved block by then. */
+const SETTLE_MS = 5_000;
 const NEW_SUFFIX = '.new';
 
 export interface SolvedBlock {
@@ -134,6 +136,7 @@ export class BlockDesk implements BlockTaker {
   readonly #underWay = new Set<Promise<void>>();
   /** Newest last, which goes first: on the newest block, and before those that come late or a second time. */
   readonly #waiting: { fresh: Waiting[]; late: Waiting[] } = { fresh: [], late: [] };
+  readonly #settled = new Map<NodeJS.Timeout, () => void>();
   #unanswered = 0;
   #onDiskAlone = false;
   #closed = false;
@@ -301,7 +304,7 @@ export class BlockDesk implements BlockTaker {
         // A node that has it passes it on; without one, those that were not reached must judge it too.
         if (accepted || all.every(isFinal)) {
           if (!accepted) log(`Submitted, but had block ${height} rejected`, 4);
-          rmSync(this.#pathOf(hash), { force: true });
+          this.#settle(hash);
           return;
         }
         if (this.#closed) return;
@@ -321,6 +324,19 @@ export class BlockDesk implements BlockTaker {
     this.#underWay.add(sending);
   }
 
+  /** Takes the file away, twice: the worker that writes it may be slower than the node that answers. */
+  #settle(hash: string): void {
+    const remove = (): void => rmSync(this.#pathOf(hash), { force: true });
+    remove();
+    if (this.#closed) return;
+    const timer = setTimeout(() => {
+      this.#settled.delete(timer);
+      remove();
+    }, SETTLE_MS);
+    timer.unref();
+    this.#settled.set(timer, remove);
+  }
+
   #pathOf(hash: string): string {
     return join(this.#options.dir, `${hash}.json`);
   }
@@ -330,6 +346,11 @@ export class BlockDesk implements BlockTaker {
     this.#closed = true;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
+    for (const [timer, remove] of this.#settled) {
+      clearTimeout(timer);
+      remove();
+    }
+    this.#settled.clear();
     if (this.#underWay.size === 0) return;
     const limit = new AbortController();
     const waited = delay(this.#options.closeMs ?? CLOSE_MS, undefined, { signal: limit.signal }).catch(() => {});

@@ -102,6 +102,8 @@ export class Daemon {
   readonly bans: Bans;
   /** Counters of the listeners. Set by who opens them. */
   serverValues: () => Readonly<Record<string, number>> = () => ({});
+  /** What is wrong with the listeners. Set by who opens them. */
+  serverProblems: () => readonly string[] = () => [];
   readonly instance: string;
   readonly sessions = new Set<Session>();
   /** Sessions whose line waits for a source of work. */
@@ -686,6 +688,11 @@ export class Daemon {
       this.#diffUpdatedMs = now;
     }
     return this.#diffPerSecond * Number(this.profile.hashes_per_difficulty);
+  }
+
+  /** What an operator has to mend: journal, share log, certificates. */
+  get problems(): string[] {
+    return [...this.facts.problems, ...this.serverProblems()];
   }
 
   /** Counters and gauges of the status file. */

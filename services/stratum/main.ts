@@ -49,7 +49,7 @@ function publish(
 ): void {
   const status = publishStatus(paths.status, daemon.config.origin, () => {
     const { problems, values, current } = upstream();
-    return { problems: [...problems, ...daemon.facts.problems], values: { ...daemon.values(current), ...values } };
+    return { problems: [...problems, ...daemon.problems], values: { ...daemon.values(current), ...values } };
   });
   life.onStop('status', () => status.close());
 }

@@ -117,6 +117,8 @@ export interface StratumServer {
   readonly waiting: number;
   /** Counters of the status file. */
   readonly values: Readonly<Counts>;
+  /** What an operator has to mend: certificates. */
+  readonly problems: readonly string[];
   /** Reads certificates again. */
   reload(): void;
   /** Accepts nobody any more; those that are connected stay. */
@@ -631,6 +633,9 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
       return preludes.size;
     },
     values: counts,
+    get problems() {
+      return doors.flatMap(({ tls }) => tls?.problem() ?? []);
+    },
     reload() {
       for (const { tls } of doors) tls?.reload();
     },

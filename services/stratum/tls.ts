@@ -30,6 +30,8 @@ export interface TlsFront {
   accept(socket: Socket, ready: (secure: TLSSocket) => void, failed: (why: string) => void): void;
   /** Reads the files again, now. What cannot be used is said, and what was in use stays. */
   reload(): void;
+  /** What an operator has to mend: files that cannot be used, a certificate that has expired. */
+  problem(): string | null;
   close(): void;
 }
 
@@ -97,6 +99,10 @@ export function expiryWarning(cert: Buffer, path: string, now: number): string |
   return days < EXPIRY_WARNING_DAYS ? `tls.cert ${path}: expires on ${validTo}` : null;
 }
 
+function validToMs(cert: Buffer): number {
+  return new Date(new X509Certificate(cert).validTo).getTime();
+}
+
 /** Unique among living connections. */
 function connectionKey(socket: Socket): string {
   return `${socket.remoteAddress} ${socket.remotePort} ${socket.localAddress} ${socket.localPort}`;
@@ -127,6 +133,7 @@ export function openTls(
     if (warning !== null) log(warning);
   };
   warn();
+  let endMs = validToMs(pem.cert);
 
   // Never listens: it is handed sockets, as its documentation provides for ('connection' may be emitted).
   const server = createServer({ ...pem, minVersion: 'TLSv1.2', handshakeTimeout: options.handshakeMs ?? HANDSHAKE_MS });
@@ -144,16 +151,20 @@ export function openTls(
     secure.destroy();
   });
 
+  let unusable: string | null = null;
   const reload = (): void => {
     let found: Pem;
     try {
       found = readPair(files);
     } catch (error) {
-      log(`${errorLine(error)}; the certificate in use stays`);
+      unusable = `${errorLine(error)}; the certificate in use stays`;
+      log(unusable);
       return;
     }
+    unusable = null;
     if (samePem(found, pem)) return;
     pem = found;
+    endMs = validToMs(pem.cert);
     server.setSecureContext({ ...pem, minVersion: 'TLSv1.2' });
     log(`new connections get the certificate now in ${files.cert}`);
     warn();
@@ -189,6 +200,11 @@ export function openTls(
       server.emit('connection', socket);
     },
     reload,
+    problem() {
+      const expired = endMs < Date.now() ? expiryWarning(pem.cert, files.cert, Date.now()) : null;
+      const line = unusable ?? expired;
+      return line === null ? null : `stratum address ${where}: ${line}`;
+    },
     close: () => clearInterval(looker),
   };
 }

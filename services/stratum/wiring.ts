@@ -96,6 +96,7 @@ export async function openServer(
   life.onStop('listeners', () => server.close());
   life.onHangup(() => server.reload());
   daemon.serverValues = () => server.values;
+  daemon.serverProblems = () => server.problems;
   return server;
 }
 

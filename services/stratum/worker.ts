@@ -191,7 +191,7 @@ async function serve(
       kind: 'report',
       report: {
         values: daemon.values(source.jobs.current),
-        problems: [source.problem, ...daemon.facts.problems].filter((line) => line !== null),
+        problems: [source.problem, ...daemon.problems].filter((line) => line !== null),
         tally: daemon.takeChanges(limit),
       },
     });

@@ -192,6 +192,8 @@ export class Workers {
   /** What the control sockets said last; workers that come later are told too. */
   #accepting = true;
   #handingOver = false;
+  #handovers = 0;
+  #died = 0;
 
   constructor(options: WorkersOptions) {
     this.#options = options;
@@ -285,7 +287,13 @@ export class Workers {
         worker.dismissed = true;
         worker.tell({ kind: 'retire', overMs: config.handoverS * 1000 });
       }
+      const names = fresh.map(({ instance }) => instance).join(', ');
+      this.#options.life.log(
+        `Hand-over: ${names} accept connections, miners are asked to reconnect over ${config.handoverS} s`,
+      );
       await Promise.all(old.map((each) => each.gone));
+      this.#handovers += 1;
+      this.#options.life.log(`Hand-over done: ${old.map(({ instance }) => instance).join(', ')} ended`);
     } finally {
       this.#handingOver = false;
     }
@@ -309,9 +317,14 @@ export class Workers {
       );
     }
     for (const name of [...COUNTERS, ...GAUGES]) values[name] ??= 0;
+    values.worker_processes = serving;
+    values.worker_processes_died_count = this.#died;
+    values.handover_under_way = this.#handingOver ? 1 : 0;
+    values.handovers_count = this.#handovers;
     values.bans_active = this.#bans.all.length;
     values.bans_count = this.#bans.total;
-    return { values, problems };
+    // Each worker sees the same full disk and the same certificate.
+    return { values, problems: [...new Set(problems)] };
   }
 
   /** Keeps address and user out of all workers, those to come among them. @param forMs - absent: for as long as they are banned here already */
@@ -424,6 +437,7 @@ export class Workers {
     if (performance.now() - worker.startedMs > LIVED_MS) this.#restarts = 0;
     const pause = Math.min(FIRST_RESTART_MS * 2 ** this.#restarts, LONGEST_RESTART_MS);
     this.#restarts += 1;
+    this.#died += 1;
     const how = signal === null ? `ended with status ${code}` : `was killed by ${signal}`;
     life.log(`worker ${worker.instance} ${how}; started again in ${pause / 1000} s`);
     const timer = setTimeout(() => {

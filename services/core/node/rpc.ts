@@ -51,8 +51,8 @@ const DEFAULT_TIMEOUT_MS = 60_000;
 /** A block of 4 MB is 8 MB as hex and around 20 MB as JSON of verbosity 2. */
 const DEFAULT_MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
-/** Bitcoin Core src/rpc/protocol.h: RPC_CLIENT_IN_INITIAL_DOWNLOAD, RPC_IN_WARMUP. */
-const SYNCING_CODES = new Set([-10, -28]);
+/** Bitcoin Core src/rpc/protocol.h: RPC_CLIENT_NOT_CONNECTED (it has no peers), RPC_CLIENT_IN_INITIAL_DOWNLOAD, RPC_IN_WARMUP. */
+const SYNCING_CODES = new Set([-9, -10, -28]);
 
 /**
  * Calls that may be sent a second time where a kept-alive connection turned out to be closed: they change nothing, or (submitblock,

@@ -203,12 +203,16 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     }
   }
 
+  /** Every node has failed, and it was said. */
+  let noneActive = false;
+
   function setState(i: number, error: unknown): void {
     const state = states[i]!;
     const before = state.state;
     if (error === null) {
       state.state = 'ready';
       state.problem = null;
+      noneActive = false;
       if (before !== 'ready' && before !== 'unknown') log(`node ${nodes[i]!.rpc.name} can be used again`);
       if (before !== 'ready') log(`Server alive: ${nodes[i]!.rpc.name}`, 5);
       if (before !== 'ready') options.onState?.();
@@ -218,6 +222,11 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
     state.problem = errorLine(error);
     // The code, not the words: those may hold numbers that change with each try.
     if (state.state !== before) log(`${state.problem}; asking again every ${retryMs / 1000} s`);
+    // CKPool's line, each time that it becomes true: monitors look for it.
+    if (!noneActive && states.every((each) => each.state !== 'ready' && each.state !== 'unknown')) {
+      noneActive = true;
+      log('CRITICAL: No bitcoinds active!', 2);
+    }
     options.onState?.();
   }
 

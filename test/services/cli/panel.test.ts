@@ -20,6 +20,11 @@ test('counters of all programs are added, what a stopped one said is left out', 
   expect(line).toBe('height 7 · connections 2 · shares 12,345 accepted, 0 refused · blocks found 3 · lag 5 records');
 });
 
+test('bans and a hand-over are shown while there are some', () => {
+  const line = countersLine([status('pool', { bans_active: 2, handover_under_way: 1 })], NOW_US);
+  expect(line).toMatch(/ · banned 2 · hand-over under way$/);
+});
+
 test('each problem has a line of its own, so that a long one does not hide the counters', () => {
   const statuses = [
     status('consume', {}, ['the log does not answer', 'x'.repeat(500)]),

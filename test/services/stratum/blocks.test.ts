@@ -278,6 +278,18 @@ test('where each share is a block a node is asked eight at a time, newest first;
   expect(new Set(sent).size).toBe(41);
 });
 
+test('a worker that writes its file after the node has answered leaves none', async () => {
+  const dir = folder();
+  const { made } = desk(dir, () => [{ node: 'n', answer: 'accepted', accepted: true }]);
+  const block = { event, hex: '00' };
+  made.submit(block);
+  await new Promise((resolve) => setImmediate(resolve));
+  keepBlock(dir, block, () => {});
+  expect(readdirSync(dir)).toHaveLength(1);
+  await made.close();
+  expect(readdirSync(dir)).toEqual([]);
+});
+
 test('a node that hangs holds no block back from the others', () => {
   const dir = folder();
   const sent: string[] = [];

@@ -38,6 +38,25 @@ test('a pair that changes behind links, as certbot renews it, is taken by itself
   expect(lines).toHaveLength(1);
 });
 
+test('a pair that cannot be used is a problem until it can be', () => {
+  const dir = tempDir('tls');
+  ends.push(() => dir.remove());
+  const files = { cert: join(dir.path, 'c.pem'), key: join(dir.path, 'k.pem') };
+  copyFileSync(fixture('one.cert.pem'), files.cert);
+  copyFileSync(fixture('one.key.pem'), files.key);
+  const front = openTls(files, 'here', { log: () => {} });
+  ends.push(() => front.close());
+  expect(front.problem()).toBeNull();
+  copyFileSync(fixture('two.key.pem'), files.key);
+  front.reload();
+  expect(front.problem()).toMatch(
+    /^stratum address here: tls\.key .*it is not the key of .*; the certificate in use stays$/,
+  );
+  copyFileSync(fixture('two.cert.pem'), files.cert);
+  front.reload();
+  expect(front.problem()).toBeNull();
+});
+
 test('a certificate that has expired or soon does is said', () => {
   const cert = readFileSync(fixture('one.cert.pem'));
   const last = new Date(new X509Certificate(cert).validTo).getTime();

@@ -169,7 +169,14 @@ test('at a hand-over the new worker accepts before the old one lets go, sessions
   const fresh = await tree.client();
   await fresh.login('bob.w1');
   expect(fresh.difficulties[0]).toBe(4e-7);
+  expect(tree.pool.workers.together().values).toMatchObject({ handover_under_way: 1, handovers_count: 0 });
   await done;
+  expect(tree.pool.workers.together().values).toMatchObject({
+    handover_under_way: 0,
+    handovers_count: 1,
+    worker_processes: 1,
+    worker_processes_died_count: 0,
+  });
   expect(tree.pool.workers.pids).toHaveLength(1);
   expect(tree.pool.workers.pids[0]).not.toBe(old);
   expect(again.closed || fresh.closed).toBe(false);

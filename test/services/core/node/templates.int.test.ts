@@ -261,6 +261,9 @@ describe('the same block', () => {
   });
 });
 
+/** CKPool's line, which monitors look for. */
+const NONE = 'CRITICAL: No bitcoinds active!';
+
 describe('a node that cannot be used is said once and waited for', () => {
   it('when nobody listens yet', async () => {
     const port = await freePort();
@@ -278,7 +281,8 @@ describe('a node that cannot be used is said once and waited for', () => {
     const toy = await startNode({ pass: 'other' });
     const { follower, lines } = follow({ nodes: [{ rpc: rpcOf(toy.rpcUrl) }] });
     await until('the problem', () => follower.nodeStates()[0]?.state === 'node_auth');
-    expect(lines).toHaveLength(1);
+    expect(lines).toHaveLength(2);
+    expect(lines[1]).toBe(NONE);
     expect(lines[0]).toMatch(/refuses user or password \(HTTP 401\).*btcd/);
   });
 
@@ -288,7 +292,7 @@ describe('a node that cannot be used is said once and waited for', () => {
     const toy = await startNode({ profile: other });
     const { follower, lines } = follow({ nodes: [{ rpc: rpcOf(toy.rpcUrl) }], profile: wrong });
     await until('the problem', () => follower.nodeStates()[0]?.state === 'chain_mismatch');
-    expect(lines).toHaveLength(1);
+    expect(lines).toHaveLength(2);
   });
 
   it('when it is still syncing', async () => {
@@ -306,7 +310,7 @@ describe('a node that cannot be used is said once and waited for', () => {
     };
     const { follower, updates, lines } = follow({ nodes: [{ rpc }] });
     await until('the problem', () => follower.nodeStates()[0]?.state === 'node_syncing');
-    expect(lines).toEqual([expect.stringMatching(/still syncing, block 5 of 9/)]);
+    expect(lines).toEqual([expect.stringMatching(/still syncing, block 5 of 9/), NONE]);
     behind = false;
     await until('a template', () => updates.length === 1);
   });
@@ -329,6 +333,7 @@ describe('a node that cannot be used is said once and waited for', () => {
       `Server alive: ${name}`,
       `Connected to bitcoind: ${name}`,
       expect.stringContaining(`node ${name}: getb`),
+      NONE,
       `node ${name} can be used again`,
       `Server alive: ${name}`,
       `Connected to bitcoind: ${name}`,
