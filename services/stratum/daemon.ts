@@ -11,6 +11,7 @@ import { type Config, hostPortText } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
+import { type AllowanceOptions, Allowances } from './allowances.ts';
 import { Bans, banText } from './bans.ts';
 import { type DifficultyStep, LowShareUsers } from './difficulty.ts';
 import { Facts } from './facts.ts';
@@ -91,6 +92,8 @@ export interface DaemonOptions {
   readonly bans?: Bans;
   /** Milliseconds since 1970; for tests. */
   readonly nowMs?: () => number;
+  /** For tests. */
+  readonly allowances?: AllowanceOptions;
 }
 
 export class Daemon {
@@ -111,6 +114,8 @@ export class Daemon {
   /** What this process counts for the statistics. */
   readonly tally = new Tally();
   readonly lowShares = new LowShareUsers();
+  /** What lines of one address may write and keep. */
+  readonly allowances: Allowances;
   #idleLines = 0;
   readonly counters: Counters = { accepted: 0, refused: 0, malformed: 0, blocks: 0, connections: 0 };
   /** False: new connections are closed at once (the control command `reject`). */
@@ -155,6 +160,7 @@ export class Daemon {
     this.ids = options.ids;
     this.nowMs = options.nowMs ?? Date.now;
     this.limits = new Limits(options.config);
+    this.allowances = new Allowances(this.nowMs, options.allowances);
     this.bans = options.bans ?? new Bans(this.nowMs);
     this.instance = options.instance ?? options.config.name;
     this.shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
@@ -204,8 +210,12 @@ export class Daemon {
         6,
       );
     }
-    if (this.accepting) this.sessions.add(session);
-    else connection.close('no connections are accepted now');
+    if (this.accepting) {
+      this.sessions.add(session);
+    } else {
+      this.allowances.leave(session.allowance, 0);
+      connection.close('no connections are accepted now');
+    }
     return session;
   }
 
@@ -219,20 +229,29 @@ export class Daemon {
     const { source } = session;
     for (const { tally } of session.workers.values()) if (tally !== null) this.tally.leave(tally);
     session.leaveUser();
-    if (source === null) return;
+    if (source !== null) this.#leaveSource(session, source, reason);
+    this.allowances.leave(session.allowance, Math.max(session.workers.size - 1, 0));
+  }
+
+  #leaveSource(session: Session, source: WorkSource, reason: string): void {
     session.tellRefusals();
     this.sessionEvent(session, 'disconnected', reason);
     const now = this.nowMs();
     const first = session.workers.values().next().value;
-    if (first !== undefined) {
+    if (first !== undefined && session.allowance.entry()) {
       const { id, address } = session.connection;
       this.log(`Dropped client ${id} ${address} user ${first.user} worker ${first.name} `, 5);
     }
     if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.legacy.lastOrder);
-    // Nobody's share was ever taken on what a mere probe was given.
-    if (first === undefined && session.resumedUser === null) source.enonces.free(session.enonce1);
+    // Of lines without a share few are kept, or strangers who come and go would take the places of who mines.
+    const worked = session.hasShare || session.resumedUser !== null;
+    const roomy =
+      this.#resumable.size < RESUMABLE_SESSIONS / 2 && source.enonces.room(now) * 2 >= source.enonces.capacity;
+    const keeps = worked || (first !== undefined && roomy);
+    // Nobody's share was ever taken on it.
+    if (!keeps) source.enonces.free(session.enonce1);
     else source.enonces.release(session.enonce1, now);
-    if (first === undefined) return;
+    if (first === undefined || !keeps) return;
     this.#resumable.set(session.sessionId, {
       source,
       enonce1: session.enonce1,
@@ -555,6 +574,7 @@ export class Daemon {
   sessionEvent(session: Session, kind: string, reason = ''): void {
     const worker = session.workers.values().next().value;
     session.toldMs = this.nowMs();
+    if (!session.allowance.entry()) return;
     this.facts.session({
       kind,
       origin: this.config.origin,
@@ -652,6 +672,11 @@ export class Daemon {
       session.end('no upstream answers');
     }
     this.#dropOldResumable(now);
+    for (const { address, entries } of this.allowances.sweep()) {
+      const line = `${entries} events and log lines of ${address} were not written: its lines bring no shares`;
+      this.log(line, 5);
+      this.#daemonEvent('untold', line);
+    }
     return { rest: this.sessions.values(), pings: pings && this.pings(), idle: 0 };
   }
 

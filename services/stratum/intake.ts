@@ -17,6 +17,7 @@ import type { Daemon } from './daemon.ts';
 import type { Job } from './job.ts';
 import { LANE_COUNT, ShareKernel } from './kernel/kernel.ts';
 import { malformedText, refusalText } from './methods/errors.ts';
+import { plainText } from './methods/text.ts';
 import type { Session, Worker } from './session.ts';
 import { checkShare, type RefusalNumber, reasonOf, ruling, type Submission } from './share.ts';
 import { acceptedLine, refusedLine } from './share-lines.ts';
@@ -26,6 +27,8 @@ import { replyText, type WireId } from './wire.ts';
 
 /** Shares that wait at most: their hashes take a fraction of a millisecond, so a block among them does not wait longer. */
 const BATCH = 64;
+/** Solutions that are remembered; jobs live ten minutes. */
+const TOLD_LIMIT = 10_000;
 /** Job ids that nobody gave out are recorded up to this length. */
 const JOB_ID_LIMIT = 64;
 /** Memory of jobs in the kernel, about 1 kB each (an upstream's up to 100 kB); the oldest makes room. In solo mode each user has its own. */
@@ -122,6 +125,8 @@ export class Intake {
   /** Whose hash each lane holds. */
   readonly #places = new Int32Array(LANE_COUNT);
   readonly #unsettled: Unsettled[] = [];
+  /** Hashes that solve, of the newest. */
+  readonly #told = new Set<string>();
   #keys = new Uint32Array(3 * 256);
 
   constructor(daemon: Daemon) {
@@ -311,9 +316,24 @@ export class Intake {
     let ruled = ruling(job, share.ntime, sdiff, solves, requirement, share.stale);
     if (ruled > 0 && job.seen.has(words, 0)) ruled = -4;
     const source = session.source!;
-    if (source.concerns(job, sdiff, solves)) this.#tellSource(share, textsAt);
+    // A duplicate was told when it came first; one that solves and is refused for something else is no duplicate, however often it comes.
+    if (ruled !== -4 && source.concerns(job, sdiff, solves) && !(solves && this.#wasTold(hex))) {
+      this.#tellSource(share, textsAt);
+    }
     if (ruled > 0) this.#accept(share, textsAt, ruled, sdiff, words, hex, nowMs);
     else this.#refuse(share, textsAt, -ruled as RefusalNumber, requirement.asked, sdiff, hex, nowMs);
+  }
+
+  /** True where this solution was told before: each costs the reference, and all that follows. */
+  #wasTold(hex: Uint8Array): boolean {
+    const key = textOf(hex);
+    if (this.#told.has(key)) return true;
+    this.#told.add(key);
+    if (this.#told.size > TOLD_LIMIT) {
+      const [first] = this.#told;
+      this.#told.delete(first!);
+    }
+    return false;
   }
 
   /** Blocks leave, and shares go upstream, by the word of the reference. */
@@ -471,7 +491,7 @@ export class Intake {
       time_us: share.timeUs,
       client_id: connection.id,
       listener: connection.listener,
-      job_id: job?.id ?? share.jobId.toWellFormed().slice(0, JOB_ID_LIMIT),
+      job_id: job?.id ?? plainText(share.jobId, JOB_ID_LIMIT),
       job_key: job?.key ?? '',
       height: job?.height ?? 0,
       user: worker.user,

@@ -3,6 +3,7 @@
  * the end of the turn. methods/ changes it, daemon.ts sends it jobs and looks after idle ones.
  */
 import { hexFromBytes } from '../core/bitcoin/bytes.ts';
+import type { Allowance } from './allowances.ts';
 import type { Daemon } from './daemon.ts';
 import {
   type DifficultyStep,
@@ -80,6 +81,8 @@ export class Session implements LineHandler {
   readonly connection: Connection;
   readonly daemon: Daemon;
   readonly startedMs: number;
+  /** What all lines of its address may write. */
+  readonly allowance: Allowance;
 
   source: WorkSource | null = null;
   agent = '';
@@ -132,6 +135,8 @@ export class Session implements LineHandler {
   #lastProgressMs: number;
   /** Of the last accepted share; before the first when the line began. */
   lastShareMs: number;
+  /** A share of it was accepted. */
+  hasShare = false;
   #refusedSinceMs: number | null = null;
   #newWorkSent = false;
   #reconnectSent = false;
@@ -145,6 +150,7 @@ export class Session implements LineHandler {
   constructor(connection: Connection, daemon: Daemon) {
     this.connection = connection;
     this.daemon = daemon;
+    this.allowance = daemon.allowances.join(connection.address);
     this.startedMs = daemon.nowMs();
     this.#lastProgressMs = this.startedMs;
     this.lastShareMs = this.startedMs;
@@ -549,6 +555,8 @@ export class Session implements LineHandler {
   accepted(job: Job, credited: number, now: number): void {
     this.#lastProgressMs = now;
     this.lastShareMs = now;
+    this.hasShare = true;
+    this.allowance.earn();
     this.#refusedSinceMs = null;
     this.#newWorkSent = false;
     this.#reconnectSent = false;
@@ -616,7 +624,7 @@ export class Session implements LineHandler {
       this.#refusals = 0;
     }
     this.#refusals += 1;
-    return this.#refusals <= REFUSALS_PER_SECOND;
+    return this.#refusals <= REFUSALS_PER_SECOND && this.allowance.entry();
   }
 
   tellRefusals(): void {

@@ -49,6 +49,8 @@ export class WorkerTally {
   bestSdiff = 0;
   lastShareMs = 0;
   #listed = false;
+  /** Lines that were told last. */
+  #told = 0;
   readonly #changed: WorkerTally[];
 
   constructor(user: string, name: string, nowMs: number, changed: WorkerTally[]) {
@@ -74,6 +76,16 @@ export class WorkerTally {
     this.#changed.push(this);
   }
 
+  /** True where it came and went since it was last told of, without a share: there is nothing to tell. */
+  get idle(): boolean {
+    return this.count === 0 && this.connections === 0 && this.#told === 0;
+  }
+
+  /** It is told of later, where that is needed. */
+  unlist(): void {
+    this.#listed = false;
+  }
+
   /** What has changed, and begins anew. @param current - the tally that its name has now, whose lines count */
   take(current: WorkerTally | undefined): WorkerChange {
     const change = {
@@ -92,6 +104,7 @@ export class WorkerTally {
     this.count = 0;
     this.bestSdiff = 0;
     this.#listed = false;
+    this.#told = change.connections;
     return change;
   }
 }
@@ -135,12 +148,18 @@ export class Tally {
    * @param limit - of workers; those that changed first come first, the others with the next call. 10,000 take 5 ms to be sent
    */
   take(now: { readonly idle: number; readonly resumable: number }, limit = Infinity): Changes {
-    const workers = this.#changed.splice(0, limit).map((worker) => {
-      const change = worker.take(this.#workers.get(worker.name));
+    const workers: WorkerChange[] = [];
+    let seen = 0;
+    for (; seen < this.#changed.length && workers.length < limit; seen++) {
+      const worker = this.#changed[seen]!;
+      const current = this.#workers.get(worker.name);
+      // Names that come and go faster than they are told of would pile up here.
+      if (worker.idle && current === worker) worker.unlist();
+      else workers.push(worker.take(current));
       // Nobody is there: what may still be journaled for it lists it again by itself.
-      if (worker.connections === 0 && this.#workers.get(worker.name) === worker) this.#workers.delete(worker.name);
-      return change;
-    });
+      if (worker.connections === 0 && current === worker) this.#workers.delete(worker.name);
+    }
+    this.#changed.splice(0, seen);
     const changes = { workers, refused_diff: this.#refusedDiff, refused_count: this.#refusedCount, ...now };
     this.#refusedDiff = 0;
     this.#refusedCount = 0;

@@ -6,6 +6,7 @@ import type { Session, Worker } from '../session.ts';
 import type { Request } from '../wire.ts';
 import { errorJson, type WireCode } from './errors.ts';
 import { showMessage } from './show-message.ts';
+import { cutText, UNPRINTABLE } from './text.ts';
 
 /** CKPool. */
 const USER_LIMIT = 127;
@@ -21,16 +22,15 @@ function workerFault(name: unknown): string | null {
   if (name === '') return 'Empty workername parameter';
   if (name.startsWith('.') || name.startsWith('_')) return 'Empty username parameter';
   if (name.includes('/')) return 'Invalid character in username';
-  // Names go into logs and tables: no control characters, no halves of characters.
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-  if (/[\u0000-\u001f\u007f]/.test(name) || !name.isWellFormed()) return 'Invalid character in username';
+  // Names go into logs, terminals and tables: no control characters, no halves of characters.
+  if (UNPRINTABLE.test(name) || !name.isWellFormed()) return 'Invalid character in username';
   if (name.length > WORKER_LIMIT) return 'Workername too long';
   return null;
 }
 
 /** User of a worker name. */
 export function userOf(worker: string): string {
-  return worker.split(/[._]/, 1)[0]!.slice(0, USER_LIMIT);
+  return cutText(worker.split(/[._]/, 1)[0]!, USER_LIMIT);
 }
 
 /** Difficulty that a password asks for, or null. */
@@ -51,7 +51,7 @@ export function authorize(session: Session, request: Request): void {
   const fail = (words: string, code: WireCode): void => {
     session.authorizeFailed = true;
     const name = Array.isArray(params) ? params[0] : undefined;
-    if (workerFault(name) === null) {
+    if (workerFault(name) === null && session.allowance.entry()) {
       const { id: client, address } = session.connection;
       daemon.log(`Client ${client} ${address} worker ${name} failed to authorise as user ${userOf(String(name))}`, 5);
     }
@@ -104,17 +104,18 @@ export function authorize(session: Session, request: Request): void {
   const first = !session.authorized;
   session.joinUser(user);
   if (!session.workers.has(name)) {
-    if (session.workers.size >= WORKERS_LIMIT) {
+    if (session.workers.size >= WORKERS_LIMIT || (!first && !session.allowance.name())) {
       fail('Too many workers on one line', 20);
       return;
     }
     const { id: client, address } = session.connection;
     const { proxyId } = session.source!;
-    daemon.log(
-      `Authorised client ${client} ${proxyId === undefined ? address : `to proxy ${proxyId},`} worker ${name} as user ${user}`,
-      // CKPool hears one name a line. Many on one line are no notices.
-      first ? 5 : 6,
-    );
+    // CKPool hears one name a line. Many on one line are no notices.
+    const level = first ? 5 : 6;
+    if (daemon.says(level) && session.allowance.entry()) {
+      const where = proxyId === undefined ? address : `to proxy ${proxyId},`;
+      daemon.log(`Authorised client ${client} ${where} worker ${name} as user ${user}`, level);
+    }
     const worker: Worker = { user, name, tally: null };
     session.workers.set(name, worker);
     if (first) session.tallyOf(worker);

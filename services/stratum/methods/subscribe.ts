@@ -6,6 +6,7 @@ import type { Resumable } from '../daemon.ts';
 import type { Session } from '../session.ts';
 import type { Request } from '../wire.ts';
 import { errorJson } from './errors.ts';
+import { plainText } from './text.ts';
 
 const AGENT_LIMIT = 128;
 
@@ -24,7 +25,7 @@ export function subscribe(session: Session, request: Request): void {
     return;
   }
   const [agent, wantedId] = params as unknown[];
-  session.agent = typeof agent === 'string' ? agent.toWellFormed().slice(0, AGENT_LIMIT) : '';
+  session.agent = typeof agent === 'string' ? plainText(agent, AGENT_LIMIT) : '';
   session.limitByAgent();
   const resumed = typeof wantedId === 'string' ? daemon.resume(wantedId, session.connection.address) : null;
   if (resumed instanceof Promise) session.waitFor(resumed.then((found) => begin(session, request, found)));

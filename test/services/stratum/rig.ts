@@ -26,6 +26,7 @@ import type { EncodedEvents, JournalWriter, LogEntry } from '../../../services/c
 import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { checkTemplate, reduceTemplate, type Template } from '../../../services/core/node/template.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
+import type { AllowanceOptions } from '../../../services/stratum/allowances.ts';
 import { BlockDesk } from '../../../services/stratum/blocks.ts';
 import { Daemon } from '../../../services/stratum/daemon.ts';
 import { openJobIds } from '../../../services/stratum/job.ts';
@@ -117,6 +118,7 @@ export async function startRig(
     template?: Template | null;
     bits?: number;
     lineLimitBytes?: number;
+    allowances?: AllowanceOptions;
   } = {},
 ): Promise<Rig> {
   const dir = tempDir('stratum');
@@ -141,6 +143,7 @@ export async function startRig(
     ids: openJobIds(`${dir.path}/last-job`, nowMs()),
     log,
     nowMs,
+    ...(options.allowances === undefined ? {} : { allowances: options.allowances }),
   });
   const submitted: string[] = [];
   const rig = { nodeAnswers: (): SubmitAnswer[] => [{ node: 'n1', answer: 'accepted', accepted: true }] };

@@ -1,0 +1,155 @@
+/** What strangers can make a daemon write and keep without a share: events, log lines, names, places of sessions. Counts, not times. */
+import { afterEach, expect, test } from 'vitest';
+import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
+import type { Connection } from '../../../services/stratum/server.ts';
+import type { Session } from '../../../services/stratum/session.ts';
+import { BITS_EASY, type Rig, startRig, template } from './rig.ts';
+
+let rig: Rig;
+afterEach(() => rig?.close());
+
+/** A line without a socket: thousands of them take a second. */
+function line(address: string, id: number): { readonly session: Session; readonly read: string[] } {
+  const read: string[] = [];
+  const connection: Connection = {
+    id,
+    address,
+    listener: '0.0.0.0:3333',
+    listenerIndex: 0,
+    closed: false,
+    write: (text) => void read.push(String(text)),
+    close: () => {},
+    pause: () => {},
+    resume: () => {},
+  };
+  return { session: rig.daemon.connect(connection), read };
+}
+
+function says(session: Session, method: string, params: unknown[]): void {
+  session.line(JSON.stringify({ id: 1, method, params }));
+}
+
+const events = (kind?: string) =>
+  rig.journal.of('session').filter((event) => kind === undefined || event.kind === kind).length;
+
+test('lines that come and go, fail to authorize or send refused shares write so many entries for their address, and the rest is counted', async () => {
+  rig = await startRig({ allowances: { burst: 50, perS: 1 } });
+  const before = events();
+  for (let i = 0; i < 200; i++) {
+    const { session } = line('203.0.113.9', i);
+    says(session, 'mining.authorize', ['mallory', 'x']);
+    says(session, 'mining.subscribe', ['agent']);
+    says(session, 'mining.authorize', [`mallory${i}`, 'x']);
+    says(session, 'mining.submit', [`mallory${i}`, 'ffff', '0000000000000000', '6a000000', '00000000']);
+    rig.daemon.facts.flush();
+    rig.daemon.forget(session, 'gone');
+  }
+  rig.daemon.facts.flush();
+  const written = events() - before + rig.journal.of('share').length + rig.lines.length;
+  expect(written).toBeLessThanOrEqual(60);
+  expect(written).toBeGreaterThan(40);
+
+  // Another address is told of in full.
+  const other = line('203.0.113.10', 1_000).session;
+  says(other, 'mining.subscribe', ['agent']);
+  says(other, 'mining.authorize', ['alice', 'x']);
+  rig.daemon.facts.flush();
+  expect(rig.journal.of('session').filter(({ address }) => address === '203.0.113.10')).toHaveLength(2);
+
+  rig.daemon.sweep();
+  rig.daemon.facts.flush();
+  expect(events('untold')).toBe(1);
+  expect(rig.lines.at(-1)).toMatch(/^\d{3,4} events and log lines of 203\.0\.113\.9 were not written/);
+});
+
+test('who is refused has its refusals as events again with each accepted share', async () => {
+  rig = await startRig({ allowances: { burst: 8, perS: 0 } });
+  const client = await rig.client();
+  await client.login('alice.w1');
+  for (let i = 0; i < 12; i++) {
+    const share = client.mine(client.job, { atLeast: 1e-6, nonce2: i });
+    expect((await client.submit('alice.w1', share)).result).toBe(true);
+    expect((await client.submit('alice.w1', share)).error[0]).toBe(22);
+    rig.tick(1_000);
+  }
+  expect(rig.journal.of('share').filter(({ accepted }) => !accepted)).toHaveLength(12);
+});
+
+test('further names on lines are limited for all lines of an address and for all addresses, and are free again when lines end', async () => {
+  rig = await startRig({ allowances: { namesPerAddress: 30, namesTotal: 50 } });
+  const names = (address: string, id: number): { session: Session; let: number } => {
+    const { session, read } = line(address, id);
+    says(session, 'mining.subscribe', ['agent']);
+    for (let i = 0; i < 100; i++) says(session, 'mining.authorize', [`${id}x${i}`, 'x']);
+    rig.daemon.facts.flush();
+    return { session, let: read.join('').split('"result":true').length - 1 };
+  };
+  const first = names('203.0.113.9', 1);
+  expect(first.let).toBe(31);
+  expect(names('203.0.113.9', 2).let).toBe(1);
+  expect(names('203.0.113.10', 3).let).toBe(21);
+  rig.daemon.forget(first.session, 'gone');
+  expect(names('203.0.113.11', 4).let).toBe(31);
+});
+
+test('11,000 lines that authorize other names and leave take no session, extranonce1 or memory from who has mined', async () => {
+  rig = await startRig();
+  const client = await rig.client();
+  await client.login('alice.w1');
+  expect((await client.submit('alice.w1', client.mine(client.job, { atLeast: 1e-6 }))).result).toBe(true);
+  const { sessionId, enonce1 } = client;
+  client.destroy();
+  await expect.poll(() => rig.daemon.sessions.size).toBe(0);
+  rig.daemon.takeChanges();
+  const addresses = 100;
+  for (let i = 0; i < 11_000; i++) {
+    const { session } = line(`203.0.113.${i % addresses}`, i);
+    says(session, 'mining.subscribe', [`agent ${i}`]);
+    says(session, 'mining.authorize', [`mallory${i}.w`, 'x']);
+    if (i % 500 === 0) rig.daemon.facts.flush();
+    rig.daemon.forget(session, 'gone');
+  }
+  rig.daemon.facts.flush();
+  const { enonces } = rig.source;
+  expect(rig.daemon.resumableCount).toBeLessThanOrEqual(10_000);
+  expect(enonces.capacity - enonces.room(Date.now())).toBeLessThanOrEqual(10_000);
+  expect(rig.daemon.takeChanges().workers).toHaveLength(0);
+  expect(rig.daemon.allowances.known).toBeLessThanOrEqual(addresses + 1);
+  expect(rig.daemon.lowShares.size).toBeLessThanOrEqual(1);
+  const again = await rig.client();
+  await again.subscribe('test/1', sessionId);
+  expect(again.enonce1).toBe(enonce1);
+});
+
+test('names that a terminal or a reader is deceived by are refused, agents lose it, and no name ends in half a character', async () => {
+  rig = await startRig();
+  const { session, read } = line('203.0.113.9', 1);
+  const half = `${'a'.repeat(127)}\u{1f600}`;
+  says(session, 'mining.subscribe', [`\u001b[2J\u009b31m\u202eeve\n${half}`]);
+  expect(session.agent).toMatch(/^ \[2J 31m eve a+$/);
+  for (const bad of ['a\u009b31m', 'a\u202eb', 'a\u2028b', 'a\u0000', 'a\nb', '../x', 'a/b', '\ud800']) {
+    read.length = 0;
+    says(session, 'mining.authorize', [bad, 'x']);
+    rig.daemon.facts.flush();
+    expect(read.join(''), JSON.stringify(bad)).toContain('"result":false');
+  }
+  says(session, 'mining.authorize', [`${'a'.repeat(126)}\u{1f600}b.w`, 'x']);
+  expect([...session.workers.values()][0]!.user).toBe('a'.repeat(126));
+});
+
+test('a solution that is sent again, also one that came too late, costs no second look', async () => {
+  rig = await startRig({ bits: BITS_EASY });
+  const client = await rig.client();
+  await client.login('alice.w1');
+  const share = client.mine(client.job, { solves: targetFromBits(BITS_EASY) });
+  rig.source.take(template(rig.profile, { bits: BITS_EASY, height: 112, prevHash: '11'.repeat(32) }));
+  let looks = 0;
+  const { judged } = rig.source;
+  rig.source.judged = (each) => {
+    looks += 1;
+    judged.call(rig.source, each);
+  };
+  for (let i = 0; i < 5; i++) expect((await client.submit('alice.w1', share)).error[0]).toBe(21);
+  expect(looks).toBe(1);
+  expect(rig.submitted).toHaveLength(1);
+});
