@@ -52,7 +52,8 @@ export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
     accessSync(dirname(path), constants.W_OK);
     if (existsSync(path)) accessSync(path, constants.W_OK);
     database = new DatabaseSync(path, { timeout: waitMs });
-    database.exec('BEGIN EXCLUSIVE');
+    // An empty database gets its first page in this transaction: on disk its journal would need room, and a full disk would lock us out.
+    database.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
   } catch (error) {
     database?.close();
     if (error instanceof PoolError) throw error;

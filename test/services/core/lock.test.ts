@@ -83,3 +83,22 @@ test('a lock whose path is a directory is refused as data_dir', () => {
   mkdirSync(path);
   expect(refusal(() => acquireLock(path, { waitMs: 0, what: 'D' })).code).toBe('data_dir');
 });
+
+test('a lock is taken where there is no room for a byte', async () => {
+  const path = join(dir, 'lock.sqlite');
+  acquireLock(path, { waitMs: 0, what: 'D' }).release();
+  const code = `
+    const { acquireLock } = await import(${JSON.stringify(lockModule)});
+    acquireLock(${JSON.stringify(path)}, { waitMs: 0, what: 'it' });
+    process.stdout.write('held');
+    process.stdin.resume();
+  `;
+  // A limit of the file system's size for one process; the shell ignores the signal that comes with it, and so does what it runs.
+  const run = `trap '' XFSZ; ulimit -f 0; exec "$0" --input-type=module -e "$1"`;
+  const child = spawn('sh', ['-c', run, process.execPath, code], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
+  expect(String(said)).toBe('held');
+  expect(refusal(() => acquireLock(path, { waitMs: 0, what: 'it' })).code).toBe('held');
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+});
