@@ -190,7 +190,9 @@ export class BlockDesk implements BlockTaker {
   /** Sends a block whose file and first event are another process'. @returns false where it was taken before */
   submit(block: SolvedBlock): boolean {
     if (this.#known.has(block.event.hash)) return false;
-    this.#begin(block);
+    const whole = this.#begin(block);
+    // Its worker writes it too; where that dies first, or its disk refuses, this is the one.
+    if (whole === block) keepBlock(this.#options.dir, block, this.#options.log);
     this.#tell(block);
     return true;
   }

@@ -1,70 +1,17 @@
 /** A pool as parent and worker processes: real processes, a toy chain, real sockets. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
-import { type Config, loadConfig } from '../../../services/core/config.ts';
-import { startToyChain } from '../../../services/playground/main.ts';
-import { type PoolTree, startPoolTree } from '../../../services/stratum/parent.ts';
-import { tempDir, until } from '../../helpers/leash.ts';
-import { Client, type Found, journaled, testLife } from './rig.ts';
+import { until } from '../../helpers/leash.ts';
+import { startTree, statusOf, submit, wellServed } from './pool-tree.ts';
+import { type Client, journaled } from './rig.ts';
 
 const ends: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
-type Toy = Awaited<ReturnType<typeof startToyChain>>;
-
-interface Running {
-  readonly pool: PoolTree;
-  readonly toy: Toy;
-  readonly config: Config;
-  readonly dir: string;
-  readonly lines: string[];
-  client(): Promise<Client>;
-  end(): Promise<void>;
-}
-
-async function startTree(changes: Partial<Config> = {}, reload?: (config: Config) => Config): Promise<Running> {
-  const dir = tempDir('workers');
-  ends.push(() => dir.remove());
-  const toy = await startToyChain({ dir: join(dir.path, 'toy'), rpcPort: 0, zmqPort: 0, user: 'u', pass: 'p' });
-  ends.push(() => toy.close());
-  const config: Config = {
-    ...loadConfig({ options: { 'lodestream.data_dir': join(dir.path, 'data'), logdir: join(dir.path, 'logs') } }, {}),
-    listen: [{ host: '127.0.0.1', port: 0 }],
-    nodes: [{ url: toy.rpcUrl, auth: 'u', pass: 'p', notify: false }],
-    btcAddress: toy.fundingAddress,
-    minDiff: 1e-8,
-    startDiff: 1e-7,
-    ...changes,
-  };
-  const run = testLife();
-  const pool = await startPoolTree(config, run.life, () => (reload === undefined ? config : reload(config)));
-  let ended = false;
-  const end = async (): Promise<void> => {
-    if (ended) return;
-    ended = true;
-    await run.end();
-  };
-  ends.push(end);
-  const client = async (): Promise<Client> => {
-    const made = await Client.open(pool.addresses[0]!.port);
-    ends.push(() => made.destroy());
-    return made;
-  };
-  return { pool, toy, config, dir: dir.path, lines: run.lines, client, end };
-}
-
-const submit = (client: Client, share: Found, worker = 'alice.w1') => client.submit(worker, share);
-
-function statusOf({ dir, config }: Running): { values: Record<string, number>; problems: string[] } {
-  return JSON.parse(readFileSync(join(dir, 'data', 'status', `${config.origin}.json`), 'utf8'));
-}
-
 test('a share goes through a worker into its journal, and a block through the parent to the node', async () => {
-  const tree = await startTree();
+  const tree = await startTree(ends);
   const miner = await tree.client();
   await miner.subscribe('cgminer/4.12.1');
   await miner.call('mining.authorize', ['alice.w1', 'x']);
@@ -103,7 +50,7 @@ test('a share goes through a worker into its journal, and a block through the pa
 });
 
 test('two workers have the same jobs and different extranonces', async () => {
-  const tree = await startTree({ workers: 2 });
+  const tree = await startTree(ends, { workers: 2 });
   const clients: Client[] = [];
   await until('miners at both workers', async () => {
     for (let i = 0; i < 4; i++) {
@@ -120,7 +67,7 @@ test('two workers have the same jobs and different extranonces', async () => {
 });
 
 test('a worker that is killed is replaced; nobody is refused a connection; its session is resumed and its shares are known', async () => {
-  const tree = await startTree();
+  const tree = await startTree(ends);
   const miner = await tree.client();
   await miner.login();
   const work = miner.job;
@@ -147,7 +94,7 @@ test('a worker that is killed is replaced; nobody is refused a connection; its s
 });
 
 test('at a hand-over the new worker accepts before the old one lets go, sessions go on, and the new configuration counts', async () => {
-  const tree = await startTree({}, (config) => ({ ...config, startDiff: 4e-7 }));
+  const tree = await startTree(ends, {}, (config) => ({ ...config, startDiff: 4e-7 }));
   const miner = await tree.client();
   await miner.login();
   const work = miner.job;
@@ -183,7 +130,7 @@ test('at a hand-over the new worker accepts before the old one lets go, sessions
 });
 
 test('a hand-over whose new workers cannot start leaves the old ones as they are', async () => {
-  const tree = await startTree({}, (config) => ({ ...config, coinbaseTag: 'x'.repeat(200) }));
+  const tree = await startTree(ends, {}, (config) => ({ ...config, coinbaseTag: 'x'.repeat(200) }));
   const miner = await tree.client();
   await miner.login();
   await expect(tree.pool.handOver()).rejects.toThrow(/a worker could not start \(status 78\)/);
@@ -193,7 +140,7 @@ test('a hand-over whose new workers cannot start leaves the old ones as they are
 });
 
 test('the sessions of a worker that is killed while it retires go on at its successor', async () => {
-  const tree = await startTree({ handoverS: 30 });
+  const tree = await startTree(ends, { handoverS: 30 });
   const miners = [await tree.client(), await tree.client()];
   for (const miner of miners) await miner.login();
   const [first, second] = miners as [Client, Client];
@@ -216,7 +163,7 @@ test('the sessions of a worker that is killed while it retires go on at its succ
 });
 
 test('an old worker that dies while the new ones start leaves no worker too many', async () => {
-  const tree = await startTree({ handoverS: 1 });
+  const tree = await startTree(ends, { handoverS: 1 });
   const [old] = tree.pool.workers.pids;
   const done = tree.pool.handOver();
   await expect(tree.pool.handOver()).rejects.toThrow(/a hand-over is under way already/);
@@ -233,7 +180,7 @@ test('an old worker that dies while the new ones start leaves no worker too many
 
 test('a hand-over changes the number of workers, up and down, while the node is away', async () => {
   let workers = 1;
-  const tree = await startTree({ handoverS: 1 }, (config) => ({ ...config, workers }));
+  const tree = await startTree(ends, { handoverS: 1 }, (config) => ({ ...config, workers }));
   const miner = await tree.client();
   await miner.login();
   await tree.toy.close();
@@ -252,7 +199,7 @@ test('a hand-over changes the number of workers, up and down, while the node is 
 });
 
 test('after a hand-over with another coinbase, shares on the jobs of before are good, and so are those on the new ones', async () => {
-  const tree = await startTree({ handoverS: 30 }, (config) => ({ ...config, coinbaseTag: 'another' }));
+  const tree = await startTree(ends, { handoverS: 30 }, (config) => ({ ...config, coinbaseTag: 'another' }));
   const miner = await tree.client();
   await miner.login();
   const work = miner.job;
@@ -281,8 +228,3 @@ test('after a hand-over with another coinbase, shares on the jobs of before are 
   }
   await done;
 });
-
-/** The status file says that all workers serve. */
-function wellServed(tree: Running): boolean {
-  return statusOf(tree).problems.every((line) => !line.includes('workers are down'));
-}
