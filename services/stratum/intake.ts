@@ -316,12 +316,14 @@ export class Intake {
     let ruled = ruling(job, share.ntime, sdiff, solves, requirement, share.stale);
     if (ruled > 0 && job.seen.has(words, 0)) ruled = -4;
     const source = session.source!;
+    const concerns = ruled !== -4 && source.concerns(job, sdiff, solves);
     // A duplicate was told when it came first; one that solves and is refused for something else is no duplicate, however often it comes.
-    if (ruled !== -4 && source.concerns(job, sdiff, solves) && !(solves && this.#wasTold(hex))) {
-      this.#tellSource(share, textsAt);
-    }
+    if (concerns && !(solves && this.#wasTold(hex))) this.#tellSource(share, textsAt);
     if (ruled > 0) this.#accept(share, textsAt, ruled, sdiff, words, hex, nowMs);
-    else this.#refuse(share, textsAt, -ruled as RefusalNumber, requirement.asked, sdiff, hex, nowMs);
+    else {
+      const goesUp = concerns && ruled === -2 && job.upstream !== null;
+      this.#refuse(share, textsAt, -ruled as RefusalNumber, requirement.asked, sdiff, hex, nowMs, goesUp);
+    }
   }
 
   /** True where this solution was told before: each costs the reference, and all that follows. */
@@ -417,6 +419,7 @@ export class Intake {
     sdiff: number,
     hex: Uint8Array,
     nowMs: number,
+    goesUp = false,
   ): void {
     const daemon = this.#daemon;
     const { session, job } = share;
@@ -435,7 +438,8 @@ export class Intake {
       daemon.log(refusedLine(session.connection.id, errn, reasonOf(errn), diffs, textOf(hex)), 6);
     }
     session.send(refusalText(daemon.config.compat, share.id, errn, reasonOf(errn)));
-    session.refused(nowMs);
+    if (goesUp) session.measure(job!, asked, nowMs);
+    else session.refused(nowMs);
   }
 
   /** The form of an accepted share, or null where it has none. */

@@ -560,11 +560,21 @@ export class Session implements LineHandler {
     this.#refusedSinceMs = null;
     this.#newWorkSent = false;
     this.#reconnectSent = false;
-    const judgedAtOld = job.order < (this.#steps.at(-1)?.from ?? 0);
     if (job.order > this.#highestOrder) this.#highestOrder = job.order;
     // The present value is the lowest that can be credited for a job sent with it.
     const low = this.#steps.length > 1 && credited < requirementFor(this.#steps, job.order).asked;
     this.#lowShares?.accepted(low);
+    this.measure(job, credited, now);
+  }
+
+  /**
+   * What a share says of the miner's rate. Also one that is stale here and went upstream all the same (CKProxy): it is work, and no refusal
+   * in a run of them.
+   *
+   * @param credited - the value that the share was credited with, or would have been
+   */
+  measure(job: Job, credited: number, now: number): void {
+    const judgedAtOld = job.order < (this.#steps.at(-1)?.from ?? 0);
     if (vardiffPooled(this.#vardiff, credited, judgedAtOld, now, this.#ckpool)) return;
     const share: AcceptedShare = { credited, inForce: this.difficulty, judgedAtOld, nowMs: now };
     const { min, max } = this.#limits;

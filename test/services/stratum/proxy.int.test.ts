@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import { loadChain } from '../../../services/core/chains/profile.ts';
-import { loadConfig } from '../../../services/core/config.ts';
+import { type Config, loadConfig } from '../../../services/core/config.ts';
 import { type StratumHandle, startProxy } from '../../../services/stratum/main.ts';
 import { checkDifficulty, checkNotify, errorWords } from '../../../services/stratum/upstream.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
@@ -24,6 +24,7 @@ async function pool(config: NonNullable<Parameters<typeof startRig>[0]>['config'
 async function proxy(
   name: string,
   ports: readonly number[],
+  changes: Partial<Config> = {},
 ): Promise<StratumHandle & { port: number; dataDir: string; lines: string[] }> {
   const dir = tempDir(name);
   const { life, lines, end } = testLife();
@@ -40,6 +41,7 @@ async function proxy(
     listen: [{ host: '127.0.0.1', port: 0 }],
     minDiff: 1e-7,
     startDiff: 1e-6,
+    ...changes,
   };
   const handle = await startProxy(config, life);
   let ended = false;
@@ -322,4 +324,26 @@ describe('an upstream that is not to be trusted', () => {
     const config = loadConfig({ mode: 'proxy' }, {});
     await expect(startProxy(config, life)).rejects.toMatchObject({ code: 'config', exit: 78 });
   });
+});
+
+test('stale shares that go upstream count for the difficulty, as in CKProxy, and are no run of refusals', async () => {
+  const top = await pool({ minDiff: 1e-9, startDiff: 4e-9, maxDiff: 4e-9 });
+  const below = await proxy('proxy', [top.port], { minDiff: 1e-9, startDiff: 1e-9 });
+  const miner = await client(below.port);
+  await miner.login('bob.rig1');
+  expect(miner.difficulty).toBe(1e-9);
+  const old = miner.job;
+  top.source.take(template(top.profile, { height: 112, prevHash: someHash('next') }));
+  await until('work on the next block', () => miner.job.params[1] !== old.params[1]);
+  const lines: string[] = [];
+  for (let i = 0; i < 200; i++) {
+    const share = miner.mine(old, { atLeast: 4e-9, nonce2: i });
+    const reply = await miner.submit('bob.rig1', share);
+    lines.push(reply.error[1]);
+    if (miner.difficulty > 1e-9) break;
+  }
+  expect(new Set(lines)).toEqual(new Set(['Stale']));
+  expect(lines.length).toBeGreaterThanOrEqual(70);
+  await until('a higher difficulty', () => miner.difficulty > 1e-9);
+  await until('the shares upstream', () => top.daemon.counters.refused >= lines.length);
 });
