@@ -104,6 +104,7 @@ test('at a hand-over the new worker accepts before the old one lets go, sessions
   const [old] = tree.pool.workers.pids;
   const done = tree.pool.handOver();
   await until('the request to reconnect', () => miner.lines.some((line) => line.includes('client.reconnect')));
+  expect(tree.pool.workers.together().values).toMatchObject({ handover_under_way: 1, handovers_count: 0 });
   // The line is open still at the old process: the new one takes the session from it.
   const again = await tree.client();
   await again.subscribe('test/1', miner.sessionId);
@@ -116,7 +117,6 @@ test('at a hand-over the new worker accepts before the old one lets go, sessions
   const fresh = await tree.client();
   await fresh.login('bob.w1');
   expect(fresh.difficulties[0]).toBe(4e-7);
-  expect(tree.pool.workers.together().values).toMatchObject({ handover_under_way: 1, handovers_count: 0 });
   await done;
   expect(tree.pool.workers.together().values).toMatchObject({
     handover_under_way: 0,
