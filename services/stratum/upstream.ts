@@ -146,7 +146,8 @@ export function checkNotify(params: unknown, powLimit: bigint): Notify | string 
   } catch {
     // Stays 0, which is refused below.
   }
-  if (target === 0n || target > powLimit) return 'nbits are not of this chain';
+  if (target === 0n || target > powLimit)
+    return "nbits are not of this chain (name the upstream's: lodestream.chain, --chain)";
   return {
     jobId,
     prevHashRpc: hashHex(prevHashFromStratum(prevHash as string)),
@@ -407,7 +408,9 @@ export class UpstreamConnection {
         }
         const work = checkNotify(params, this.#powLimit);
         if (typeof work === 'string') {
-          this.#events.say(`a job of upstream ${this.name} cannot be used: ${work}`);
+          // Without any work it is no upstream: the next one is asked, and the status says why.
+          if (this.#work === null) this.close(`its job cannot be used: ${work}`);
+          else this.#events.say(`a job of upstream ${this.name} cannot be used: ${work}`);
           return;
         }
         this.#work = work;

@@ -286,6 +286,22 @@ describe('an upstream that is not to be trusted', () => {
     await until('the garbage is said', () => two.lines.some((line) => line.includes('not JSON')));
   });
 
+  test('an upstream of another chain is left, and the chain’s option is named', async () => {
+    const job = ['j', '00'.repeat(32), '00'.repeat(60), '00', [], '20000000', '2100ffff', '60000000', true];
+    const port = await hostile(({ id, method }) =>
+      method === 'mining.subscribe'
+        ? `{"id":${JSON.stringify(id)},"result":[[],"00000000",8],"error":null}\n${JSON.stringify({ id: null, method: 'mining.notify', params: job })}\n`
+        : `{"id":${JSON.stringify(id)},"result":true,"error":null}\n`,
+    );
+    const between = await proxy('between', [port]);
+    await until('what is wrong is said', () =>
+      between.lines.some((line) =>
+        /its job cannot be used: nbits are not of this chain .*lodestream\.chain/.test(line),
+      ),
+    );
+    expect(between.daemon.ready).toBe(false);
+  });
+
   test('jobs and difficulties that are none are not taken', () => {
     const { pow_limit: limit } = loadChain('bitcoin');
     const good = ['j', '00'.repeat(32), '00'.repeat(60), '00', [], '20000000', '1d00ffff', '60000000', true];
