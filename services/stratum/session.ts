@@ -36,7 +36,7 @@ import {
   vardiffPooled,
   vardiffStep,
 } from './vardiff.ts';
-import { type ReplyOrder, replyText, setDifficultyText, type WireId } from './wire.ts';
+import { type ReplyOrder, type Request, replyText, setDifficultyText, type WireId } from './wire.ts';
 
 export interface Worker {
   /** Name up to the first `.` or `_`. */
@@ -107,6 +107,8 @@ export class Session implements LineHandler {
   hashesAskedMs = -Infinity;
   /** User of a resumed session: nobody else may authorize on it. */
   resumedUser: string | null = null;
+  /** Shares that came on a resumed line before its authorize: they are judged after it. */
+  early: Request[] | null = null;
 
   /** What vardiff or a wish asks for; unit of the wire, as all difficulties here. */
   #wanted: number;

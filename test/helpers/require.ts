@@ -20,6 +20,8 @@ export const PARTS = {
   btcd: 'nothing was tried on a real sha256d node',
   bitcoind: 'nothing was tried on Bitcoin Core',
   miner: 'no miner but our own was tried',
+  bfgminer: 'its stratum code was tried as recorded lines only',
+  cgminer: 'its stratum code was tried as recorded lines only',
   ckpool: 'the conformance table was not run on a real CKPool',
   kcat: 'nobody else read our topics',
   chdb: 'nothing was tried on the embedded ClickHouse',

@@ -12,7 +12,7 @@ import { extranonceSubscribe } from './extranonce-subscribe.ts';
 import { getTransactions } from './get-transactions.ts';
 import { getVersion } from './get-version.ts';
 import { ping } from './ping.ts';
-import { submit } from './submit.ts';
+import { submit, submitEarly } from './submit.ts';
 import { subscribe } from './subscribe.ts';
 import { suggestDifficulty, suggestTarget } from './suggest.ts';
 
@@ -77,8 +77,10 @@ function asOurs(session: Session, request: Request): void {
   // A call without params is one without parameters.
   const params = request.params === undefined ? [] : request.params;
   const answered = ANSWERED.find(begins)?.[1];
-  if (answered !== undefined) answered(session, { ...request, id: request.id ?? null, params });
-  else (VERBS.find(begins)?.[1] ?? unknown)(session, { ...request, params });
+  if (answered !== undefined) {
+    answered(session, { ...request, id: request.id ?? null, params });
+    if (answered === authorize) submitEarly(session);
+  } else (VERBS.find(begins)?.[1] ?? unknown)(session, { ...request, params });
 }
 
 /** CKPool's order: who has not subscribed is disconnected, who has not authorized is ignored, before most verbs are looked at. */

@@ -74,6 +74,30 @@ function workerFor(session: Session, name: string): Worker | null {
   return null;
 }
 
+/**
+ * cpuminer and cgminer send what they found meanwhile as soon as a resumed line is subscribed, and take the first reply after their authorize for
+ * the authorize's: a refusal there ends their login, and they come again after their pause. So these shares wait for it.
+ */
+function holdsEarly(session: Session, request: Request): boolean {
+  if (session.daemon.config.compat === 'ckpool' || session.resumedUser === null || session.authorizeFailed)
+    return false;
+  session.early ??= [];
+  if (session.early.length >= EARLY_LIMIT) return false;
+  session.early.push(request);
+  return true;
+}
+
+/** What cpuminer or cgminer finds while it logs in is a few; more is told at once. */
+const EARLY_LIMIT = 64;
+
+/** After an authorize: the shares that waited for it, in their order. */
+export function submitEarly(session: Session): void {
+  const { early } = session;
+  if (early === null || !(session.authorized || session.authorizeFailed)) return;
+  session.early = null;
+  for (const request of early) submit(session, request);
+}
+
 export function submit(session: Session, request: Request): void {
   const { daemon } = session;
   const { id } = request;
@@ -85,6 +109,7 @@ export function submit(session: Session, request: Request): void {
     return;
   }
   if (!session.authorized) {
+    if (holdsEarly(session, request)) return;
     if (compat !== 'ckpool') session.reply('result-error-id', id, 'false', errorJson(24, 'Unauthorized worker'));
     return;
   }

@@ -59,6 +59,8 @@ export const REASONS = {
     'Control characters in a worker name are refused in both settings: names go into logs, files and tables. CKPool takes them.',
   'session ids':
     'Session ids are random in both settings, so that nobody claims a neighbour’s extranonce1; another user on a resumed line is refused.',
+  'shares in flight':
+    'A share that comes on a resumed line before its authorize is judged after it: cpuminer and cgminer send them so, and take the next reply for that of the authorize. CKPool drops them.',
   'object ids':
     'An id that is an object or a list is answered with null in both settings: it would be copied from a stranger’s line into ours.',
   'resumed work':

@@ -575,6 +575,30 @@ const resume: Omit<Case, 'group'>[] = [
     ],
   },
   {
+    name: 'a share in flight on a resumed line is judged after the authorize',
+    steps: [
+      login(),
+      close(),
+      open('b', 'a'),
+      share(
+        { id: '77' },
+        each(SILENCE, SILENCE, '{"result":false,"id":<id>,"error":[21,"Stale",null]}', 'shares in flight'),
+        'b',
+      ),
+      {
+        kind: 'raw',
+        line: 'b',
+        pieces: ['{"id":78,"method":"mining.authorize","params":["alice.w1","x"]}\n'],
+        wants: [withId('78', TRUE), withId('77', each(TRUE, SILENCE, SILENCE, 'shares in flight'))],
+      },
+      check(({ lines }) => {
+        const of = (id: string): number => lines.findIndex((text) => text.includes(`"id":${id}`));
+        return of('77') < 0 || of('78') < of('77') ? null : 'the share was answered first';
+      }, 'b'),
+      share({}, TRUE, 'b'),
+    ],
+  },
+  {
     name: 'what was accepted before a resume is a duplicate after it',
     steps: [
       login(),
