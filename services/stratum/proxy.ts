@@ -26,6 +26,8 @@ const ROOM_KEPT = 2;
 const LINKS_LIMIT = 64;
 /** How long a better upstream may take to answer before a worse one is asked. */
 const GRACE_MS = 2_000;
+/** One that was preferred to a working upstream and gave work for less than this is asked less and less often: each time moves all miners. */
+const STEADY_MS = 60_000;
 
 interface Counters {
   forwarded: number;
@@ -40,6 +42,8 @@ class Link implements WorkSource {
   nonce2Bytes = 0;
   versionMask = 0;
   ready = false;
+  /** When its first work came; Infinity: not yet. */
+  workingMs = Infinity;
   readonly proxyId: string;
   readonly upstream: Upstream;
   readonly connection: UpstreamConnection;
@@ -294,9 +298,11 @@ export class ProxyUpstreams {
   /** A connection has work: its upstream is used where it is better than the present one. */
   working(link: Link): void {
     const { upstream } = link;
-    upstream.retryMs = RETRY_FIRST_MS;
-    upstream.nextTryMs = 0;
     const index = this.#upstreams.indexOf(upstream);
+    if (link.workingMs === Infinity) link.workingMs = this.#daemon.nowMs();
+    upstream.nextTryMs = 0;
+    // With another at work it first has to show that it stays.
+    if (this.#current < 0) upstream.retryMs = RETRY_FIRST_MS;
     if (upstream.problem !== null) {
       this.#daemon.log(`upstream ${link.connection.name} answers again`);
       this.#daemon.log(`Proxy ${index}:${link.connection.name} recovered`, 5);
@@ -326,6 +332,7 @@ export class ProxyUpstreams {
     upstream.problem = line;
     // Many connections that end together are one failure.
     if (upstream.links.size === 0) {
+      if (this.#daemon.nowMs() - link.workingMs >= STEADY_MS) upstream.retryMs = RETRY_FIRST_MS;
       upstream.nextTryMs = this.#daemon.nowMs() + upstream.retryMs;
       upstream.retryMs = Math.min(upstream.retryMs * 2, RETRY_LIMIT_MS);
     }

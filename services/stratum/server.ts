@@ -133,6 +133,13 @@ const PLAIN_ON_TLS = '{"id":null,"result":null,"error":[20,"This port speaks TLS
 type KeepAlive = (enable: boolean, initialDelayMs: number, intervalMs: number, probes: number) => Socket;
 const NOTHING = Buffer.alloc(0);
 
+/** Memory of its own: Node's small buffers are parts of blocks of 64 KiB, each kept whole by one byte that waits for the rest of its line. */
+function ownCopy(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
+}
+
 /** What all connections of a listener share. */
 interface Door {
   readonly text: string;
@@ -375,7 +382,7 @@ class Line implements Connection {
       return;
     }
     // A copy, so that a long chunk is not kept alive by its last bytes.
-    this.#rest = buffer.length === 0 ? NOTHING : Buffer.from(buffer);
+    this.#rest = buffer.length === 0 ? NOTHING : ownCopy(buffer);
   }
 
   /** Hands one line over. @returns the position behind it; -1 where it has not all come, or is too long */

@@ -36,6 +36,10 @@ const UNREAD_LIMIT_BYTES = 1 << 20;
 const WORK_BURST_BYTES = 4 << 20;
 const WORK_BYTES_PER_S = 64 << 10;
 const WORK_LEAST_BYTES = 8 << 10;
+/** What else it may say unasked counts likewise: another mask is told to thousands of miners, words of it become lines of the log. */
+const MASK_BYTES = 64 << 10;
+const WORDS_BYTES = 8 << 10;
+const LINE_LEAST_BYTES = 128;
 /** Submissions without an answer that are remembered. */
 const PENDING_LIMIT = 50_000;
 const DEFAULT_PORT = 3333;
@@ -182,6 +186,8 @@ export class UpstreamConnection {
   readonly #handshake: NodeJS.Timeout;
   readonly #silence: NodeJS.Timeout;
   readonly #pending = new Map<number, (verdict: UpstreamVerdict) => void>();
+  /** Submissions beyond PENDING_LIMIT whose answers will come. */
+  #unremembered = 0;
   #rest = '';
   #mask = 0;
   #terms: { enonce1: Uint8Array; nonce2Bytes: number } | null = null;
@@ -261,6 +267,7 @@ export class UpstreamConnection {
     if (this.#closed) return;
     const id = this.#nextId++;
     if (this.#pending.size < PENDING_LIMIT) this.#pending.set(id, answered);
+    else this.#unremembered += 1;
     const params = [this.#address.auth, fields.jobId, fields.nonce2, fields.ntime, fields.nonce];
     if (fields.versionBits !== null) params.push(fields.versionBits);
     this.#send(id, 'mining.submit', params);
@@ -305,9 +312,9 @@ export class UpstreamConnection {
         return;
       }
       const text = line.trim();
-      if (text === '') continue;
       try {
-        this.#line(text);
+        if (text !== '') this.#line(text);
+        else this.#affords(LINE_LEAST_BYTES);
       } catch (error) {
         // Whatever it said, it ends this connection and not the proxy.
         this.close(`a line of it could not be handled: ${errorLine(error)}`);
@@ -326,10 +333,16 @@ export class UpstreamConnection {
       this.#request(message.method, message.params, message.id, text.length);
       return;
     }
-    if (message.kind !== 'response') return;
+    if (message.kind !== 'response') {
+      this.#affords(Math.max(text.length, LINE_LEAST_BYTES));
+      return;
+    }
     const { id, result, error, rejectReason } = message;
+    const answered = typeof id === 'number' ? this.#pending.get(id) : undefined;
+    // What was asked for is as much as we ask.
+    if (answered === undefined && this.#unremembered > 0) this.#unremembered -= 1;
+    else if (answered === undefined && !this.#affords(Math.max(text.length, LINE_LEAST_BYTES))) return;
     if (typeof id === 'number') {
-      const answered = this.#pending.get(id);
       this.#pending.delete(id);
       const accepted = result === true;
       answered?.({ accepted, reason: accepted ? '' : errorWords(error, rejectReason) });
@@ -350,8 +363,17 @@ export class UpstreamConnection {
   #configured(result: unknown): void {
     if (typeof result !== 'object' || result === null) return;
     const { 'version-rolling': rolling, 'version-rolling.mask': mask } = result as Record<string, unknown>;
-    if (rolling === true) this.#mask = ((uint32(mask) ?? 0) & this.#askedMask) >>> 0;
-    if (this.#ready) this.#events.mask(this.#mask);
+    if (rolling === true) this.#setMask(((uint32(mask) ?? 0) & this.#askedMask) >>> 0);
+  }
+
+  #setMask(mask: number): void {
+    if (mask === this.#mask) return;
+    this.#mask = mask;
+    if (this.#ready && this.#affords(MASK_BYTES)) this.#events.mask(mask);
+  }
+
+  #say(line: string): void {
+    if (this.#affords(WORDS_BYTES)) this.#events.say(line);
   }
 
   #subscribed(result: unknown, error: unknown): void {
@@ -390,27 +412,27 @@ export class UpstreamConnection {
     this.#events.notify(this.#work, this.#diff);
   }
 
-  /** Takes a job's size off what it may send. */
+  /** Takes so much off what it may send; where nothing is left, it is left. */
   #affords(bytes: number): boolean {
     const now = performance.now();
     const earned = ((now - this.#workMs) / 1000) * WORK_BYTES_PER_S;
     this.#workMs = now;
-    this.#workLeftBytes = Math.min(this.#workLeftBytes + earned, WORK_BURST_BYTES) - Math.max(bytes, WORK_LEAST_BYTES);
-    return this.#workLeftBytes > 0;
+    this.#workLeftBytes = Math.min(this.#workLeftBytes + earned, WORK_BURST_BYTES) - bytes;
+    if (this.#workLeftBytes > 0) return true;
+    this.close('it floods us');
+    return false;
   }
 
   #request(method: string, params: unknown, id: unknown, lineBytes: number): void {
+    if (method !== 'mining.notify' && !this.#affords(Math.max(lineBytes, LINE_LEAST_BYTES))) return;
     switch (method) {
       case 'mining.notify': {
-        if (!this.#affords(lineBytes)) {
-          this.close('it floods us with jobs');
-          return;
-        }
+        if (!this.#affords(Math.max(lineBytes, WORK_LEAST_BYTES))) return;
         const work = checkNotify(params, this.#powLimit);
         if (typeof work === 'string') {
           // Without any work it is no upstream: the next one is asked, and the status says why.
           if (this.#work === null) this.close(`its job cannot be used: ${work}`);
-          else this.#events.say(`a job of upstream ${this.name} cannot be used: ${work}`);
+          else this.#say(`a job of upstream ${this.name} cannot be used: ${work}`);
           return;
         }
         this.#work = work;
@@ -420,15 +442,14 @@ export class UpstreamConnection {
       }
       case 'mining.set_difficulty': {
         const diff = checkDifficulty(params);
-        if (diff === null) this.#events.say(`upstream ${this.name} sent a difficulty that is none: ${excerpt(params)}`);
+        if (diff === null) this.#say(`upstream ${this.name} sent a difficulty that is none: ${excerpt(params)}`);
         else this.#diff = diff;
         return;
       }
       case 'mining.set_version_mask': {
         const mask = uint32(Array.isArray(params) ? params[0] : undefined);
         if (mask === undefined) return;
-        this.#mask = (mask & this.#askedMask) >>> 0;
-        if (this.#ready) this.#events.mask(this.#mask);
+        this.#setMask((mask & this.#askedMask) >>> 0);
         return;
       }
       case 'client.reconnect':
@@ -436,7 +457,7 @@ export class UpstreamConnection {
         this.close('it asks us to connect again');
         return;
       case 'client.show_message':
-        this.#events.say(`Pool message: ${excerpt(Array.isArray(params) ? params[0] : params)}`);
+        this.#say(`Pool message: ${excerpt(Array.isArray(params) ? params[0] : params)}`);
         return;
       case 'client.get_version':
         this.#write(JSON.stringify({ id: id ?? null, result: AGENT, error: null }));

@@ -152,6 +152,34 @@ describe('fail-over', () => {
     expect(preferred.daemon.sessions.size).toBe(1);
   });
 
+  test('a preferred upstream that gives work and leaves, again and again, is asked less often each time while another works', async () => {
+    const backup = await pool({ origin: 'backup' });
+    const asked: number[] = [];
+    const flapping = createServer((socket) => {
+      socket.on('error', () => {});
+      if (backupWorks) asked.push(performance.now());
+      else return void socket.destroy();
+      socket.setEncoding('utf8').on('data', (text: string) => {
+        for (const line of text.trim().split('\n')) {
+          const { id, method } = JSON.parse(line);
+          const result = method === 'mining.subscribe' ? [[], '00000000', 8] : true;
+          if (method !== 'mining.configure') socket.write(`${JSON.stringify({ id, result, error: null })}\n`);
+          if (method !== 'mining.authorize') continue;
+          const params = ['1', '00'.repeat(32), '00'.repeat(60), '00', [], '20000000', '207fffff', '60000000', true];
+          socket.end(`${JSON.stringify({ id: null, method: 'mining.notify', params })}\n`);
+        }
+      });
+    });
+    let backupWorks = false;
+    await new Promise<void>((resolve) => flapping.listen(0, '127.0.0.1', resolve));
+    ends.push(() => void flapping.close());
+    await proxy('between', [(flapping.address() as AddressInfo).port, backup.port]);
+    await until('the other works', () => backup.daemon.sessions.size > 0);
+    backupWorks = true;
+    await until('it was asked three times', () => asked.length === 3);
+    expect((asked[2]! - asked[1]!) / (asked[1]! - asked[0]!)).toBeGreaterThan(1.5);
+  });
+
   test('a miner that takes another extranonce1 keeps its line: it is told it, the mask and new work, in this order', async () => {
     const backup = await pool({ origin: 'backup', versionMask: 0x0000_e000 });
     const preferred = await startRig({ config: { startDiff: 2e-6, origin: 'preferred' } });

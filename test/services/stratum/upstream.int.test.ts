@@ -19,7 +19,7 @@ function notify(id: string, coinbaseBytes = 60): string {
 /** A connection that has its first job, and the far end of it. */
 async function connected(
   onLine: (request: { id: unknown; method: string }, socket: Socket) => void = () => {},
-  options: { silenceMs?: number } = {},
+  options: { silenceMs?: number; versionMask?: number } = {},
 ) {
   let far: Socket | undefined;
   const server = createServer((socket) => {
@@ -43,15 +43,17 @@ async function connected(
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const closed: string[] = [];
   const jobs: string[] = [];
+  const masks: number[] = [];
+  const said: string[] = [];
   const connection = new UpstreamConnection(
     { url: `127.0.0.1:${(server.address() as AddressInfo).port}`, auth: 'a', pass: 'x' },
     { powLimit: loadChain('regtest').pow_limit, versionMask: 0, ...options },
     {
       ready: () => {},
       notify: (work) => void jobs.push(work.jobId),
-      mask: () => {},
+      mask: (mask) => void masks.push(mask),
       closed: (reason) => void closed.push(reason),
-      say: () => {},
+      say: (line) => void said.push(line),
     },
   );
   ends.push(() => {
@@ -60,7 +62,7 @@ async function connected(
     server.close();
   });
   await until('a first job', () => jobs.length === 1);
-  return { connection, closed, jobs, far: far! };
+  return { connection, closed, jobs, masks, said, far: far! };
 }
 
 const SHARE = { jobId: '1', nonce2: '00', ntime: '60000000', nonce: '00000000', versionBits: null };
@@ -112,11 +114,51 @@ test('a flood of jobs ends the connection; as many as a fast chain brings do not
   expect(small.closed).toEqual([]);
   for (let i = 0; i < 2_000; i++) small.far.write(notify(`k${i}`));
   await until('it is left', () => small.closed.length > 0);
-  expect(small.closed).toEqual(['it floods us with jobs']);
+  expect(small.closed).toEqual(['it floods us']);
   expect(small.jobs.length).toBeLessThan(1_000);
 
   const large = await connected();
   for (let i = 0; i < 200; i++) large.far.write(notify(`l${i}`, 50_000));
   await until('it is left', () => large.closed.length > 0);
   expect(large.jobs.length).toBeLessThan(100);
+});
+
+test('an upstream that says without end what reaches miners or the log is left, and little of it has', async () => {
+  const floods: readonly (readonly [what: string, line: (i: number) => string])[] = [
+    [
+      'masks',
+      (i) => `{"id":null,"method":"mining.set_version_mask","params":["0000${i % 2 === 0 ? '2000' : '4000'}"]}`,
+    ],
+    ['words', (i) => `{"id":null,"method":"client.show_message","params":["${i}"]}`],
+    ['difficulties that are none', () => '{"id":null,"method":"mining.set_difficulty","params":["x"]}'],
+    ['jobs that are none', () => '{"id":null,"method":"mining.notify","params":[]}'],
+    ['answers to nothing', (i) => `{"id":${1_000 + i},"result":true,"error":null}`],
+    ['pings', (i) => `{"id":${i},"method":"mining.ping","params":[]}`],
+    ['empty lines', () => ''],
+  ];
+  for (const [what, line] of floods) {
+    const { closed, masks, said, far } = await connected(() => {}, { versionMask: 0xe000 });
+    far.write(`${Array.from({ length: 40_000 }, (_, i) => line(i)).join('\n')}\n`);
+    await until(`a flood of ${what} ends it`, () => closed.length > 0);
+    expect(closed, what).toEqual(['it floods us']);
+    expect(masks.length, what).toBeLessThan(100);
+    expect(said.length, what).toBeLessThan(600);
+  }
+});
+
+test('thousands of answers to shares are no flood', async () => {
+  const { connection, closed } = await connected(({ id }, socket) =>
+    socket.write(`{"id":${id},"result":true,"error":null}\n`),
+  );
+  let answered = 0;
+  const onAnswer = (): void => {
+    answered += 1;
+  };
+  for (let i = 0; i < 5_000; i++) connection.submit(SHARE, onAnswer);
+  for (let i = 0; i < 35_000; i++) {
+    if (i % 5_000 === 0) await until('they are answered', () => answered === i + 5_000);
+    connection.submit(SHARE, onAnswer);
+  }
+  await until('all are answered', () => answered === 40_000);
+  expect(closed).toEqual([]);
 });
