@@ -101,7 +101,7 @@ export function controlTarget(parts: TargetParts): ControlTarget {
         users: { count: users.size },
         workers: { count: workers.size },
         clients: { count: daemon.sessions.size },
-        disconnected: { count: daemon.resumableCount },
+        disconnected: { count: daemon.resumption.size },
         memory: memory(),
       };
     },

@@ -1,30 +1,26 @@
 /**
- * What all connections of a daemon share: sessions, limits, the turn's facts, counters, resumable sessions, the sweep of idle ones.
+ * What all connections of a daemon share: sessions, limits, the turn's facts, counters, the sweep of idle ones.
  * pool.ts and proxy.ts hand it sources of work; server.ts hands it connections.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { ShareInput } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import { type Config, hostPortText } from '../core/config.ts';
-import { errorLine, PoolError } from '../core/errors.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { type AllowanceOptions, Allowances } from './allowances.ts';
 import { Bans, banText } from './bans.ts';
-import { type DifficultyStep, LowShareUsers } from './difficulty.ts';
+import { LowShareUsers } from './difficulty.ts';
 import { Facts } from './facts.ts';
 import { Fanout } from './fanout.ts';
 import { Intake } from './intake.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
 import { clientKey } from './limits.ts';
 import { showMessage } from './methods/show-message.ts';
-import { Predecessors } from './predecessors.ts';
 import { Limits, TINY_NOTIFY_BYTES } from './profiles.ts';
+import { Resumption } from './resumption.ts';
 import type { Connection } from './server.ts';
 import { Session } from './session.ts';
-import { ShareLog, shareLogLine } from './sharelog.ts';
+import { openShareLog, type ShareLog, shareLogLine } from './sharelog.ts';
 import type { WorkSource } from './source.ts';
 import { type Changes, Tally } from './tally.ts';
 import { decay } from './vardiff.ts';
@@ -39,28 +35,11 @@ const PING = '{"params":[],"id":42,"method":"mining.ping"}\n';
 const HONEST_MS = 300_000;
 /** Words for one worker name wait so long for those of others. */
 const SHOW_MS = 100;
-/** A session can be resumed this long (CKPool). */
-const RESUME_MS = 600_000;
-const RESUMABLE_SESSIONS = 20_000;
 /** A line that takes another extranonce1 waits this long for another source; then its miner shall look for another pool. */
 const STRANDED_MS = 20_000;
 const HASHRATE_INTERVAL_S = 60;
 /** A line without an accepted share for so long is idle (CKPool). */
 const IDLE_LINE_MS = 60_000;
-
-/** What a session leaves behind, and the next line with its extranonce1 takes up. */
-export interface Resumable {
-  readonly source: WorkSource;
-  readonly enonce1: Uint8Array;
-  readonly user: string;
-  readonly sinceMs: number;
-  /** `Job.order` of the last job sent with this extranonce1; -1: none. */
-  readonly lastOrder: number;
-  /** Difficulty in force at last, unit of the wire; 0: none. */
-  readonly diff: number;
-  /** The difficulties of its jobs, for shares that were found on them. */
-  readonly steps: readonly DifficultyStep[];
-}
 
 export interface Counters {
   accepted: number;
@@ -114,6 +93,8 @@ export class Daemon {
   /** What this process counts for the statistics. */
   readonly tally = new Tally();
   readonly lowShares = new LowShareUsers();
+  /** What ended sessions left. */
+  readonly resumption: Resumption;
   /** What lines of one address may write and keep. */
   readonly allowances: Allowances;
   #idleLines = 0;
@@ -134,16 +115,10 @@ export class Daemon {
   #touched: Session[] = [];
   /** By worker name, for `show`. */
   readonly #words = new Map<string, string>();
-  readonly #resumable = new Map<string, Resumable>();
   /** Lines that wait for another source, and since when. */
   readonly #stranded = new Map<Session, number>();
   /** Last jobs of sources whose lines all have the same extranonce1, one after the other. */
   readonly #aloneOrders = new WeakMap<WorkSource, number>();
-  #earlier: {
-    readonly source: WorkSource;
-    readonly predecessors: Predecessors;
-    readonly claim: (sessionId: string) => Promise<boolean>;
-  } | null = null;
   readonly #sweeper: NodeJS.Timeout;
   #sweeping = false;
   #ready = false;
@@ -172,6 +147,13 @@ export class Daemon {
       (ok) => this.#answer(ok),
       () => this.intake.judge(),
     );
+    this.resumption = new Resumption({
+      origin: options.config.origin,
+      ids: options.ids,
+      wireMultiplier: options.profile.stratum_difficulty_multiplier,
+      log: options.log,
+      nowMs: this.nowMs,
+    });
     this.#fanout = new Fanout(this.sessions, this.facts);
     this.#diffUpdatedMs = this.nowMs();
     this.#pingedMs = this.#diffUpdatedMs;
@@ -245,28 +227,19 @@ export class Daemon {
     if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.legacy.lastOrder);
     // Of lines without a share few are kept, or strangers who come and go would take the places of who mines.
     const worked = session.hasShare || session.resumedUser !== null;
-    const roomy =
-      this.#resumable.size < RESUMABLE_SESSIONS / 2 && source.enonces.room(now) * 2 >= source.enonces.capacity;
+    const roomy = this.resumption.roomy && source.enonces.room(now) * 2 >= source.enonces.capacity;
     const keeps = worked || (first !== undefined && roomy);
     // Nobody's share was ever taken on it.
     if (!keeps) source.enonces.free(session.enonce1);
     else source.enonces.release(session.enonce1, now);
     if (first === undefined || !keeps) return;
-    this.#resumable.set(session.sessionId, {
+    this.resumption.leave(session.sessionId, {
       source,
       enonce1: session.enonce1,
       user: first.user,
       sinceMs: now,
       ...session.legacy,
     });
-    this.#dropOldResumable(now);
-  }
-
-  #dropOldResumable(now: number): void {
-    for (const [id, { sinceMs }] of this.#resumable) {
-      if (this.#resumable.size <= RESUMABLE_SESSIONS && now - sinceMs < RESUME_MS) break;
-      this.#resumable.delete(id);
-    }
   }
 
   /**
@@ -286,109 +259,6 @@ export class Daemon {
     if (this.bans.closed(address, user)) this.log(banText(address, user));
   }
 
-  /** A session id that nobody can guess: 8 hex digits. */
-  newSessionId(): string {
-    for (;;) {
-      const id = randomBytes(4).toString('hex');
-      if (!this.#resumable.has(id)) return id;
-    }
-  }
-
-  /**
-   * Takes up what earlier processes left in the journal: jobs that shares may still name, the shares accepted on them, and sessions that can
-   * be resumed. Call once, before the first connection.
-   *
-   * @param running - instances of processes that still run and hand their sessions over to this one
-   * @param claim - makes a session ours alone, and ends it where it still lives; false: another process has it
-   */
-  async takeUp(
-    source: WorkSource,
-    of: {
-      readonly journalDir: string;
-      readonly running?: readonly string[];
-      readonly claim?: (sessionId: string) => Promise<boolean>;
-    },
-  ): Promise<void> {
-    const { jobs, nonce2Bytes, enonces } = source;
-    let key = '';
-    let job: Job | undefined;
-    const predecessors = new Predecessors({
-      dir: of.journalDir,
-      origin: this.config.origin,
-      nowMs: this.nowMs(),
-      running: of.running ?? [],
-      facts: {
-        job: ({ id, key, content, value, txCount, madeMs }) => {
-          // Work of another split cannot be taken: its shares would be other bytes.
-          if (content.enonce1Bytes !== enonces.sizeBytes || content.nonce2Bytes !== nonce2Bytes) return;
-          if (jobs.findByKey(key) !== undefined) return;
-          jobs.add(content, { id, nowMs: madeMs, value, txCount, template: null, upstream: null, earlier: true });
-        },
-        acceptedShare: (jobKey, hash) => {
-          if (jobKey !== key) {
-            key = jobKey;
-            job = jobs.findByKey(key);
-          }
-          job?.seen.addHex(hash);
-        },
-      },
-    });
-    this.#earlier = { source, predecessors, claim: of.claim ?? (async () => true) };
-    await predecessors.catchUp();
-    for (const { enonce1, lastMs, ended } of predecessors.enonces()) {
-      if (ended) enonces.hold(enonce1, lastMs);
-      else enonces.leave(enonce1);
-    }
-  }
-
-  async #resumeEarlier(sessionId: string, address: string): Promise<Resumable | null> {
-    const { source, predecessors, claim } = this.#earlier!;
-    if (!(await claim(sessionId))) return null;
-    // What its line did until it was ended: the last shares, so that none is taken twice.
-    await predecessors.catchUp();
-    const found = predecessors.session(sessionId);
-    // Whoever had it has let go of it or is dead, be its end in the journal or not (a full disk, a kill).
-    if (found === undefined || found.address !== address) return null;
-    predecessors.forget(sessionId);
-    source.enonces.hold(found.enonce1, found.lastMs);
-    if (!source.enonces.takeBack(found.enonce1)) return null;
-    return {
-      source,
-      enonce1: found.enonce1,
-      user: found.user,
-      sinceMs: found.lastMs,
-      // Which of its jobs came last is not known, and some may have been read after our own first: it gets one of its own, behind them all.
-      lastOrder: this.ids.order,
-      diff: found.diff * this.profile.stratum_difficulty_multiplier,
-      // Which of its jobs had which is not known: none was found below this.
-      steps:
-        found.leastDiff > 0 ? [{ from: 0, diff: found.leastDiff * this.profile.stratum_difficulty_multiplier }] : [],
-    };
-  }
-
-  /**
-   * The extranonce1 of an ended session and its source, once; null where it cannot be resumed. `user` must be the one that authorizes; the
-   * address may be another, for a line that comes back often has a new one. A promise where it began at an earlier process: then from the
-   * same address, for there it may still live.
-   */
-  resume(sessionId: string, address: string): Resumable | null | Promise<Resumable | null> {
-    const found = this.#resumable.get(sessionId.toLowerCase());
-    if (found === undefined) {
-      const earlier = this.#earlier?.predecessors.session(sessionId.toLowerCase());
-      if (earlier === undefined || earlier.address !== address || this.nowMs() - earlier.lastMs >= RESUME_MS) {
-        return null;
-      }
-      return this.#resumeEarlier(sessionId.toLowerCase(), address).catch((error: unknown) => {
-        this.log(`session ${sessionId} cannot be resumed: ${errorLine(error)}`);
-        return null;
-      });
-    }
-    if (this.nowMs() - found.sinceMs >= RESUME_MS) return null;
-    if (!found.source.enonces.takeBack(found.enonce1)) return null;
-    this.#resumable.delete(sessionId.toLowerCase());
-    return found;
-  }
-
   /**
    * A session goes on at another process: it ends here, and cannot be resumed here any more.
    *
@@ -403,12 +273,7 @@ export class Daemon {
       session.connection.close('resumed at another process');
       break;
     }
-    const left = this.#resumable.get(sessionId);
-    this.#resumable.delete(sessionId);
-    left?.source.enonces.leave(left.enonce1);
-    // One that began elsewhere with an extranonce1 that could be ours to give.
-    const earlier = this.#earlier?.predecessors.session(sessionId);
-    if (earlier !== undefined) this.#earlier!.source.enonces.leave(earlier.enonce1);
+    this.resumption.letGo(sessionId);
     this.facts.flush();
     return true;
   }
@@ -418,18 +283,13 @@ export class Daemon {
     return this.#aloneOrders.get(source) ?? -1;
   }
 
-  /** Sessions that can still be resumed. */
-  get resumableCount(): number {
-    return this.#resumable.size;
-  }
-
   /**
    * Sessions of a source that has ended cannot be resumed. Lines that take another extranonce1 go on with another source where there is
    * room, or wait for one where there is none; the others are told to connect again, and closed.
    */
   dropSource(source: WorkSource, reason: string): void {
     this.intake.judge();
-    for (const [id, { source: its }] of this.#resumable) if (its === source) this.#resumable.delete(id);
+    this.resumption.dropSource(source);
     for (const session of this.sessions) {
       if (session.source !== source) continue;
       if (session.takesExtranonce) {
@@ -671,7 +531,7 @@ export class Daemon {
       session.reconnect();
       session.end('no upstream answers');
     }
-    this.#dropOldResumable(now);
+    this.resumption.dropOld();
     for (const { address, entries } of this.allowances.sweep()) {
       const line = `${entries} events and log lines of ${address} were not written: its lines bring no shares`;
       this.log(line, 5);
@@ -700,7 +560,7 @@ export class Daemon {
 
   /** What was counted since the last call, for the statistics. */
   takeChanges(limit = Infinity): Changes {
-    return this.tally.take({ idle: this.#idleLines, resumable: this.#resumable.size }, limit);
+    return this.tally.take({ idle: this.#idleLines, resumable: this.resumption.size }, limit);
   }
 
   /** Hashes per second of accepted shares, a mean that decays over a minute. */
@@ -749,32 +609,10 @@ export class Daemon {
 
   /** Ends all sessions and writes what is left. */
   async close(): Promise<void> {
-    await this.#earlier?.predecessors.close();
+    await this.resumption.close();
     clearInterval(this.#sweeper);
     for (const session of [...this.sessions]) this.forget(session, 'the daemon stopped');
     this.#daemonEvent('stopped', '');
     this.facts.flush();
   }
-}
-
-/** Opens `logdir` and leaves the origin's name there, for `ingest`. */
-function openShareLog(config: Config, log: Log): ShareLog {
-  const path = join(config.logDir, '.lodestream-origin');
-  try {
-    mkdirSync(config.logDir, { recursive: true, mode: 0o750 });
-    let there = '';
-    try {
-      there = readFileSync(path, 'utf8').trim();
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      writeFileSync(path, `${config.origin}\n`);
-      there = config.origin;
-    }
-    if (there !== config.origin) {
-      log(`logdir ${config.logDir} belongs to origin ${there}, this is ${config.origin}: give each its own logdir`);
-    }
-  } catch (cause) {
-    throw new PoolError('config', `logdir ${config.logDir}: ${(cause as Error).message}`, { cause });
-  }
-  return new ShareLog(config.logDir);
 }

@@ -79,7 +79,7 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   life.onStop('blocks', () => blocks.close());
   const source = new PoolSource(daemon, identity, blocks);
   source.tails = templates;
-  await daemon.takeUp(source, { journalDir: paths.journal });
+  await daemon.resumption.takeUp(source, { journalDir: paths.journal });
   daemon.pickSource = () => source;
   daemon.pings = () => templates.problem() !== null;
   daemon.ready = true;

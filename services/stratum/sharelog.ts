@@ -3,10 +3,13 @@
  * order of keys and form of numbers, opened, appended to and closed each time, so that files may be moved away at any moment.
  * Written in the turn in which the event is journaled. Source: CKPool 0.9.9, its files.
  */
-import { closeSync, mkdirSync, openSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ShareInput } from '../../schemas/events.ts';
 import { createdate } from '../../schemas/identity.ts';
+import type { Config } from '../core/config.ts';
+import { PoolError } from '../core/errors.ts';
+import type { Log } from '../core/lifecycle.ts';
 import { copyText, TEXT } from './share-record.ts';
 
 /**
@@ -313,4 +316,26 @@ export class ShareLog {
   #folder(height: number): string {
     return join(this.#dir, height.toString(16).padStart(8, '0'));
   }
+}
+
+/** Opens `logdir` and leaves the origin's name there, for `ingest`. @throws PoolError config */
+export function openShareLog(config: Config, log: Log): ShareLog {
+  const path = join(config.logDir, '.lodestream-origin');
+  try {
+    mkdirSync(config.logDir, { recursive: true, mode: 0o750 });
+    let there = '';
+    try {
+      there = readFileSync(path, 'utf8').trim();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      writeFileSync(path, `${config.origin}\n`);
+      there = config.origin;
+    }
+    if (there !== config.origin) {
+      log(`logdir ${config.logDir} belongs to origin ${there}, this is ${config.origin}: give each its own logdir`);
+    }
+  } catch (cause) {
+    throw new PoolError('config', `logdir ${config.logDir}: ${(cause as Error).message}`, { cause });
+  }
+  return new ShareLog(config.logDir);
 }

@@ -126,7 +126,7 @@ async function serve(
   const source = new PoolSource(daemon, poolIdentity(config, profile), courier, begin.slot);
   source.tails = new TemplateStore(paths.templates);
   const claims = new Claims();
-  await daemon.takeUp(source, {
+  await daemon.resumption.takeUp(source, {
     journalDir: paths.journal,
     running: begin.running,
     claim: (sessionId) => claims.ask(sessionId),

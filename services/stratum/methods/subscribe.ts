@@ -2,7 +2,7 @@
  * mining.subscribe [agent, session id]: extranonce1 and the size of extranonce2, then at once the difficulty and the current job.
  * A session id of a line that has ended gives its extranonce1 back; any other gives a new one.
  */
-import type { Resumable } from '../daemon.ts';
+import type { Resumable } from '../resumption.ts';
 import type { Session } from '../session.ts';
 import type { Request } from '../wire.ts';
 import { errorJson } from './errors.ts';
@@ -27,7 +27,7 @@ export function subscribe(session: Session, request: Request): void {
   const [agent, wantedId] = params as unknown[];
   session.agent = typeof agent === 'string' ? plainText(agent, AGENT_LIMIT) : '';
   session.limitByAgent();
-  const resumed = typeof wantedId === 'string' ? daemon.resume(wantedId, session.connection.address) : null;
+  const resumed = typeof wantedId === 'string' ? daemon.resumption.resume(wantedId, session.connection.address) : null;
   if (resumed instanceof Promise) session.waitFor(resumed.then((found) => begin(session, request, found)));
   else begin(session, request, resumed);
 }
@@ -57,7 +57,7 @@ function begin(session: Session, request: Request, resumed: Resumable | null): v
   }
   session.subscribe(given.source, given.enonce1);
   session.resumedUser = resumed?.user ?? null;
-  session.sessionId = daemon.newSessionId();
+  session.sessionId = daemon.resumption.newSessionId();
   answer(session, request);
   session.tellMask();
   if (resumed !== null && daemon.config.compat !== 'ckpool') session.startAt(resumed.diff);

@@ -111,7 +111,7 @@ test('11,000 lines that authorize other names and leave take no session, extrano
   }
   rig.daemon.facts.flush();
   const { enonces } = rig.source;
-  expect(rig.daemon.resumableCount).toBeLessThanOrEqual(10_000);
+  expect(rig.daemon.resumption.size).toBeLessThanOrEqual(10_000);
   expect(enonces.capacity - enonces.room(Date.now())).toBeLessThanOrEqual(10_000);
   expect(rig.daemon.takeChanges().workers).toHaveLength(0);
   expect(rig.daemon.allowances.known).toBeLessThanOrEqual(addresses + 1);

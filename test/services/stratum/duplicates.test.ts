@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Duplicates } from '../../../services/stratum/duplicates.ts';
 import { seeded } from './seeded.ts';
 
-const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
+const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 
 /** 32-bit numbers. */
 function random(seed: number): () => number {

@@ -4,7 +4,7 @@ import type { ShareInput } from '../../../schemas/events.ts';
 import { isUsualTime, ShareRecords, shareTemplate, TEXT, TEXT_BYTES } from '../../../services/stratum/share-record.ts';
 import { seeded } from './seeded.ts';
 
-const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
+const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const random = seeded(SEED);
 
 function digits(n: number): string {

@@ -117,7 +117,7 @@ test('lines of a turn go to the files of their jobs, also where the folder was m
 });
 
 describe('the bytes of the hot path', () => {
-  const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
+  const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   const random = seeded(SEED);
 
   test(`numbers are those of realText (SEED=${SEED})`, () => {

@@ -10,7 +10,7 @@ import { until } from '../../helpers/leash.ts';
 import { BITS_HARD, type Client, type Rig, startRig, template } from './rig.ts';
 import { seeded } from './seeded.ts';
 
-const SEED = Number(process.env['SEED'] ?? Date.now() % 2 ** 31);
+const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const random = seeded(SEED);
 const below = (n: number): number => Math.floor(random() * n);
 const pick = <T>(of: readonly T[]): T => of[below(of.length)]!;
