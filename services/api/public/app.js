@@ -330,7 +330,9 @@ async function blocks() {
         el(
           'td',
           { title: row.worker },
-          row.worker ? short(row.worker, 18, 8) : el('span', { className: 'dim' }, 'others'),
+          row.worker
+            ? short(row.worker, 18, 8)
+            : el('span', { className: 'dim' }, row.ours ? 'not in this log' : 'others'),
           row.ours || row.solved ? tag('ours') : null,
         ),
         cell(row.status === 'solved' && taken.has(row.height) ? lost() : tag(row.status)),
@@ -479,6 +481,8 @@ async function recent() {
 
 // --- pipeline --------------------------------------------------------------------------------------------------------------------
 
+const RARE = /^(submissions_malformed|connections_(refused|without|unread)|worker_processes_died|handover|bans)/;
+
 async function pipeline() {
   const h = await get('/healthz');
   const pill = $('health');
@@ -506,6 +510,8 @@ async function pipeline() {
       const list = el('dl');
       for (const [name, value] of Object.entries(p.values)) {
         if (/_pid$|hash$|_seq$/.test(name)) continue;
+        // What has never happened and happens rarely: no place for it until it does.
+        if (value === 0 && RARE.test(name)) continue;
         list.append(
           el('dt', {}, name.replace(/_(s|us|bytes|count|hps)$/, '').replaceAll('_', ' ')),
           el('dd', {}, valueText(name, value)),
