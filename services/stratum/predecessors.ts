@@ -206,7 +206,8 @@ export class Predecessors {
     const newest = this.#newest.get(event.enonce1);
     if (newest !== undefined && newest !== event.session_id) {
       const other = this.#sessions.get(newest);
-      if (other !== undefined && other.lastMs > event.time_us / 1000) return;
+      // Of one process the journal's order counts, whatever the clock did.
+      if (other !== undefined && other.instance !== instance && other.lastMs > event.time_us / 1000) return;
       this.#sessions.delete(newest);
     }
     this.#newest.set(event.enonce1, event.session_id);

@@ -131,7 +131,9 @@ export class Resumption {
           // Work of another split cannot be taken: its shares would be other bytes.
           if (content.enonce1Bytes !== enonces.sizeBytes || content.nonce2Bytes !== nonce2Bytes) return;
           if (jobs.findByKey(key) !== undefined) return;
-          jobs.add(content, { id, nowMs: madeMs, value, txCount, template: null, upstream: null, earlier: true });
+          // One from before the clock was set back must not look younger than all that came after it.
+          const nowMs = Math.min(madeMs, this.#options.nowMs());
+          jobs.add(content, { id, nowMs, value, txCount, template: null, upstream: null, earlier: true });
         },
         acceptedShare: (jobKey, hash) => {
           if (jobKey !== key) {

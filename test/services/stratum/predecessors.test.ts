@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openJournalWriter } from '../../../services/core/log/journal.ts';
@@ -123,6 +124,25 @@ test('of the sessions that had an extranonce1 one after the other only the newes
   await found.catchUp();
   expect(['a', 'b', 'c', 'd'].filter((id) => found.session(id) !== undefined)).toEqual(['c', 'd']);
   for (const each of [a, b, found]) await each.close();
+});
+
+test('damaged bytes between accepted shares cost those that they held, and no others', async () => {
+  const writer = openJournalWriter({ dir: dir.path, instance: 'pool.1' });
+  for (let n = 1; n <= 9; n++) {
+    writer.append([{ topic: 'share', event: sampleShare(n, { time_us: us(1), job_key: 'test/a' }) }]);
+  }
+  writer.close();
+  const folder = join(dir.path, 'pool.1', 'share');
+  const name = readdirSync(folder).find((each) => each.endsWith('.avro'))!;
+  const bytes = readFileSync(join(folder, name));
+  bytes.fill(0xff, Math.floor(bytes.length * 0.7), Math.floor(bytes.length * 0.7) + 40);
+  writeFileSync(join(folder, name), bytes);
+  const { found, shares } = reader();
+  await found.catchUp();
+  expect(shares.length).toBeGreaterThanOrEqual(7);
+  expect(shares).toContain('test/a 1');
+  expect(shares).toContain('test/a 9');
+  await found.close();
 });
 
 test('the place of an instant is found in a journal of many segments, and nothing before it is read but a record or two', async () => {

@@ -8,7 +8,7 @@ import { Daemon } from '../../../services/stratum/daemon.ts';
 import { JobIds } from '../../../services/stratum/job.ts';
 import { PoolSource, poolIdentity } from '../../../services/stratum/pool.ts';
 import type { Resumable } from '../../../services/stratum/resumption.ts';
-import { sampleSession } from '../../contracts/samples.ts';
+import { sampleJob, sampleSession } from '../../contracts/samples.ts';
 import { tempDir } from '../../helpers/leash.ts';
 import { ADDRESS_REGTEST } from './rig.ts';
 
@@ -58,4 +58,33 @@ test('an extranonce1 that goes on at another process is given to nobody by the o
   const given = Array.from({ length: 5 }, () => Buffer.from(first.source.enonces.take(nowMs)!).toString('hex'));
   expect(new Set(given).size).toBe(5);
   expect(given).not.toContain(enonce1);
+});
+
+test('after the clock was set back and a restart, the jobs from before and after are known', async () => {
+  const dir = tempDir('resume');
+  ends.push(() => dir.remove());
+  const journalDir = join(dir.path, 'journal');
+  const now = 1_795_000_000_000;
+  const options = { 'lodestream.data_dir': dir.path, logdir: join(dir.path, 'logs') };
+  const config: Config = { ...loadConfig({ options }, {}), btcAddress: ADDRESS_REGTEST };
+  const profile = loadChain('regtest');
+  const left = openJournalWriter({ dir: journalDir, instance: 'ckpool.9' });
+  // Five from what was the future, an hour ahead, then three of the last minutes.
+  const minutes = [56, 57, 58, 59, 60, -3, -2, -1];
+  for (const [i, minute] of minutes.entries()) {
+    const { origin } = config;
+    const job_key = `${origin}/${i}`;
+    const coinbase1 = `0100000${i}`;
+    const time_us = (now + minute * 60_000) * 1000;
+    left.append([{ topic: 'job', event: { ...sampleJob(i), origin, job_key, coinbase1, time_us } }]);
+  }
+  left.close();
+  const writer = openJournalWriter({ dir: journalDir, instance: 'ckpool.1' });
+  ends.push(() => writer.close());
+  const daemon = new Daemon({ config, profile, writer, ids: new JobIds(1n << 32n), log: () => {}, nowMs: () => now });
+  ends.push(() => daemon.close());
+  const source = new PoolSource(daemon, poolIdentity(config, profile), { take: () => true });
+  await daemon.resumption.takeUp(source, { journalDir });
+  const known = minutes.map((_, i) => source.jobs.find(i.toString(16).padStart(16, '0')) !== undefined);
+  expect(known).toEqual(minutes.map(() => true));
 });
