@@ -203,6 +203,10 @@ test.each([1, 3])(
         await start();
       }
     }
+    const settled = miners.map((miner) => miner.acknowledged.size);
+    await until('all to mine after the last kill', () =>
+      miners.every((miner, at) => miner.acknowledged.size > settled[at]! + 3),
+    );
     for (const miner of miners) miner.stopping = true;
     await Promise.all(runs);
     const blocks = join(data, 'blocks');
