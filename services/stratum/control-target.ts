@@ -2,17 +2,17 @@
 import { bitsHex } from '../core/bitcoin/target.ts';
 import type { ClientRow, ControlTarget, UpstreamRow, WorkRow } from './control.ts';
 import type { Daemon } from './daemon.ts';
+import { askAllToGo, askToGo } from './departure.ts';
 import { NO_HANDOVER } from './instance.ts';
 import type { Job } from './job.ts';
 import type { Session } from './session.ts';
 import type { StatsDesk } from './stats-desk.ts';
 
-/** All lines of a pool that reconnect at once would be refused by the kernel's queue: a hundredth each tenth of a second. */
-const SPREAD_STEPS = 100;
-const SPREAD_STEP_MS = 100;
+/** So many lines are asked to reconnect at once; more would be refused by the kernel's queue, and are asked within OVER_MS. */
 const AT_ONCE = 200;
-/** Between client.reconnect and the end of the line: firmware that obeys has gone by then. */
-const LEAVE_MS = 2_000;
+const OVER_MS = 10_000;
+/** Firmware that obeys has gone by then. */
+const DEPARTURE = { graceMs: 2_000, reason: 'told to reconnect' };
 
 export interface TargetParts {
   readonly daemon: Daemon;
@@ -34,10 +34,6 @@ export function controlTarget(parts: TargetParts): ControlTarget {
     for (const session of daemon.sessions) if (session.connection.id === id) return session;
     return undefined;
   };
-  const tellReconnect = (session: Session, params: string): void => {
-    session.send(`{"id":null,"method":"client.reconnect","params":${params}}\n`);
-    setTimeout(() => session.end('told to reconnect'), LEAVE_MS).unref();
-  };
   const withSession = async (id: number, act: (session: Session) => void): Promise<boolean> => {
     const session = sessionOf(id);
     if (session !== undefined) act(session);
@@ -48,20 +44,10 @@ export function controlTarget(parts: TargetParts): ControlTarget {
       daemon.accepting = on;
     },
     async reconnectAll(to) {
-      // CKPool's form: the port is a text, the third is the wait in seconds.
-      const params = to === null ? '[]' : JSON.stringify([to.host, String(to.port), 0]);
-      const sessions = [...daemon.sessions];
-      const step = sessions.length <= AT_ONCE ? sessions.length : Math.ceil(sessions.length / SPREAD_STEPS);
-      for (let i = 0; i * step < sessions.length; i++) {
-        const part = sessions.slice(i * step, (i + 1) * step);
-        const tell = (): void => {
-          for (const session of part) if (daemon.sessions.has(session)) tellReconnect(session, params);
-        };
-        if (i === 0) tell();
-        else setTimeout(tell, i * SPREAD_STEP_MS).unref();
-      }
+      const overMs = daemon.sessions.size <= AT_ONCE ? 0 : OVER_MS;
+      void askAllToGo(daemon.sessions, overMs, to === null ? DEPARTURE : { ...DEPARTURE, to });
     },
-    reconnectClient: (id) => withSession(id, (session) => tellReconnect(session, '[]')),
+    reconnectClient: (id) => withSession(id, (session) => askToGo(session, DEPARTURE)),
     dropClient: (id) => withSession(id, (session) => session.end('dropped by the operator')),
     hasClient: (id) => withSession(id, () => {}),
     async dropAll() {

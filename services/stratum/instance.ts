@@ -167,19 +167,6 @@ async function end(pid: number, kind: 'ours' | 'ckpool', log: Log): Promise<void
 }
 
 /**
- * The pid of the daemon that runs in a socket folder; null where none does.
- */
-export async function runningInstance(
-  dir: string,
-  name: string,
-): Promise<{ pid: number; kind: 'ours' | 'ckpool' } | null> {
-  const pid = pidIn(dir);
-  if (pid === null || pid === process.pid || !isAlive(pid)) return null;
-  const kind = await kindOf(pid, dir, name);
-  return kind === 'another' ? null : { pid, kind };
-}
-
-/**
  * Takes a socket folder for this process.
  *
  * @param of - folder, instance name and group of the configuration

@@ -53,9 +53,9 @@ export type ToWorker =
   | { readonly kind: 'release'; readonly request: number; readonly sessionId: string }
   /** Address and user stay out for so long. */
   | { readonly kind: 'ban'; readonly address: string; readonly user: string; readonly forMs: number }
-  /** Accept nobody any more, ask everybody to reconnect within so many milliseconds, then end. */
   /** Something of `ControlTarget` for the miners of this worker. */
   | { readonly kind: 'control'; readonly request: number; readonly call: ControlCall }
+  /** Accept nobody any more, ask everybody to reconnect within so many milliseconds, then end. */
   | { readonly kind: 'retire'; readonly overMs: number };
 
 /** What of `ControlTarget` concerns the miners of a worker. */

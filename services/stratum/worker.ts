@@ -16,6 +16,7 @@ import { type BlockTaker, keepBlock, type SolvedBlock } from './blocks.ts';
 import { withMainLog } from './bookkeeping.ts';
 import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
+import { askAllToGo } from './departure.ts';
 import { JobIds } from './job.ts';
 import type { Begin, ControlCall, FromWorker, ToWorker } from './messages.ts';
 import { PoolSource, poolIdentity } from './pool.ts';
@@ -27,10 +28,9 @@ const REPORT_MS = 1_000;
 const REPORT_WORKERS = 2_000;
 /** The parent answers at once; one that hangs must not keep a miner out. */
 const CLAIM_LIMIT_MS = 3_000;
-/** After client.reconnect a line is closed: many miners ignore it. Shares on their way are taken until then. */
+/** How long a retiring worker's lines stay open once they are told to reconnect. */
 const RECONNECT_GRACE_MS = 3_000;
-const RETIRE_STEP_MS = 50;
-const RECONNECT = '{"id":null,"method":"client.reconnect","params":[]}\n';
+const GONE_LOOK_MS = 50;
 
 function tell(message: FromWorker): void {
   // A parent that is gone ends this process by itself.
@@ -84,22 +84,11 @@ class Claims {
   }
 }
 
-/** Asks everybody to reconnect, one after the other within `overMs`, and closes each line a little later; resolves when all are gone. */
+/** Asks everybody to reconnect within `overMs`; resolves when all are gone. */
 async function retire(daemon: Daemon, overMs: number): Promise<void> {
-  const sessions = [...daemon.sessions];
-  const begun = performance.now();
-  for (let next = 0; next < sessions.length; ) {
-    const due = Math.ceil((sessions.length * (performance.now() - begun + RETIRE_STEP_MS)) / overMs);
-    for (; next < Math.min(due, sessions.length); next++) {
-      const session = sessions[next]!;
-      if (session.connection.closed) continue;
-      session.send(RECONNECT);
-      setTimeout(() => session.end('a new process goes on'), RECONNECT_GRACE_MS);
-    }
-    await delay(RETIRE_STEP_MS);
-  }
+  await askAllToGo(daemon.sessions, overMs, { graceMs: RECONNECT_GRACE_MS, reason: 'a new process goes on' });
   const limit = performance.now() + 2 * RECONNECT_GRACE_MS;
-  while (daemon.sessions.size > 0 && performance.now() < limit) await delay(RETIRE_STEP_MS);
+  while (daemon.sessions.size > 0 && performance.now() < limit) await delay(GONE_LOOK_MS);
 }
 
 async function serve(
