@@ -38,7 +38,7 @@ function wrongBits(hex: string): string | null {
 const MAX_32 = 0xffff_ffff;
 
 /** Why a block event breaks a stated constraint, or null. */
-export function wrongBlockEvent(event: BlockEvent): string | null {
+function wrongBlockEvent(event: BlockEvent): string | null {
   const solved = event.kind === 'solved';
   return firstWrong(
     wrongText('chain', event.chain),

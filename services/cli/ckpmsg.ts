@@ -44,7 +44,7 @@ export function socketPath(values: Values, sockName: string): string {
 }
 
 /** `[2026-11-22 06:13:57+00]`: local time and its distance from UTC in hours, with minutes where there are some. */
-export function answerStamp(now: Date): string {
+function answerStamp(now: Date): string {
   const two = (n: number): string => String(n).padStart(2, '0');
   const eastMin = -now.getTimezoneOffset();
   const minutes = Math.abs(eastMin) % 60;

@@ -146,7 +146,7 @@ export interface ContractRow extends ContractEvent {
 }
 
 /** All contracts in the order of their opening. */
-export async function listContracts(config: Config): Promise<ContractRow[]> {
+async function listContracts(config: Config): Promise<ContractRow[]> {
   const events = await readContracts(openDataDir(config.dataDir).journal);
   const states = new Map<string, string>();
   const store = openStore(config);

@@ -6,7 +6,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { PoolError } from '../core/errors.ts';
 
-export function rpcauthLine(user: string, password: string, salt: string): string {
+function rpcauthLine(user: string, password: string, salt: string): string {
   return `rpcauth=${user}:${salt}$${createHmac('sha256', salt).update(password).digest('hex')}`;
 }
 

@@ -46,7 +46,7 @@ const FILE_ONLY_LEVEL = 5;
 const ERASE_LINE = '\u001b[2K\r';
 
 /** A log to standard error; `program` names the speaker where several share a terminal. */
-export function stderrLog(program: string): Log {
+function stderrLog(program: string): Log {
   return (line, level = 0) => {
     if (level >= FILE_ONLY_LEVEL) return;
     process.stderr.write(`${process.stderr.isTTY ? ERASE_LINE : ''}${logStamp(new Date())} ${program}: ${line}\n`);

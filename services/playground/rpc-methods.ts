@@ -70,7 +70,7 @@ export interface Call {
 }
 
 /** Reads parameters by place, with Core's errors. */
-export class Args {
+class Args {
   readonly #values: readonly unknown[];
   constructor(values: readonly unknown[]) {
     this.#values = values;

@@ -103,9 +103,9 @@ export class Daemon {
   accepting = true;
   readonly nowMs: () => number;
   readonly ids: JobIds;
-  /** Gives a new connection its source; null where no more fit. Set by pool.ts or proxy.ts. */
+  /** Gives a new connection its source; null where no more fit. Set by main.ts, worker.ts or proxy.ts. */
   pickSource: () => WorkSource | null = () => null;
-  /** True while miners are to be pinged each update interval. Set by main.ts. */
+  /** True while miners are to be pinged each update interval. Set by main.ts or worker.ts. */
   pings: () => boolean = () => false;
 
   readonly #fanout: Fanout;

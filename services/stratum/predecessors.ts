@@ -3,7 +3,7 @@
  * accepted on them, and the sessions that can be resumed. Read once at start, before the first connection; and read on while a predecessor
  * still runs (a hand-over), whenever one of its sessions is resumed here, so that no share is accepted twice.
  *
- * Where it stands: main.ts or worker.ts → here → daemon.ts (registry, resume).
+ * Where it stands: resumption.ts asks it at start, and whenever a session of an earlier process is named.
  */
 import { fieldsDecoder } from '../../schemas/codec.ts';
 import type { Events } from '../../schemas/events.ts';

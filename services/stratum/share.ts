@@ -108,7 +108,7 @@ export function reasonOf(errn: RefusalNumber): string {
   return REFUSALS[errn];
 }
 
-export function refuse(errn: RefusalNumber, diff: number, proof: Proof | null): Refused {
+function refuse(errn: RefusalNumber, diff: number, proof: Proof | null): Refused {
   return { accepted: false, errn, reason: REFUSALS[errn], diff, proof };
 }
 

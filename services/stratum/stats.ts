@@ -11,14 +11,14 @@ import type { Changes, WorkerChange } from './tally.ts';
 import { decay } from './vardiff.ts';
 
 /** 1m 5m 15m 1h 6h 1d 7d. */
-export const POOL_INTERVALS_S = [60, 300, 900, 3_600, 21_600, 86_400, 604_800] as const;
+const POOL_INTERVALS_S = [60, 300, 900, 3_600, 21_600, 86_400, 604_800] as const;
 /** 1m 5m 1h 1d 7d. */
-export const USER_INTERVALS_S = [60, 300, 3_600, 86_400, 604_800] as const;
+const USER_INTERVALS_S = [60, 300, 3_600, 86_400, 604_800] as const;
 /** 1m 5m 15m 1h. */
-export const SPS_INTERVALS_S = [60, 300, 900, 3_600] as const;
+const SPS_INTERVALS_S = [60, 300, 900, 3_600] as const;
 
 /** Workers of a user in memory that are not connected. */
-export const WORKERS_LIMIT = 1_000;
+const WORKERS_LIMIT = 1_000;
 export const IDLE_USERS_LIMIT = 100_000;
 /** Who has had no share for so long is left out of the files (CKPool). */
 export const FORGOTTEN_MS = 600_000_000;
@@ -121,7 +121,7 @@ export interface StatsStore {
   saveWorker(worker: WorkerAccount): void;
 }
 
-export const NO_STORE: StatsStore = {
+const NO_STORE: StatsStore = {
   load: () => null,
   loadWorker: () => null,
   save: () => {},

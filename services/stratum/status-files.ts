@@ -255,7 +255,7 @@ export function userFromText(
 }
 
 /** A worker's file. @throws Error that says what is wrong with it */
-export function workerFromText(name: string, text: string, writtenMs: number, form: Form): WorkerAccount {
+function workerFromText(name: string, text: string, writtenMs: number, form: Form): WorkerAccount {
   const json = jsonObject(text);
   return workerOfJson(name, json, ratesMsOf(json, writtenMs), form);
 }

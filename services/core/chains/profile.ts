@@ -31,7 +31,7 @@ import { PoolError } from '../errors.ts';
  */
 export type RetargetRule = 'bitcoin' | 'litecoin' | 'bip94' | 'none' | 'header';
 
-export const RETARGET_RULES: readonly RetargetRule[] = ['bitcoin', 'litecoin', 'bip94', 'none', 'header'];
+const RETARGET_RULES: readonly RetargetRule[] = ['bitcoin', 'litecoin', 'bip94', 'none', 'header'];
 
 export interface ChainProfile {
   /** Short name, as in the configuration, events and tables. */

@@ -194,34 +194,34 @@ function stepFor(node: SchemaNode, named: Map<string, Step>): Step {
   }
   const shape = node as { readonly [key: string]: unknown };
   const register = (step: Step): Step => {
-    named.set(shape['name'] as string, step);
+    named.set(shape.name as string, step);
     return step;
   };
-  switch (shape['type']) {
+  switch (shape.type) {
     case 'record': {
       const steps: Step[] = [];
       const record = register((bytes, cursor) => {
         for (const step of steps) step(bytes, cursor);
         if (cursor.position > bytes.length) throw new RangeError('record runs over the end');
       });
-      for (const field of shape['fields'] as { type: SchemaNode }[]) steps.push(stepFor(field.type, named));
+      for (const field of shape.fields as { type: SchemaNode }[]) steps.push(stepFor(field.type, named));
       return record;
     }
     case 'enum':
       return register(longStep);
     case 'fixed':
-      return register(fixedStep(shape['size'] as number));
+      return register(fixedStep(shape.size as number));
     case 'array':
-      return blocksStep(stepFor(shape['items'] as SchemaNode, named));
+      return blocksStep(stepFor(shape.items as SchemaNode, named));
     case 'map': {
-      const value = stepFor(shape['values'] as SchemaNode, named);
+      const value = stepFor(shape.values as SchemaNode, named);
       return blocksStep((bytes, cursor) => {
         lengthStep(bytes, cursor);
         value(bytes, cursor);
       });
     }
     default:
-      return stepFor(shape['type'] as SchemaNode, named);
+      return stepFor(shape.type as SchemaNode, named);
   }
 }
 

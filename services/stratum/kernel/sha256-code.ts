@@ -30,7 +30,7 @@ function rootFraction(n: number, k: bigint): number {
   return Number(low & 0xffff_ffffn);
 }
 
-export const K: readonly number[] = primes(64).map((prime) => rootFraction(prime, 3n));
+const K: readonly number[] = primes(64).map((prime) => rootFraction(prime, 3n));
 export const START: readonly number[] = primes(8).map((prime) => rootFraction(prime, 2n));
 
 /** Constants in memory, from address 0 on. */

@@ -2,7 +2,7 @@
 import type { Session } from '../session.ts';
 
 /** cgminer, sgminer, bfgminer, gminer; not bmminer or cpuminer (CKPool). */
-export function showsMessages(agent: string): boolean {
+function showsMessages(agent: string): boolean {
   return agent.toLowerCase().includes('gminer');
 }
 

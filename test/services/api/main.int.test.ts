@@ -201,7 +201,7 @@ describe('the writer of contracts', () => {
 const profile = easyProfile();
 const playAddress = 'tplay1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqe9sju7';
 const browser = await havePart('chromium', async () => {
-  const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
   if (!existsSync(executablePath)) return { missing: `no ${executablePath}` };
   return await chromium.launch({
     executablePath,
