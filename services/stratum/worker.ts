@@ -84,6 +84,9 @@ class Claims {
   }
 }
 
+/** Linux keeps so many characters of a thread's name. */
+const TITLE_CHARS = 15;
+
 /** Asks everybody to reconnect within `overMs`; resolves when all are gone. */
 async function retire(daemon: Daemon, overMs: number): Promise<void> {
   await askAllToGo(daemon.sessions, overMs, { graceMs: RECONNECT_GRACE_MS, reason: 'a new process goes on' });
@@ -97,6 +100,8 @@ async function serve(
   inbox: (take: (message: ToWorker) => void) => void,
 ): Promise<void> {
   const { config, profile, instance } = begin;
+  // What `ps` and `top` show is the name that the log's lines have.
+  process.title = instance.slice(-TITLE_CHARS);
   // Beside the parent and the other workers: the file is only ever appended to, a line at a time or several.
   const { life, main } = withMainLog(config, outer);
   const paths = openDataDir(config.dataDir);

@@ -1,4 +1,5 @@
 /** A pool as parent and worker processes: real processes, a toy chain, real sockets. */
+import { readFileSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
 import { until } from '../../helpers/leash.ts';
@@ -102,6 +103,9 @@ test('at a hand-over the new worker accepts before the old one lets go, sessions
   const other = miner.mine(work, { atLeast: 1e-7, below: 1e-5, from: Number.parseInt(share.nonce, 16) + 1 });
   expect((await submit(miner, share)).result).toBe(true);
   const [old] = tree.pool.workers.pids;
+  if (process.platform === 'linux') {
+    expect(readFileSync(`/proc/${old}/comm`, 'utf8')).toMatch(/\.1\n$/);
+  }
   const done = tree.pool.handOver();
   await until('the request to reconnect', () => miner.lines.some((line) => line.includes('client.reconnect')));
   expect(tree.pool.workers.together().values).toMatchObject({ handover_under_way: 1, handovers_count: 0 });
