@@ -37,6 +37,8 @@ const HONEST_MS = 300_000;
 const SHOW_MS = 100;
 /** A line that takes another extranonce1 waits this long for another source; then its miner shall look for another pool. */
 const STRANDED_MS = 20_000;
+/** Of `mining.get_txnhashes`. */
+const LISTS_PER_S = 10;
 const HASHRATE_INTERVAL_S = 60;
 /** A line without an accepted share for so long is idle (CKPool). */
 const IDLE_LINE_MS = 60_000;
@@ -127,6 +129,8 @@ export class Daemon {
   #diffAdded = 0;
   #diffUpdatedMs: number;
   #pingedMs: number;
+  #lists = 0;
+  #listsSinceMs = -Infinity;
 
   constructor(options: DaemonOptions) {
     this.config = options.config;
@@ -386,6 +390,16 @@ export class Daemon {
     } catch (error) {
       this.log(`share log: ${(error as Error).message}`);
     }
+  }
+
+  /** Lists of all transaction ids are 260 kB each: so many a second go out, to all lines together. */
+  mayListHashes(nowMs: number): boolean {
+    if (nowMs - this.#listsSinceMs >= 1_000 || nowMs < this.#listsSinceMs) {
+      this.#listsSinceMs = nowMs;
+      this.#lists = 0;
+    }
+    this.#lists += 1;
+    return this.#lists <= LISTS_PER_S;
   }
 
   /**

@@ -28,6 +28,9 @@ const CHOKED_LIMIT = 1_000;
 const SLICE_LINES = 256;
 /** One connection's lines hold the loop no longer than this; the others then have their turn. A share takes some 3 µs, a solved block 4 ms. */
 const SLICE_MS = 5;
+/** All connections together; once that is used up in a turn of the loop, each has the short slice: thousands that flood hold up no miner for seconds. */
+const TURN_MS = 25;
+const SHORT_SLICE_MS = 0.05;
 /** Who reads nothing at all for so long is cut off (CKPool). */
 const BLOCKED_MS = 60_000;
 /** CKPool's: a dead line is found after 45 s and one probe of 30 s. */
@@ -154,6 +157,28 @@ interface Door {
   readonly lines: Set<Line>;
   /** Lines that are not read from because they do not read; the longest first. */
   readonly choked: Set<Line>;
+  readonly turn: Turn;
+}
+
+/** What the lines of this turn of the loop have taken so far. */
+export class Turn {
+  #spentMs = 0;
+  #begun = false;
+
+  /** How long a connection's lines may go on. */
+  get sliceMs(): number {
+    return this.#spentMs < TURN_MS ? SLICE_MS : SHORT_SLICE_MS;
+  }
+
+  spend(ms: number): void {
+    this.#spentMs += ms;
+    if (this.#begun) return;
+    this.#begun = true;
+    setImmediate(() => {
+      this.#spentMs = 0;
+      this.#begun = false;
+    });
+  }
 }
 
 /** Connections that were not let in or were cut off; counters of the status file. */
@@ -366,15 +391,20 @@ class Line implements Connection {
     let buffer = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
     this.#rest = NOTHING;
     let from = 0;
-    const until = performance.now() + SLICE_MS;
+    const { turn } = this.#door;
+    const began = performance.now();
+    const until = began + turn.sliceMs;
+    let now = began;
     let lines = 0;
     while (from < buffer.length && !this.closed && !this.#stopped) {
       const next = this.#takeLine(buffer, from);
       if (next < 0) break;
       from = next;
       lines += 1;
-      if (lines === SLICE_LINES || performance.now() > until) this.#yield();
+      now = performance.now();
+      if (lines === SLICE_LINES || now > until) this.#yield();
     }
+    turn.spend(now - began);
     if (this.closed) return;
     buffer = buffer.subarray(from);
     if (!this.#stopped && buffer.length > this.#limitBytes) {
@@ -461,6 +491,7 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
   const nowMs = options.nowMs ?? performance.now.bind(performance);
   const lines = new Set<Line>();
   const choked = new Set<Line>();
+  const turn = new Turn();
   /** Connections that are no lines yet, and when they have to be. */
   const preludes = new Map<Socket, number>();
   const servers: Server[] = [];
@@ -619,6 +650,7 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
         counts,
         lines,
         choked,
+        turn,
       };
       doors.push(door);
       const server = createServer({ noDelay: true, allowHalfOpen: true, highWaterMark: CHOKE_BYTES });

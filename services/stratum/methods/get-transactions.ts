@@ -25,7 +25,7 @@ export function getTransactions(session: Session, { id, method, params }: Reques
   const jobId = inName ?? first;
   if (hashes) {
     const now = session.daemon.nowMs();
-    if (now - session.hashesAskedMs < updateIntervalS * 1_000) {
+    if (now - session.hashesAskedMs < updateIntervalS * 1_000 || !session.daemon.mayListHashes(now)) {
       fail('Ratelimit');
       return;
     }

@@ -153,3 +153,19 @@ test('a solution that is sent again, also one that came too late, costs no secon
   expect(looks).toBe(1);
   expect(rig.submitted).toHaveLength(1);
 });
+
+test('lists of transaction ids, 260 kB each on a busy chain, go out ten a second to all lines together', async () => {
+  rig = await startRig();
+  const { id } = rig.source.jobs.current!;
+  let listed = 0;
+  for (let i = 0; i < 50; i++) {
+    const { session, read } = line('203.0.113.9', i);
+    says(session, 'mining.subscribe', ['agent']);
+    says(session, 'mining.get_txnhashes', [id]);
+    rig.daemon.facts.flush();
+    if (!read.join('').includes('Ratelimit')) listed += 1;
+  }
+  // They take less than a second; where the machine is slow two have begun.
+  expect(listed).toBeGreaterThanOrEqual(10);
+  expect(listed).toBeLessThanOrEqual(20);
+});

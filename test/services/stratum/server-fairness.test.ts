@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
-import { type StratumServer, startServer } from '../../../services/stratum/server.ts';
+import { type StratumServer, startServer, Turn } from '../../../services/stratum/server.ts';
 import { until } from '../../helpers/leash.ts';
 
 let server: StratumServer | undefined;
@@ -44,4 +44,15 @@ test('a connection with a thousand slow lines in one packet lets the others have
   await until('and answered', () => answered === `${lines.join('\n')}\n`);
   flood.destroy();
   honest.destroy();
+});
+
+test('once all lines of a turn have had their time each has little, until the loop has gone round', async () => {
+  const turn = new Turn();
+  const whole = turn.sliceMs;
+  for (let i = 0; i < 4; i++) turn.spend(whole);
+  expect(turn.sliceMs).toBe(whole);
+  turn.spend(whole);
+  expect(turn.sliceMs).toBeLessThan(whole / 50);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(turn.sliceMs).toBe(whole);
 });
