@@ -1,14 +1,14 @@
 /**
- * Reads and checks the configuration: one JSON object (anything after its closing brace is ignored, as CKPool does), then
- * variables LODESTREAM_*, then flags. What is wrong is one line with the key, the value, the form expected and the line of the file.
+ * Reads and checks the configuration: a file (config-source.ts), then variables LODESTREAM_*, then flags; each value by the table of options
+ * (option-value.ts). What is wrong is one line with the key, the value, the form expected and the line of the file.
  */
-import { readFileSync } from 'node:fs';
-import { getNodeValue, type Node, type ParseError, parseTree, printParseErrorCode } from 'jsonc-parser';
-import { type HostPort, hostPortText, isNetwork, parseHostPort } from './address.ts';
+import { type HostPort, hostPortText, parseHostPort } from './address.ts';
+import { readConfigFile, type Source } from './config-source.ts';
 import { type AgentRule, agentRulesFrom, type MinerRule, minerRulesFrom } from './difficulty-config.ts';
 import { PoolError } from './errors.ts';
-import { isListener, type ListenerConfig, listenersFrom } from './listener-config.ts';
+import { type ListenerConfig, listenersFrom } from './listener-config.ts';
 import { NAME, nearestName } from './names.ts';
+import { fit, fromText, variableOf, wrong } from './option-value.ts';
 import { OPTIONS, type Option, type OptionName } from './options.ts';
 
 export type { HostPort } from './address.ts';
@@ -121,194 +121,6 @@ export interface Overrides {
   readonly options?: Readonly<Partial<Record<OptionName, string>>> | undefined;
 }
 
-type Raw = Partial<Record<string, unknown>>;
-
-interface Source {
-  readonly values: Raw;
-  /** Where an option stands, for messages. */
-  where(name: string): string;
-}
-
-function expected(option: Option): string {
-  const range =
-    option.min !== undefined && option.max !== undefined
-      ? ` from ${option.min} to ${option.max}`
-      : option.min !== undefined && option.min > 0
-        ? ` of at least ${option.min}`
-        : option.min === 0
-          ? ' not below 0'
-          : '';
-  const unit = option.unit === undefined ? '' : ` (${option.unit})`;
-  const form = {
-    string: option.oneOf === undefined ? 'a text' : `one of ${option.oneOf.join(', ')}`,
-    integer: `a whole number${range}${unit}`,
-    number: `a number${range}${unit}`,
-    boolean: 'true or false',
-    hex: '8 hex digits',
-    address: 'host:port',
-    addresses: 'a list of host:port',
-    networks: 'a list of networks',
-    listeners: 'a list of host:port, unix:/path or objects with "address"',
-    objects: 'a list of objects',
-  }[option.type];
-  return `${form}, such as ${JSON.stringify(option.example)}`;
-}
-
-/** The checked value, or undefined where it does not fit. */
-function fit(option: Option, value: unknown): unknown {
-  const number = (n: unknown): n is number =>
-    typeof n === 'number' && Number.isFinite(n) && n >= (option.min ?? -Infinity) && n <= (option.max ?? Infinity);
-  switch (option.type) {
-    case 'string':
-      return typeof value === 'string' && (option.oneOf === undefined || option.oneOf.includes(value))
-        ? value
-        : undefined;
-    case 'hex':
-      // CKPool: what is not there means the default.
-      if (value === '') return option.default;
-      return typeof value === 'string' && /^[0-9a-fA-F]{8}$/.test(value) ? value : undefined;
-    case 'integer':
-    case 'number':
-      if (value === 0 && option.zeroIsDefault === true) return option.default;
-      return number(value) && (option.type === 'number' || Number.isInteger(value)) ? value : undefined;
-    case 'boolean':
-      return typeof value === 'boolean' ? value : undefined;
-    case 'address':
-      return typeof value === 'string' && isAddress(value) ? value : undefined;
-    case 'addresses': {
-      const list = typeof value === 'string' ? [value] : value;
-      if (!Array.isArray(list) || list.length === 0) return undefined;
-      if (!list.every((item) => typeof item === 'string' && item !== '')) return undefined;
-      return list.every((item) => isAddress(item, option.needsPort === true ? null : 80)) ? list : undefined;
-    }
-    case 'networks': {
-      const list = typeof value === 'string' ? [value] : value;
-      return Array.isArray(list) && list.every((item) => typeof item === 'string' && isNetwork(item))
-        ? list
-        : undefined;
-    }
-    case 'listeners': {
-      const list = Array.isArray(value) ? value : [value];
-      return list.length > 0 && list.every(isListener) ? list : undefined;
-    }
-    case 'objects':
-      return Array.isArray(value) && value.every((item) => typeof item === 'object' && item !== null)
-        ? value
-        : undefined;
-  }
-}
-
-function isAddress(text: string, defaultPort: number | null = null): boolean {
-  try {
-    parseHostPort(text, defaultPort);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function wrong(name: string, option: Option, value: unknown, where: string): PoolError {
-  const secret = /pass(word)?$/.test(name);
-  const shown = secret
-    ? `of type ${Array.isArray(value) ? 'list' : typeof value}`
-    : (JSON.stringify(value) ?? String(value));
-  return new PoolError('config', `${where}: "${name}" is ${shown.slice(0, 80)}, expected ${expected(option)}`, {
-    facts: { key: name, ...(secret ? {} : { value }) },
-  });
-}
-
-/** Text of a flag or variable as the value that the option's type asks for. */
-function fromText(option: Option, text: string): unknown {
-  if (option.type === 'integer' || option.type === 'number') return text.trim() === '' ? text : Number(text);
-  if (option.type === 'boolean')
-    return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  if (option.type === 'addresses' || option.type === 'listeners') return text.split(',').map((item) => item.trim());
-  return text;
-}
-
-/** A parser's code for a person: `CommaExpected` is "a comma is missing". */
-function jsonErrorWords(code: string): string {
-  const missing: Readonly<Record<string, string>> = {
-    CommaExpected: 'a comma',
-    ColonExpected: 'a colon',
-    CloseBraceExpected: 'a closing }',
-    CloseBracketExpected: 'a closing ]',
-    ValueExpected: 'a value',
-    PropertyNameExpected: 'a name in double quotes',
-  };
-  const what = missing[code];
-  return what === undefined ? `JSON error ${code}` : `JSON error: ${what} is missing`;
-}
-
-/**
- * Parses the text of a configuration file.
- * @throws PoolError config for JSON errors, with line and column
- */
-function parseConfigText(text: string, file: string): Source {
-  const lineOf = (offset: number): number => text.slice(0, offset).split('\n').length;
-  const errors: ParseError[] = [];
-  const tree = parseTree(text, errors, { disallowComments: true, allowTrailingComma: false, allowEmptyContent: false });
-  const end = tree === undefined ? 0 : tree.offset + tree.length;
-  const error = errors.find(
-    (each) => tree === undefined || each.offset < end || printParseErrorCode(each.error) !== 'EndOfFileExpected',
-  );
-  const inside =
-    error !== undefined &&
-    (tree === undefined || error.offset < end || printParseErrorCode(error.error).startsWith('Close'));
-  if (tree === undefined || tree.type !== 'object' || inside) {
-    const offset = error?.offset ?? 0;
-    const column = offset - text.lastIndexOf('\n', offset - 1);
-    const what =
-      text.trim() === ''
-        ? 'the file is empty, expected one JSON object'
-        : error === undefined
-          ? 'expected one JSON object'
-          : jsonErrorWords(printParseErrorCode(error.error));
-    // What stands there may be a password, or the rest of one that holds a quote.
-    const secret = /pass(word)?"?[^\n]*$/.test(text.slice(Math.max(0, offset - 200), offset + 20));
-    const near = offset < text.length && !secret ? ` near ${JSON.stringify(text.slice(offset, offset + 20))}` : '';
-    throw new PoolError('config', `${file}:${lineOf(offset)}:${column}: ${what}${near}`);
-  }
-  const values: Raw = {};
-  const lines = new Map<string, number>();
-  const visit = (object: Node, prefix: string): void => {
-    for (const property of object.children ?? []) {
-      const [key, value] = property.children ?? [];
-      if (key === undefined || value === undefined) continue;
-      const name = `${prefix}${String(key.value)}`;
-      lines.set(name, lineOf(property.offset));
-      if (value.type === 'object' && (name === 'lodestream' || name.startsWith('lodestream.')))
-        visit(value, `${name}.`);
-      else values[name] = getNodeValue(value);
-      if (value.type === 'array') {
-        for (const [index, item] of (value.children ?? []).entries()) markLines(item, `${name}[${index}]`);
-      }
-    }
-  };
-  /** Objects in lists are values of one option, but their keys have lines too. */
-  const markLines = (item: Node, prefix: string): void => {
-    lines.set(prefix, lineOf(item.offset));
-    if (item.type !== 'object') return;
-    for (const property of item.children ?? []) {
-      const [key, value] = property.children ?? [];
-      if (key === undefined) continue;
-      const name = `${prefix}.${String(key.value)}`;
-      lines.set(name, lineOf(property.offset));
-      if (value?.type === 'object') markLines(value, name);
-    }
-  };
-  visit(tree, '');
-  return {
-    values,
-    where: (name) => {
-      // What is missing has the line of what it is missing in.
-      let at = name;
-      while (at !== '' && !lines.has(at)) at = at.slice(0, Math.max(at.lastIndexOf('.'), at.lastIndexOf('['), 0));
-      return `${file}:${lines.get(at) ?? 1}`;
-    },
-  };
-}
-
 /** Keys of CKPool's other modes, which are not built: what to use in their place. */
 const NOT_BUILT: Readonly<Record<string, string>> = {
   nodeserver:
@@ -337,6 +149,7 @@ function cutText(text: string, limitBytes: number): string {
   }
   return cut;
 }
+
 /** A worker's extranonce1 begins with a byte of its own; one more would leave it 256 connections. */
 const LEAST_NONCE1_BYTES_FOR_WORKERS = 3;
 /** CKPool's: notices and above. */
@@ -347,23 +160,6 @@ export const RENTAL_NONCE2_BYTES = 4;
 
 const OURS = Object.keys(OPTIONS).filter((name) => name.startsWith('lodestream.'));
 
-function readFile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
-    const what =
-      code === 'ENOENT' ? 'there is no such file' : code === 'EACCES' ? 'this user may not read it' : String(code);
-    throw new PoolError('config', `configuration ${path}: ${what}`, { cause });
-  }
-}
-
-/** Variable of an option: LODESTREAM_ and the flag, or the name, in capitals. */
-function variableOf(name: string, option: Option): string {
-  const base = option.flag ?? name.replace(/^lodestream\./, '');
-  return `LODESTREAM_${base.replace(/[^A-Za-z0-9]+/g, '_').toUpperCase()}`;
-}
-
 /**
  * The configuration of a program.
  *
@@ -373,8 +169,7 @@ function variableOf(name: string, option: Option): string {
  */
 export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = process.env): Config {
   const file = overrides.config ?? env.LODESTREAM_CONFIG ?? null;
-  const source: Source =
-    file === null ? { values: {}, where: () => 'configuration' } : parseConfigText(readFile(file), file);
+  const source: Source = file === null ? { values: {}, where: () => 'configuration' } : readConfigFile(file);
 
   for (const name of Object.keys(source.values)) {
     if (!name.startsWith('lodestream.') || OURS.includes(name)) continue;
