@@ -14,7 +14,8 @@ import { errorLine } from '../core/errors.ts';
 import { type Log, logStamp } from '../core/lifecycle.ts';
 import { userOf } from './methods/authorize.ts';
 import { FORGOTTEN_MS, IDLE_USERS_LIMIT, type PoolValues, Stats, UserAccount, WorkerAccount } from './stats.ts';
-import { type Form, poolLines, StatusFiles, solverLines, userLine, userText, workerText } from './status-files.ts';
+import { StatusFiles } from './status-files.ts';
+import { type Form, poolLines, solverLines, userLine, userText, workerText } from './status-text.ts';
 import { suffixPadded } from './suffix.ts';
 import type { Changes } from './tally.ts';
 
