@@ -144,7 +144,11 @@ class ChildFailed extends PoolError {
   readonly status: number;
 
   constructor(name: string, status: number, line: string) {
-    super('internal', `${name} could not start: ${line.replace(/^\[[^\]]*\] /, '')}`);
+    const words = line.replace(/^\[[^\]]*\] /, '');
+    super(
+      'internal',
+      `${name} could not start: ${words.startsWith(`${name}: `) ? words.slice(name.length + 2) : words}`,
+    );
     this.status = status;
   }
 
