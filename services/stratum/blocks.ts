@@ -124,6 +124,16 @@ function putBeside(path: string, name: string): void {
   }
 }
 
+/** Hashes of solved blocks that are remembered: on a chain that is too easy they come by the hundred a second. */
+const KNOWN_LIMIT = 100_000;
+
+/** Keeps a set of hashes within bounds; what is forgotten would at most be sent twice. */
+export function forgetOldest(known: Set<string>): void {
+  if (known.size <= KNOWN_LIMIT) return;
+  const [oldest] = known;
+  known.delete(oldest!);
+}
+
 /** A verdict that asking again would not change. */
 function isFinal({ error }: SubmitAnswer): boolean {
   return error === undefined || isVerdict(error);
@@ -206,6 +216,7 @@ export class BlockDesk implements BlockTaker {
 
   #begin(block: SolvedBlock, again = false): SolvedBlock | null {
     this.#known.add(block.event.hash);
+    forgetOldest(this.#known);
     const whole = this.#whole(block);
     if (whole === null) return null;
     this.#send(whole, [], 1, again);

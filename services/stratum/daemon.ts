@@ -254,13 +254,19 @@ export class Daemon {
     const { address } = session.connection;
     const user = session.workers.values().next().value?.user;
     if (user === undefined) return;
+    if (this.mines(address, user, session)) return;
+    if (this.bans.closed(address, user)) this.log(banText(address, user));
+  }
+
+  /** True where an accepted share of address and user came lately on a line that is open. @param but - a line that does not count */
+  mines(address: string, user: string, but: Session | null = null): boolean {
     const now = this.nowMs();
     const key = clientKey(address);
-    for (const other of this.sessions) {
-      if (other === session || now - other.lastShareMs > HONEST_MS || other.lastShareMs === other.startedMs) continue;
-      if (other.workers.values().next().value?.user === user && clientKey(other.connection.address) === key) return;
+    for (const each of this.sessions) {
+      if (each === but || !each.hasShare || now - each.lastShareMs > HONEST_MS) continue;
+      if (each.workers.values().next().value?.user === user && clientKey(each.connection.address) === key) return true;
     }
-    if (this.bans.closed(address, user)) this.log(banText(address, user));
+    return false;
   }
 
   /**

@@ -51,7 +51,7 @@ export type ToWorker =
   | { readonly kind: 'claimed'; readonly request: number; readonly ours: boolean }
   /** A session goes on at another worker: it ends here, and cannot be resumed here. */
   | { readonly kind: 'release'; readonly request: number; readonly sessionId: string }
-  /** Address and user stay out for so long. */
+  /** Address and user stay out for so long; 0: they are let in again. */
   | { readonly kind: 'ban'; readonly address: string; readonly user: string; readonly forMs: number }
   /** Something of `ControlTarget` for the miners of this worker. */
   | { readonly kind: 'control'; readonly request: number; readonly call: ControlCall }
@@ -92,6 +92,8 @@ export type FromWorker =
   | { readonly kind: 'claim'; readonly request: number; readonly sessionId: string }
   /** A line was closed for its refused shares. */
   | { readonly kind: 'refusedLine'; readonly address: string; readonly user: string }
+  /** Who was banned mines here: one bad machine is not to keep its neighbours out. */
+  | { readonly kind: 'honest'; readonly address: string; readonly user: string }
   /** Answer to `release`; false: its miner is still there and stays. */
   | { readonly kind: 'released'; readonly request: number; readonly free: boolean }
   /** Answer to `control`; an error is its line. */

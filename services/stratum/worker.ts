@@ -12,7 +12,7 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { TemplateStore } from '../core/node/template-store.ts';
 import { Bans } from './bans.ts';
-import { type BlockTaker, keepBlock, type SolvedBlock } from './blocks.ts';
+import { type BlockTaker, forgetOldest, keepBlock, type SolvedBlock } from './blocks.ts';
 import { withMainLog } from './bookkeeping.ts';
 import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
@@ -52,6 +52,7 @@ class Courier implements BlockTaker {
     const { hash } = block.event;
     if (this.#known.has(hash)) return false;
     this.#known.add(hash);
+    forgetOldest(this.#known);
     tell({ kind: 'solved', block });
     // The parent removes it once a node has answered; one that dies first finds it at its next start.
     keepBlock(this.#dir, block, this.#daemon.log);
@@ -160,6 +161,9 @@ async function serve(
         break;
       case 'ban':
         daemon.bans.hold(message.address, message.user, message.forMs);
+        if (message.forMs > 0 && daemon.mines(message.address, message.user)) {
+          tell({ kind: 'honest', address: message.address, user: message.user });
+        }
         break;
       case 'claimed':
         claims.answer(message.request, message.ours);

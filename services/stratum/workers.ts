@@ -334,6 +334,14 @@ export class Workers {
     for (const worker of this.#all) worker.tell({ kind: 'ban', address, user, forMs });
   }
 
+  #liftBan(address: string, user: string): void {
+    // Each worker where it mines says so.
+    if (this.#bans.leftMs(address, user) === 0) return;
+    this.#bans.hold(address, user, 0);
+    this.#options.life.log(`${user} at ${address} is let in again: another line of the two brings accepted shares`);
+    for (const worker of this.#all) worker.tell({ kind: 'ban', address, user, forMs: 0 });
+  }
+
   async #within<T>(ms: number, promise: Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<never>((_, reject) => {
@@ -463,6 +471,9 @@ export class Workers {
         break;
       case 'refusedLine':
         if (this.#bans.closed(message.address, message.user)) this.ban(message.address, message.user);
+        break;
+      case 'honest':
+        this.#liftBan(message.address, message.user);
         break;
       case 'released': {
         const resolve = this.#releases.get(message.request);

@@ -67,6 +67,26 @@ test('two workers have the same jobs and different extranonces', async () => {
   await until('the status file to count all', () => statusOf(tree).values.connections === clients.length);
 });
 
+test('a ban is lifted where another line of address and user brings shares, at whichever worker that is', async () => {
+  const tree = await startTree(ends, { workers: 2 });
+  const miner = await tree.client();
+  await miner.login('alice.w1');
+  expect((await submit(miner, miner.mine(miner.job, { atLeast: 1e-7 }))).result).toBe(true);
+  const { workers } = tree.pool;
+  workers.ban('127.0.0.1', 'mallory', 600_000);
+  workers.ban('127.0.0.1', 'alice', 600_000);
+  await until('the ban is lifted', () =>
+    tree.lines.some((line) => line.startsWith('alice at 127.0.0.1 is let in again')),
+  );
+  await until('it is told to all', async () => {
+    const clients = await Promise.all(Array.from({ length: 4 }, () => tree.client()));
+    for (const client of clients) await client.subscribe();
+    const replies = await Promise.all(clients.map((client) => client.call('mining.authorize', ['alice.w2', 'x'])));
+    return replies.every(({ result }) => result === true);
+  });
+  expect(workers.together().values.bans_active).toBe(1);
+});
+
 test('a worker that is killed is replaced; nobody is refused a connection; its session is resumed and its shares are known', async () => {
   const tree = await startTree(ends);
   const miner = await tree.client();
