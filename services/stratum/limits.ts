@@ -1,6 +1,6 @@
 /**
- * How many connections one listener takes from one address, and how fast. Between server.ts, which asks before it makes a line, and the
- * configuration. The clock is handed in.
+ * How many connections there may be: of a process in all, and of one listener from one address, and how fast. Between server.ts, which asks before
+ * it makes a line, and the configuration. The clock is handed in.
  *
  * The defaults are for farms behind one address: 10,000 connections, and as many new ones a minute, is a large hall that comes back after a power
  * cut. A login costs some 0.1 ms, so that one address can take 2 % of a core by connecting and leaving (over TLS 0.6 ms, 10 %). They stop nobody who rents
@@ -13,6 +13,31 @@ import type { Log } from '../core/lifecycle.ts';
 import { OPTIONS } from '../core/options.ts';
 
 const MINUTE_MS = 60_000;
+/** Descriptors that connections leave to the journal, share logs and nodes; or a tenth of all (CKPool), where that is more. */
+const FILES_KEPT = 100;
+
+/**
+ * How many files a process may have open.
+ *
+ * @param limitsText - Linux' `/proc/self/limits`; empty where the system has none
+ * @returns Infinity where nothing limits them
+ */
+export function openFileLimit(limitsText: string): number {
+  return Number(/^Max open files\s+(\d+)\s/m.exec(limitsText)?.[1] ?? Infinity);
+}
+
+/**
+ * How many connections there may be: without descriptors left no block could be sent and no share written.
+ *
+ * @param configured - `maxclients`; 0: as many as the limit allows
+ * @param openFiles - that the process may have; Infinity: no limit
+ * @returns Infinity where nothing limits them
+ */
+export function clientLimit(configured: number, openFiles: number): number {
+  const kept = Math.max(FILES_KEPT, Math.ceil(openFiles / 10));
+  const allowed = openFiles === Infinity ? Infinity : Math.max(openFiles - kept, Math.floor(openFiles / 4));
+  return configured > 0 ? Math.min(configured, allowed) : allowed;
+}
 
 /** Why a connection is not taken. */
 export type Refusal = 'per_address' | 'per_minute' | 'total';

@@ -17,13 +17,13 @@ import {
 } from './difficulty.ts';
 import { NOT_STORED, type ShareForm } from './intake.ts';
 import type { Job } from './job.ts';
+import type { Connection, LineHandler } from './line.ts';
 import { maskHex } from './methods/configure.ts';
 import { malformedText } from './methods/errors.ts';
 import { dispatch } from './methods/index.ts';
 import { showMessage } from './methods/show-message.ts';
 import { submitBytes } from './methods/submit.ts';
 import { type ListenerLimits, ruledLimits } from './profiles.ts';
-import type { Connection, LineHandler } from './server.ts';
 import { vardiffLine } from './share-lines.ts';
 import type { WorkSource } from './source.ts';
 import type { WorkerTally } from './tally.ts';

@@ -17,9 +17,10 @@ import { followTemplatesInThread, type ThreadedFollower } from '../core/node/tem
 import type { Daemon } from './daemon.ts';
 import { HTTP_ANSWER } from './http-probe.ts';
 import { type JobIds, openJobIds } from './job.ts';
+import { clientLimit, openFileLimit } from './limits.ts';
 import { type ListenerSpec, takeSystemdSockets } from './listeners.ts';
 import { type PoolIdentity, payoutAddressOf, poolIdentity } from './pool.ts';
-import { clientLimit, type StratumServer, startServer } from './server.ts';
+import { type StratumServer, startServer } from './server.ts';
 
 const LINE_LIMIT_BYTES = 8_192;
 /** CKPool's. */
@@ -57,11 +58,10 @@ function limitsText(): string {
 
 /** How many connections a process may have by the configuration and its open-file limit; Infinity: none. */
 export function maxClientsOf(config: Config, log: Log): number {
-  const text = limitsText();
-  const maxClients = clientLimit(config.maxClients, text);
-  const files = /^Max open files\s+(\d+)/m.exec(text)?.[1];
-  if (files !== undefined && maxClients !== config.maxClients) {
-    log(`Setting maxclients to ${maxClients} due to max open file limit of ${files}`, 5);
+  const openFiles = openFileLimit(limitsText());
+  const maxClients = clientLimit(config.maxClients, openFiles);
+  if (openFiles !== Infinity && maxClients !== config.maxClients) {
+    log(`Setting maxclients to ${maxClients} due to max open file limit of ${openFiles}`, 5);
   }
   if (maxClients < config.maxClients) {
     log(`maxclients ${config.maxClients} is more than the open-file limit allows: ${maxClients}`);

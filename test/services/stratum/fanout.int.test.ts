@@ -1,6 +1,6 @@
 /** What goes to many lines. A new job: order, answers in between, and what happens to a run that another job overtakes. */
 import { afterEach, expect, test } from 'vitest';
-import type { Connection } from '../../../services/stratum/server.ts';
+import type { Connection } from '../../../services/stratum/line.ts';
 import type { Session } from '../../../services/stratum/session.ts';
 import { until } from '../../helpers/leash.ts';
 import { BITS_HARD, type Rig, someHash, startRig, template } from './rig.ts';

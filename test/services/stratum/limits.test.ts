@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ListenerConfig } from '../../../services/core/config.ts';
-import { ConnectionLimits, clientKey, Hushed } from '../../../services/stratum/limits.ts';
+import { ConnectionLimits, clientKey, clientLimit, Hushed, openFileLimit } from '../../../services/stratum/limits.ts';
 
 function limits(of: Partial<ListenerConfig>): { limits: ConnectionLimits; tick(ms: number): void } {
   let now = 1_000_000;
@@ -130,4 +130,19 @@ test('a line that strangers cause is said once a minute for each of them, then w
   hushed.sweep();
   hushed.say('c', 'again');
   expect(lines.at(-1)).toBe('again');
+});
+
+test('connections leave descriptors to blocks and the journal, whatever maxclients says', () => {
+  const limits = (soft: number | string): number =>
+    openFileLimit(
+      `Limit                     Soft Limit           Hard Limit           Units\nMax open files            ${soft}                 524288               files\n`,
+    );
+  expect(clientLimit(0, limits(20_000))).toBe(18_000);
+  expect(clientLimit(500, limits(20_000))).toBe(500);
+  expect(clientLimit(50_000, limits(20_000))).toBe(18_000);
+  expect(clientLimit(0, limits(256))).toBe(156);
+  expect(clientLimit(0, limits(64))).toBe(16);
+  expect(clientLimit(0, limits('unlimited'))).toBe(Infinity);
+  expect(clientLimit(0, openFileLimit(''))).toBe(Infinity);
+  expect(clientLimit(7, openFileLimit(''))).toBe(7);
 });

@@ -4,7 +4,7 @@
  * a share is judged by `ruling` and the session's requirement, as intake.ts does it.
  */
 import type { Job } from '../../../services/stratum/job.ts';
-import type { Connection } from '../../../services/stratum/server.ts';
+import type { Connection } from '../../../services/stratum/line.ts';
 import type { Session } from '../../../services/stratum/session.ts';
 import { ruling } from '../../../services/stratum/share.ts';
 import type { Rig } from './rig.ts';

@@ -1,6 +1,7 @@
 import { connect } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
-import { type StratumServer, startServer, Turn } from '../../../services/stratum/server.ts';
+import { Turn } from '../../../services/stratum/line.ts';
+import { type StratumServer, startServer } from '../../../services/stratum/server.ts';
 import { until } from '../../helpers/leash.ts';
 
 let server: StratumServer | undefined;
