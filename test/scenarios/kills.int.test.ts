@@ -1,5 +1,5 @@
 /**
- * `kill -9` of workers, of the parent, of both, at random moments under load, while blocks are solved. What was acknowledged is in the journal
+ * `kill -9` of workers, of the parent, of both, at random moments under load, while blocks are solved and hand-overs are under way. What was acknowledged is in the journal
  * once, what was sent again is taken once, no two lines work on the same extranonce1, and every solved block is on the chain in the end.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../services/core/bitcoin/target.ts';
 import { startToyChain } from '../../services/playground/main.ts';
 import { freePort, type Leashed, tempDir, until } from '../helpers/leash.ts';
-import { lodestream } from '../helpers/tree.ts';
+import { lodestream, lodestreamOnce } from '../helpers/tree.ts';
 import { Client, type Found, journaled } from '../services/stratum/rig.ts';
 import { seeded } from '../services/stratum/seeded.ts';
 
@@ -163,7 +163,7 @@ test.each([1, 3])(
       mindiff: DIFF,
       startdiff: DIFF,
       maxdiff: DIFF,
-      lodestream: { listen: [`127.0.0.1:${port}`], data_dir: data, workers },
+      lodestream: { listen: [`127.0.0.1:${port}`], data_dir: data, workers, handover_s: 1 },
     };
     writeFileSync(file, JSON.stringify(config));
     const args = ['pool', '--config', file, '--sockdir', join(dir.path, 'sock'), '--log-shares'];
@@ -187,6 +187,8 @@ test.each([1, 3])(
         () => `all to mine before kill ${i + 1} (${said.slice(-20).join('\n')})`,
         () => miners.every((miner, at) => miner.acknowledged.size > before[at]! + 3),
       );
+      const handOver = random() < 0.3 ? lodestreamOnce([...args, '--handover']) : null;
+      if (handOver !== null) await delay(random() * 2_500);
       const solver = miners[Math.floor(random() * MINERS)]!;
       solver.solving = random() < 0.8;
       // Before, while and after the block is on its way.
@@ -202,6 +204,8 @@ test.each([1, 3])(
         await pool!.exited;
         await start();
       }
+      // However it ended: the kill may have been its end.
+      await handOver;
     }
     const settled = miners.map((miner) => miner.acknowledged.size);
     await until('all to mine after the last kill', () =>
