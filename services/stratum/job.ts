@@ -7,13 +7,14 @@
  * each job and is what difficulties are tied to; `generation` rises with each new previous block, and a job of an older one is stale.
  */
 import { hash } from 'node:crypto';
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { JobInput } from '../../schemas/events.ts';
 import { equalBytes, hexFromBytes } from '../core/bitcoin/bytes.ts';
 import { bytesFromHashHex, stratumPrevHash } from '../core/bitcoin/header.ts';
 import { bitsHex, targetFromBits } from '../core/bitcoin/target.ts';
 import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
+import type { Log } from '../core/lifecycle.ts';
 import type { Template } from '../core/node/template.ts';
 import { capOf } from './difficulty.ts';
 import { Duplicates } from './duplicates.ts';
@@ -324,13 +325,14 @@ export class JobIds {
 }
 
 const RUN_IDS = 1n << 32n;
+const NO_ROOM: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /**
  * Ids for this run: start time << 32, or what follows the last run's where the clock has gone back.
  *
- * @param statePath - remembers the end of the run's range
+ * @param statePath - remembers the end of the run's range; a full disk is said, and no hindrance
  */
-export function openJobIds(statePath: string, nowMs: number): JobIds {
+export function openJobIds(statePath: string, nowMs: number, log: Log = () => {}): JobIds {
   let used = 0n;
   try {
     const text = readFileSync(statePath, 'utf8').trim();
@@ -340,8 +342,16 @@ export function openJobIds(statePath: string, nowMs: number): JobIds {
   }
   const byClock = BigInt(Math.floor(nowMs / 1000)) << 32n;
   const first = byClock > used ? byClock : used + 1n;
-  writeFileSync(`${statePath}.new`, `${(first + RUN_IDS - 1n).toString(16).padStart(16, '0')}\n`);
-  renameSync(`${statePath}.new`, statePath);
+  try {
+    writeFileSync(`${statePath}.new`, `${(first + RUN_IDS - 1n).toString(16).padStart(16, '0')}\n`);
+    renameSync(`${statePath}.new`, statePath);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (!NO_ROOM.has(code ?? '')) throw error;
+    // Jobs and blocks go on where the disk is full. The next run begins above by the clock.
+    rmSync(`${statePath}.new`, { force: true });
+    log(`${statePath} cannot be written (${code}): that no job id comes twice hangs on the clock alone now`);
+  }
   return new JobIds(first);
 }
 

@@ -32,7 +32,7 @@ export interface StratumHandle {
 
 function openDaemon(config: Config, profile: ChainProfile, paths: DataPaths, life: Lifecycle): Daemon {
   const writer = openWriter(config, config.name, paths, life);
-  const daemon = new Daemon({ config, profile, writer, ids: openIds(config, paths), log: life.log });
+  const daemon = new Daemon({ config, profile, writer, ids: openIds(config, paths, life.log), log: life.log });
   life.onStop('sessions', () => daemon.close());
   return daemon;
 }

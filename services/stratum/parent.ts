@@ -65,7 +65,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   const writer = openWriter(config, `${config.name}.0`, paths, life);
   const facts = new Facts(writer, null, life.log, () => {});
   life.onStop('last events', () => facts.flush());
-  const ids = openIds(config, paths);
+  const ids = openIds(config, paths, life.log);
   const made = (): Omit<MadeTemplate, 'template'> => ({
     id: ids.next(),
     timeS: Math.floor(Date.now() / 1000),

@@ -40,9 +40,9 @@ export function openWriter(config: Config, instance: string, paths: DataPaths, l
 }
 
 /** The ids of this run's jobs. @throws PoolError data_dir */
-export function openIds(config: Config, paths: DataPaths): JobIds {
+export function openIds(config: Config, paths: DataPaths, log: Log): JobIds {
   try {
-    return openJobIds(join(paths.state, `${config.name}.last-job`), Date.now());
+    return openJobIds(join(paths.state, `${config.name}.last-job`), Date.now(), log);
   } catch (cause) {
     throw new PoolError('data_dir', `${paths.state}: ${(cause as Error).message}`, { cause });
   }

@@ -1,3 +1,4 @@
+import { existsSync, symlinkSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { addressFromScript } from '../../../services/core/bitcoin/address.ts';
 import { bytesFromHex, concatBytes, hexFromBytes } from '../../../services/core/bitcoin/bytes.ts';
@@ -39,6 +40,16 @@ describe('ids', () => {
     expect(same > first).toBe(true);
     expect(back > same).toBe(true);
     expect(BigInt(`0x${back}`) - BigInt(`0x${same}`)).toBe(1n << 32n);
+    dir.remove();
+  });
+
+  test.runIf(existsSync('/dev/full'))('are given on a full disk too, and it is said', () => {
+    const dir = tempDir('ids');
+    symlinkSync('/dev/full', `${dir.path}/last.new`);
+    const lines: string[] = [];
+    const ids = openJobIds(`${dir.path}/last`, 1795327657_000, (line) => void lines.push(line));
+    expect(ids.next()).toBe('6b0286a900000000');
+    expect(lines).toEqual([expect.stringMatching(/last cannot be written \(ENOSPC\)/)]);
     dir.remove();
   });
 });
