@@ -9,7 +9,7 @@ import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../services/core/bitcoin/target.ts';
 import { startToyChain } from '../../services/playground/main.ts';
 import { freePort, type Leashed, tempDir, until } from '../helpers/leash.ts';
-import { lodestream, lodestreamOnce } from '../helpers/tree.ts';
+import { lodestream } from '../helpers/tree.ts';
 import { Client, type Found, journaled } from '../services/stratum/rig.ts';
 import { seeded } from '../services/stratum/seeded.ts';
 
@@ -187,7 +187,7 @@ test.each([1, 3])(
         () => `all to mine before kill ${i + 1} (${said.slice(-20).join('\n')})`,
         () => miners.every((miner, at) => miner.acknowledged.size > before[at]! + 3),
       );
-      const handOver = random() < 0.3 ? lodestreamOnce([...args, '--handover']) : null;
+      const handOver = random() < 0.4 ? await lodestream([...args, '--handover']) : null;
       if (handOver !== null) await delay(random() * 2_500);
       const solver = miners[Math.floor(random() * MINERS)]!;
       solver.solving = random() < 0.8;
@@ -200,12 +200,14 @@ test.each([1, 3])(
       else {
         // Whoever dies first: the others have an instant more.
         const pids = choice < 0.75 ? [pool!.pid] : random() < 0.5 ? [pool!.pid, ...children] : [...children, pool!.pid];
+        // Who finds no pool any more would be one.
+        await handOver?.stop({ signal: 'SIGKILL' });
         for (const pid of pids) kill(pid);
         await pool!.exited;
         await start();
       }
       // However it ended: the kill may have been its end.
-      await handOver;
+      await handOver?.exited;
     }
     const settled = miners.map((miner) => miner.acknowledged.size);
     await until('all to mine after the last kill', () =>
