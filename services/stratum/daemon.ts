@@ -37,6 +37,11 @@ const HONEST_MS = 300_000;
 const SHOW_MS = 100;
 /** A line that takes another extranonce1 waits this long for another source; then its miner shall look for another pool. */
 const STRANDED_MS = 20_000;
+/** Where room is made: how often, for lines of which age, of how many of one address, and how many are ended. */
+const ROOM_PAUSE_MS = 5_000;
+const ROOM_AGE_MS = 180_000;
+const ROOM_LINES = 4;
+const ROOM_AT_ONCE = 100;
 /** Of `mining.get_txnhashes`. */
 const LISTS_PER_S = 10;
 const HASHRATE_INTERVAL_S = 60;
@@ -129,6 +134,7 @@ export class Daemon {
   #diffAdded = 0;
   #diffUpdatedMs: number;
   #pingedMs: number;
+  #roomMadeMs = -Infinity;
   #lists = 0;
   #listsSinceMs = -Infinity;
 
@@ -256,6 +262,32 @@ export class Daemon {
     if (user === undefined) return;
     if (this.mines(address, user, session)) return;
     if (this.bans.closed(address, user)) this.log(banText(address, user));
+  }
+
+  /**
+   * There is no room for a new line: some that never brought a share are ended, of the address that has most of them, so that whoever fills all
+   * places with lines that do nothing keeps nobody out for long.
+   */
+  makeRoom(): void {
+    const now = this.nowMs();
+    if (now - this.#roomMadeMs < ROOM_PAUSE_MS && now >= this.#roomMadeMs) return;
+    this.#roomMadeMs = now;
+    const byAddress = new Map<string, Session[]>();
+    for (const session of this.sessions) {
+      if (session.hasShare || session.resumedUser !== null || now - session.startedMs < ROOM_AGE_MS) continue;
+      const { key } = session.allowance;
+      const lines = byAddress.get(key);
+      if (lines === undefined) byAddress.set(key, [session]);
+      else lines.push(session);
+    }
+    let most: Session[] = [];
+    for (const lines of byAddress.values()) if (lines.length > most.length) most = lines;
+    // One or two may be miners that are slow to find their first.
+    if (most.length < ROOM_LINES) return;
+    const ended = most.slice(0, ROOM_AT_ONCE);
+    for (const session of ended) session.end('its place is needed: no share has come on it');
+    const { address } = most[0]!.connection;
+    this.log(`no room for new lines: ${ended.length} of ${address} without a share are ended`);
   }
 
   /** True where an accepted share of address and user came lately on a line that is open. @param but - a line that does not count */

@@ -42,6 +42,8 @@ export interface ServerOptions extends BindOptions {
   /** Number of the first connection; default 1. */
   readonly firstId?: number;
   readonly onConnection: (connection: Connection) => LineHandler;
+  /** A connection was refused for want of room. */
+  readonly onFull?: () => void;
 }
 
 /** Connections that were not let in or were cut off; counters of the status file. */
@@ -208,6 +210,7 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
     if (lines.size + preludes.size >= options.maxClients) {
       counts.connections_refused_full_count += 1;
       hushed.say('full', `Server full with ${lines.size} clients`);
+      options.onFull?.();
       socket.destroy();
       return;
     }

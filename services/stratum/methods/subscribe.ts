@@ -42,6 +42,7 @@ function begin(session: Session, request: Request, resumed: Resumable | null): v
   }
   const given = resumed ?? fresh(session);
   if (given === null) {
+    daemon.makeRoom();
     // CKPool's words stand where the result does.
     if (daemon.config.compat === 'ckpool') session.reply('result-id-error', id, '"proxy full"');
     else session.reply('result-id-error', id, 'null', errorJson(20, 'full'));

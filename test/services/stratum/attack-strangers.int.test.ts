@@ -169,3 +169,29 @@ test('lists of transaction ids, 260 kB each on a busy chain, go out ten a second
   expect(listed).toBeGreaterThanOrEqual(10);
   expect(listed).toBeLessThanOrEqual(20);
 });
+
+test('where no place is free, lines without a share end, of the address that has most of them; who mines or is new stays', async () => {
+  rig = await startRig();
+  const miner = await rig.client();
+  await miner.login('alice.w1');
+  expect((await miner.submit('alice.w1', miner.mine(miner.job, { atLeast: 1e-6 }))).result).toBe(true);
+  const idle = (address: string, count: number): Session[] =>
+    Array.from({ length: count }, (_, i) => {
+      const { session } = line(address, i);
+      says(session, 'mining.subscribe', ['agent']);
+      says(session, 'mining.authorize', ['mallory', 'x']);
+      return session;
+    });
+  const ended: Session[] = [];
+  const old = [...idle('203.0.113.9', 20), ...idle('203.0.113.10', 3)];
+  rig.tick(200_000);
+  const young = idle('203.0.113.11', 30);
+  for (const session of [...old, ...young]) Object.assign(session.connection, { close: () => ended.push(session) });
+  rig.daemon.pickSource = () => null;
+  const late = line('203.0.113.12', 1);
+  says(late.session, 'mining.subscribe', ['agent']);
+  rig.daemon.facts.flush();
+  expect(late.read.join('')).toContain('[20,"full",null]');
+  expect(ended.map(({ connection }) => connection.address)).toEqual(Array.from({ length: 20 }, () => '203.0.113.9'));
+  expect(miner.closed).toBe(false);
+});
