@@ -12,6 +12,7 @@ import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { Config, ListenerConfig } from '../core/config.ts';
 import { hostPortText } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
+import { errorLine } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
@@ -141,7 +142,15 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
     return { height: template.height, network_diff: difficultyOf(profile, template.bits) };
   }
 
-  const handOver = (): Promise<void> => workers.handOver(keepParents(config, reload()));
+  const handOver = async (): Promise<void> => {
+    try {
+      await workers.handOver(keepParents(config, reload()));
+    } catch (error) {
+      // Who asked is told too; in the log stands why the code and configuration are still the old ones.
+      life.log(`No hand-over, the workers go on: ${errorLine(error)}`);
+      throw error;
+    }
+  };
   const control = controlOf(workers, {
     work: () => (current === null ? null : workRow(current.made, difficultyOf(profile, current.made.template.bits))),
     updateWork: () => templates.refresh(),

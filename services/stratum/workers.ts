@@ -289,7 +289,7 @@ export class Workers {
       }
       const names = fresh.map(({ instance }) => instance).join(', ');
       this.#options.life.log(
-        `Hand-over: ${names} accept connections, miners are asked to reconnect over ${config.handoverS} s`,
+        `Hand-over: new connections go to ${names}, the others are asked to reconnect over ${config.handoverS} s`,
       );
       await Promise.all(old.map((each) => each.gone));
       this.#handovers += 1;

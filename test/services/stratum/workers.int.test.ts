@@ -158,6 +158,7 @@ test('a hand-over whose new workers cannot start leaves the old ones as they are
   const miner = await tree.client();
   await miner.login();
   await expect(tree.pool.handOver()).rejects.toThrow(/a worker could not start \(status 78\)/);
+  expect(tree.lines.join('\n')).toMatch(/No hand-over, the workers go on: .*status 78/);
   const share = miner.mine(miner.job, { atLeast: 1e-7, below: 1e-5 });
   expect((await submit(miner, share)).result).toBe(true);
   expect(tree.pool.workers.pids).toHaveLength(1);
