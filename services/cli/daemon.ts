@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
-import type { ControlTarget } from '../stratum/control.ts';
+import type { ControlTarget } from '../stratum/control-commands.ts';
 import { ckpoolHelp, type DaemonCall, readDaemonCall } from './ckpool-flags.ts';
 
 /** Set for the process that `-D` leaves behind: the descriptor on which it says that it has started. */

@@ -9,7 +9,6 @@ export async function loadDaemons(): Promise<void> {
     import('../stratum/main.ts'),
     import('../stratum/control.ts'),
     import('../stratum/parent.ts'),
-    import('../stratum/parent-control.ts'),
     import('../stratum/worker.ts'),
     import('../core/node/template-worker.ts'),
     import('../chain/main.ts'),

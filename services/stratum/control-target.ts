@@ -1,6 +1,6 @@
-/** What the control sockets can do with a daemon that is one process: the commands of control.ts on its sessions and its source of work. */
+/** What the control sockets can do with a daemon that is one process: the commands of control-commands.ts on its sessions and its source of work. */
 import { bitsHex } from '../core/bitcoin/target.ts';
-import type { ClientRow, ControlTarget, UpstreamRow, WorkRow } from './control.ts';
+import type { ClientRow, ControlTarget, UpstreamRow, WorkRow } from './control-commands.ts';
 import type { Daemon } from './daemon.ts';
 import { askAllToGo, askToGo } from './departure.ts';
 import { NO_HANDOVER } from './instance.ts';

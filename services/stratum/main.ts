@@ -12,7 +12,7 @@ import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
 import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from './bookkeeping.ts';
-import type { ControlTarget } from './control.ts';
+import type { ControlTarget } from './control-commands.ts';
 import { controlTarget } from './control-target.ts';
 import { Daemon } from './daemon.ts';
 import { PoolSource, payoutAddressOf } from './pool.ts';

@@ -6,7 +6,7 @@ import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import type { Template } from '../core/node/template.ts';
 import type { SolvedBlock } from './blocks.ts';
-import type { ControlTarget } from './control.ts';
+import type { ControlTarget } from './control-commands.ts';
 import type { ListenerSpec } from './listeners.ts';
 import type { Changes } from './tally.ts';
 

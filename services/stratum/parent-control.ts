@@ -2,7 +2,7 @@
 import { bitsHex } from '../core/bitcoin/target.ts';
 import { errorLine } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
-import type { ControlTarget, WorkRow } from './control.ts';
+import type { ControlTarget, WorkRow } from './control-commands.ts';
 import type { MadeTemplate } from './messages.ts';
 import type { StatsDesk } from './stats-desk.ts';
 import type { Workers } from './workers.ts';

@@ -17,7 +17,7 @@ import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { BlockDesk } from './blocks.ts';
 import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from './bookkeeping.ts';
-import type { ControlTarget } from './control.ts';
+import type { ControlTarget } from './control-commands.ts';
 import { Facts } from './facts.ts';
 import { bindListeners } from './listeners.ts';
 import type { MadeTemplate } from './messages.ts';

@@ -9,7 +9,7 @@
  */
 import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import type { UpstreamAddress } from '../core/config.ts';
-import type { UpstreamRow } from './control.ts';
+import type { UpstreamRow } from './control-commands.ts';
 import type { Daemon } from './daemon.ts';
 import { ckproxySplitBytes, EnonceAllocator, splitBytes } from './enonce.ts';
 import { type Job, type JobContent, JobRegistry } from './job.ts';

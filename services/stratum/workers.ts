@@ -11,7 +11,7 @@ import type { Config, ListenerConfig } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { Bans, banText } from './bans.ts';
-import type { ControlTarget } from './control.ts';
+import type { ControlTarget } from './control-commands.ts';
 import { JOB_LIFE_MS } from './job.ts';
 import type {
   Begin,

@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ControlSocket } from '../../../services/core/control.ts';
-import { type ClientRow, type ControlTarget, runCommand } from '../../../services/stratum/control.ts';
+import { type ClientRow, type ControlTarget, runCommand } from '../../../services/stratum/control-commands.ts';
 
 const client = (id: number, worker: string): ClientRow => ({
   id,
