@@ -24,6 +24,8 @@ import { notifyHead, notifyText } from './wire.ts';
 /** How long a job is known after it was made, and at least how many are (CKPool). */
 export const JOB_LIFE_MS = 600_000;
 const JOBS_KEPT = 3;
+/** Some 10 kB each. Only a chain that is too easy, or a node that says anything, brings more in ten minutes; then the oldest go, a tenth at once. */
+const JOBS_LIMIT = 10_000;
 /** A power of two. */
 const RECENT = 64;
 
@@ -285,8 +287,10 @@ export class JobRegistry {
   /** Forgets old jobs, and the memory of duplicates that only they needed. */
   #expire(nowMs: number): void {
     let gone = false;
+    const most = this.#jobs.size > JOBS_LIMIT ? (JOBS_LIMIT * 9) / 10 : Infinity;
     for (const job of this.#jobs.values()) {
-      if (this.#jobs.size <= JOBS_KEPT || nowMs - job.madeMs <= JOB_LIFE_MS) break;
+      const young = nowMs - job.madeMs <= JOB_LIFE_MS && this.#jobs.size <= most;
+      if (this.#jobs.size <= JOBS_KEPT || young) break;
       this.#jobs.delete(job.id);
       gone = true;
     }

@@ -279,7 +279,7 @@ function connectionWords(error: NodeJS.ErrnoException): string {
 }
 
 /** At most 200 printable characters of foreign text, for a message. */
-function excerpt(text: string): string {
+export function excerpt(text: string): string {
   const clean = text.replace(/[^\x20-\x7e\u00a0-\uffff]+/g, ' ').trim();
   return clean.length > 200 ? `${clean.slice(0, 200)}…` : clean;
 }

@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorLine, PoolError } from '../errors.ts';
-import type { NodeRpc } from './rpc.ts';
+import { excerpt, type NodeRpc } from './rpc.ts';
 
 export interface SubmitAnswer {
   readonly node: string;
@@ -46,7 +46,8 @@ async function submitTo(rpc: NodeRpc, paramsJson: Uint8Array): Promise<SubmitAns
     try {
       const result = await rpc.call('submitblock', [], { paramsJson });
       if (result === null) return { node, answer: 'accepted', accepted: true };
-      const answer = typeof result === 'string' ? result : JSON.stringify(result);
+      // It goes into the main log and the journal.
+      const answer = excerpt(typeof result === 'string' ? result : JSON.stringify(result));
       return { node, answer, accepted: answer === 'duplicate' };
     } catch (error) {
       const busy = error instanceof PoolError && error.code === 'node_refused' && !isVerdict(error);

@@ -55,6 +55,20 @@ describe('ids', () => {
 });
 
 describe('the registry', () => {
+  test('a chain that brings a block every few milliseconds leaves 10,000 jobs at most, the newest', () => {
+    const jobs = new JobRegistry('o', profile, new JobIds(1n));
+    const first = content();
+    const ids: string[] = [];
+    for (let i = 0; i < 12_000; i++) {
+      const prevHashRpc = i.toString(16).padStart(64, '0');
+      ids.push(jobs.add({ ...first, prevHashRpc }, { ...made, nowMs: i }).id);
+    }
+    const known = ids.filter((id) => jobs.find(id) !== undefined);
+    expect(known.length).toBeLessThanOrEqual(10_000);
+    expect(known).toEqual(ids.slice(-known.length));
+    expect(known.length).toBeGreaterThanOrEqual(9_000);
+  });
+
   test('a job is found by any spelling of its number', () => {
     const jobs = new JobRegistry('o', profile, new JobIds(0xabcn));
     const job = jobs.add(content(), { ...made, nowMs: 0 });

@@ -11,6 +11,7 @@ import {
   satsFromCoins,
   satsFromUnits,
 } from '../../../../services/core/node/rpc.ts';
+import { blockSubmitter } from '../../../../services/core/node/submit.ts';
 
 type Handler = (body: string, request: http.IncomingMessage, response: http.ServerResponse) => void;
 
@@ -129,6 +130,16 @@ describe('a call', () => {
     const error = await errorOf(rpc.call('sendtoaddress'));
     expect(error.code).toBe('node_unreachable');
     expect(calls).toBe(4);
+  });
+
+  it('an answer to submitblock of a megabyte, or with escapes for a terminal, is short and printable', async () => {
+    const rpc = await nodeThat((_body, _request, response) => {
+      response.end(JSON.stringify({ result: `\u001b[2J${'high-hash '.repeat(100_000)}` }));
+    });
+    const [said] = await blockSubmitter([rpc]).submitBlock('00');
+    expect(said!.answer).toMatch(/^\[2J(high-hash )+/);
+    expect(said!.answer.length).toBeLessThan(300);
+    expect(said!.accepted).toBe(false);
   });
 
   it('carries bodies of megabytes both ways', async () => {
