@@ -2,7 +2,6 @@
  * What an instance writes beside events and share logs: opens the main log and the statistics and closes them last, so that the end of
  * everything else is in them.
  */
-import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { difficultyOf } from '../core/chains/difficulty.ts';
@@ -12,6 +11,7 @@ import { errorLine } from '../core/errors.ts';
 import type { Lifecycle, Log } from '../core/lifecycle.ts';
 import type { Template } from '../core/node/template.ts';
 import { type MainLog, openMainLog } from './ckpool-log.ts';
+import { sayOtherOrigin } from './sharelog.ts';
 import { StatsDesk, type StatsDeskOptions } from './stats-desk.ts';
 
 /** Opens `<logdir>/<name>.log`. @returns the lifecycle whose log writes there too; hand it to everything of the instance */
@@ -37,18 +37,6 @@ export function withMainLog(
   return { life: { ...life, log: main.log }, main };
 }
 
-/** Pool and proxy in one folder write over each other's status files, as CKPool and CKProxy do. With share logs it is said where these are opened. */
-function sayOtherOrigin({ logDir, origin, logShares }: Config, log: Log): void {
-  if (logShares) return;
-  try {
-    const there = readFileSync(join(logDir, '.lodestream-origin'), 'utf8').trim();
-    if (there !== origin)
-      log(`logdir ${logDir} belongs to origin ${there}, this is ${origin}: give each its own logdir`);
-  } catch {
-    // Nobody has claimed it.
-  }
-}
-
 /** Opens the statistics of an instance, with what the last run left, and keeps them going. */
 export function keepStats(
   config: Config,
@@ -57,7 +45,12 @@ export function keepStats(
   moreLines?: StatsDeskOptions['moreLines'],
 ): StatsDesk {
   const desk = new StatsDesk({ config, profile, log: life.log, ...(moreLines === undefined ? {} : { moreLines }) });
-  sayOtherOrigin(config, life.log);
+  // Pool and proxy in one folder write over each other's status files, as CKPool and CKProxy do. With share logs it is said where these are opened.
+  try {
+    if (!config.logShares) sayOtherOrigin(config, life.log);
+  } catch {
+    // What cannot be read says nothing.
+  }
   life.onStop('statistics', () => desk.close());
   desk.start();
   return desk;

@@ -4,7 +4,7 @@
  */
 import type { ShareInput } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
-import { type Config, hostPortText } from '../core/config.ts';
+import type { Config } from '../core/config.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { type AllowanceOptions, Allowances } from './allowances.ts';
@@ -17,7 +17,7 @@ import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } fr
 import { clientKey } from './limits.ts';
 import type { Connection } from './line.ts';
 import { showMessage } from './methods/show-message.ts';
-import { Limits, TINY_NOTIFY_BYTES } from './profiles.ts';
+import { Limits } from './profiles.ts';
 import { Resumption } from './resumption.ts';
 import { Session } from './session.ts';
 import { openShareLog, type ShareLog, shareLogLine } from './sharelog.ts';
@@ -392,33 +392,11 @@ export class Daemon {
     );
   }
 
-  /** Says once what a listener promises and this work cannot keep. */
+  /** Says once what the configuration promises and this work cannot keep. */
   #compareWithListeners(job: Job): void {
-    const once = (what: string, line: string): void => {
-      if (this.#saidOfListeners.has(what)) return;
+    for (const [what, line] of this.limits.unkept(job)) {
+      if (!this.#saidOfListeners.has(what)) this.log(line);
       this.#saidOfListeners.add(what);
-      this.log(line);
-    };
-    for (const { what, min } of this.limits.strictest) {
-      if (job.cap >= min || min <= this.config.minDiff) continue;
-      once(what, `${what}: mindiff ${min} is above the difficulty of the work, ${job.cap}: miners get the latter`);
-    }
-    for (const [index, listener] of this.config.listen.entries()) {
-      const { min } = this.limits.of(index);
-      if (job.cap < min) {
-        const own = listener.profile !== undefined || listener.minDiff !== undefined;
-        const whose = own ? `stratum address ${hostPortText(listener)}: ` : '';
-        once(
-          `${whose}min`,
-          `${whose}mindiff ${min} is above the difficulty of the work, ${job.cap}: miners get the latter`,
-        );
-      }
-      if (listener.profile === 'tiny' && job.notify[1].length > TINY_NOTIFY_BYTES) {
-        once(
-          `${index} notify`,
-          `stratum address ${hostPortText(listener)}: a notify has ${job.notify[1].length} bytes, more than the ${TINY_NOTIFY_BYTES} that tiny miners can read`,
-        );
-      }
     }
   }
 

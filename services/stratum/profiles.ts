@@ -7,9 +7,11 @@ import {
   type AgentRule,
   type Config,
   type DifficultyRule,
+  hostPortText,
   type MinerRule,
   RENTAL_NONCE2_BYTES,
 } from '../core/config.ts';
+import type { Job } from './job.ts';
 
 /**
  * Rental marketplaces check a pool before they send hashrate, and refuse one whose first difficulty is below their minimum: 500,000 for sha256d
@@ -21,7 +23,7 @@ const TINY_START_DIFF = 0.001;
 /** Below what the firmware of such miners suggests (0.00015). */
 const TINY_MIN_DIFF = 0.0001;
 /** The line buffer of such firmware. */
-export const TINY_NOTIFY_BYTES = 4_096;
+const TINY_NOTIFY_BYTES = 4_096;
 
 /** Difficulties of a connection. */
 export interface ListenerLimits {
@@ -83,6 +85,7 @@ export function ruledLimits(inherited: ListenerLimits, rule: DifficultyRule): Li
 
 /** The difficulties of all that the configuration names. */
 export class Limits {
+  readonly #config: Config;
   readonly #pool: ListenerLimits;
   readonly #listeners: readonly ListenerLimits[];
   readonly #agents: readonly AgentRule[];
@@ -91,9 +94,10 @@ export class Limits {
   readonly #ofAgents = new Map<ListenerLimits, Map<AgentRule, ListenerLimits>>();
 
   /** Of each list the entry with the highest minimum. */
-  readonly strictest: readonly { readonly what: string; readonly min: number }[];
+  readonly #strictest: readonly { readonly what: string; readonly min: number }[];
 
   constructor(config: Config) {
+    this.#config = config;
     this.#pool = listenerLimits(config, -1);
     this.#listeners = config.listen.map((_, index) => listenerLimits(config, index));
     this.#agents = config.agents;
@@ -107,7 +111,7 @@ export class Limits {
         .map((rule) => ({ what: `${list} ${JSON.stringify(name(rule))}`, min: ruledLimits(this.#pool, rule).min }))
         .sort((a, b) => b.min - a.min)
         .slice(0, 1);
-    this.strictest = [
+    this.#strictest = [
       ...strictest('lodestream.agents', config.agents, ({ match }) => match),
       ...strictest('lodestream.miners', config.miners, ({ name }) => name),
     ];
@@ -137,5 +141,30 @@ export class Limits {
   /** What the configuration says of a worker, or else of its user. */
   forMiner(worker: string, user: string): MinerRule | undefined {
     return this.#miners.get(worker) ?? this.#miners.get(user);
+  }
+
+  /**
+   * What the configuration promises and a job cannot keep.
+   * @returns what it is about, by which it is said once, and the line that says it
+   */
+  *unkept(job: Pick<Job, 'cap' | 'notify'>): Generator<readonly [what: string, line: string]> {
+    const { cap } = job;
+    const below = (what: string, min: number): string =>
+      `${what}mindiff ${min} is above the difficulty of the work, ${cap}: miners get the latter`;
+    for (const { what, min } of this.#strictest) {
+      if (cap < min && min > this.#config.minDiff) yield [what, below(`${what}: `, min)];
+    }
+    for (const [index, listener] of this.#config.listen.entries()) {
+      const { min } = this.of(index);
+      const own = listener.profile !== undefined || listener.minDiff !== undefined;
+      const address = `stratum address ${hostPortText(listener)}: `;
+      const whose = own ? address : '';
+      if (cap < min) yield [`${whose}min`, below(whose, min)];
+      const notifyBytes = listener.profile === 'tiny' ? job.notify[1].length : 0;
+      if (notifyBytes > TINY_NOTIFY_BYTES) {
+        const line = `a notify has ${notifyBytes} bytes, more than the ${TINY_NOTIFY_BYTES} that tiny miners can read`;
+        yield [`${index} notify`, `${address}${line}`];
+      }
+    }
   }
 }

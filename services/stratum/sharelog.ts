@@ -318,24 +318,40 @@ export class ShareLog {
   }
 }
 
-/** Opens `logdir` and leaves the origin's name there, for `ingest`. @throws PoolError config */
-export function openShareLog(config: Config, log: Log): ShareLog {
-  const path = join(config.logDir, '.lodestream-origin');
+/** Names the origin of what lies in a log directory, for `ingest`. */
+const ORIGIN_FILE = '.lodestream-origin';
+
+/** The origin that a log directory names; null where it names none. @throws Error of the file system */
+function originOf(logDir: string): string | null {
   try {
-    mkdirSync(config.logDir, { recursive: true, mode: 0o750 });
-    let there = '';
-    try {
-      there = readFileSync(path, 'utf8').trim();
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-      writeFileSync(path, `${config.origin}\n`);
-      there = config.origin;
-    }
-    if (there !== config.origin) {
-      log(`logdir ${config.logDir} belongs to origin ${there}, this is ${config.origin}: give each its own logdir`);
-    }
-  } catch (cause) {
-    throw new PoolError('config', `logdir ${config.logDir}: ${(cause as Error).message}`, { cause });
+    return readFileSync(join(logDir, ORIGIN_FILE), 'utf8').trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
   }
-  return new ShareLog(config.logDir);
+}
+
+/**
+ * Says it where a log directory is another origin's.
+ * @returns false where nobody has claimed it
+ * @throws Error of the file system
+ */
+export function sayOtherOrigin({ logDir, origin }: Pick<Config, 'logDir' | 'origin'>, log: Log): boolean {
+  const there = originOf(logDir);
+  if (there !== null && there !== origin) {
+    log(`logdir ${logDir} belongs to origin ${there}, this is ${origin}: give each its own logdir`);
+  }
+  return there !== null;
+}
+
+/** Opens `logdir` and leaves the origin's name there. @throws PoolError config */
+export function openShareLog(config: Config, log: Log): ShareLog {
+  const { logDir, origin } = config;
+  try {
+    mkdirSync(logDir, { recursive: true, mode: 0o750 });
+    if (!sayOtherOrigin(config, log)) writeFileSync(join(logDir, ORIGIN_FILE), `${origin}\n`);
+  } catch (cause) {
+    throw new PoolError('config', `logdir ${logDir}: ${(cause as Error).message}`, { cause });
+  }
+  return new ShareLog(logDir);
 }
