@@ -103,6 +103,8 @@ const GRACE_MS = 1_000;
 const LONG_POLL_TIMEOUT_MS = 15 * 60_000;
 /** A long poll that comes back at once, again and again, must not become a busy loop. */
 const LONG_POLL_PAUSE_MS = 1_000;
+/** Least time between two blocks that a long poll tells of: each is work for every miner. */
+const NEWS_PAUSE_MS = 20;
 
 /**
  * Starts following. Returns at once; the first template arrives with the first `template` event.
@@ -417,7 +419,9 @@ export function followTemplates(options: FollowOptions): TemplateFollower {
         handle = given.template.longPollId;
         const news = given.template.prevHashRpc !== update?.template.prevHashRpc;
         take(given, 'longpoll', tick);
-        if (!news && performance.now() - asked < LONG_POLL_PAUSE_MS) await pause(LONG_POLL_PAUSE_MS, signal);
+        const tookMs = performance.now() - asked;
+        if (!news && tookMs < LONG_POLL_PAUSE_MS) await pause(LONG_POLL_PAUSE_MS, signal);
+        else if (tookMs < NEWS_PAUSE_MS) await pause(NEWS_PAUSE_MS - tookMs, signal);
       } catch {
         if (signal.aborted) return;
         // An ordinary request tells whether the node is gone or only this connection.

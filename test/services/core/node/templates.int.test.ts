@@ -101,6 +101,30 @@ describe('a new block is noticed', () => {
     expect(updates).toHaveLength(5);
   });
 
+  it('by a node that answers each long poll at once with another block, fifty times a second at most', async () => {
+    const toy = await startNode();
+    const inner = rpcOf(toy.rpcUrl);
+    let asked = 0;
+    const rpc: NodeRpc = {
+      ...inner,
+      async call<T>(...args: Parameters<NodeRpc['call']>): Promise<T> {
+        const [method, params, options] = args;
+        if (method !== 'getblocktemplate') return inner.call<T>(...args);
+        const [{ longpollid: _, ...request }] = params as [Record<string, unknown>];
+        const result = await inner.call<Record<string, unknown>>(method, [request], options);
+        asked += 1;
+        return { ...result, previousblockhash: asked.toString(16).padStart(64, '0'), longpollid: String(asked) } as T;
+      },
+    };
+    const { updates } = follow({ nodes: [{ rpc, notify: true }] });
+    await until('a first template', () => updates.length > 0);
+    const began = performance.now();
+    const before = updates.length;
+    await until('thirty more', () => updates.length >= before + 30, { everyMs: 1 });
+    // One was on its way; timers may be a millisecond early.
+    expect(performance.now() - began).toBeGreaterThan(28 * 18);
+  });
+
   it('by polling alone', async () => {
     const toy = await startNode();
     const rpc = rpcOf(toy.rpcUrl);
