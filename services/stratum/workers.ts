@@ -103,11 +103,16 @@ class WorkerProcess {
     let ends!: () => void;
     this.serving = new Promise<void>((resolve, reject) => {
       serves = resolve;
-      child.once('exit', (code, signal) => {
+      const over = (code: number | null, signal: NodeJS.Signals | null): void => {
         this.exit = { code, signal };
         this.state = 'gone';
         reject(new WorkerFailed(code, signal));
         ends();
+      };
+      child.once('exit', over);
+      // One that the system could not make (EAGAIN, ENOMEM) has no exit.
+      child.on('error', () => {
+        if (child.pid === undefined && this.exit === null) over(null, null);
       });
     });
     this.serving.catch(() => {});
@@ -122,7 +127,6 @@ class WorkerProcess {
         serves();
       } else onMessage(message);
     });
-    child.on('error', () => {});
   }
 
   tell(message: ToWorker): void {
@@ -203,7 +207,7 @@ export class Workers {
 
   /** Pids of the workers that live. */
   get pids(): number[] {
-    return [...this.#all].map((each) => each.process.pid!);
+    return [...this.#all].flatMap(({ process: { pid } }) => pid ?? []);
   }
 
   /** Sends all a signal. */
@@ -446,7 +450,12 @@ export class Workers {
     const pause = Math.min(FIRST_RESTART_MS * 2 ** this.#restarts, LONGEST_RESTART_MS);
     this.#restarts += 1;
     this.#died += 1;
-    const how = signal === null ? `ended with status ${code}` : `was killed by ${signal}`;
+    const how =
+      signal !== null
+        ? `was killed by ${signal}`
+        : code === null
+          ? 'could not be made by the system (too many processes, too little memory?)'
+          : `ended with status ${code}`;
     life.log(`worker ${worker.instance} ${how}; started again in ${pause / 1000} s`);
     const timer = setTimeout(() => {
       this.#timers.delete(timer);

@@ -253,3 +253,20 @@ test('after a hand-over with another coinbase, shares on the jobs of before are 
   }
   await done;
 });
+
+test('a worker that the system cannot make is tried again', async () => {
+  const tree = await startTree(ends);
+  const node = process.execPath;
+  try {
+    process.execPath = '/nowhere/node';
+    process.kill(tree.pool.workers.pids[0]!, 'SIGKILL');
+    await until(
+      'the second failure',
+      () => tree.lines.filter((line) => line.includes('could not be made')).length >= 2,
+    );
+  } finally {
+    process.execPath = node;
+  }
+  const miner = await tree.client();
+  await miner.login();
+});
