@@ -131,7 +131,10 @@ test('who is banned is kept out of every worker, and of those that a hand-over s
         const client = await Client.open(tree.addresses[0]!.port);
         ends.push(() => client.destroy());
         await client.subscribe();
-        return (await client.call('mining.authorize', [`${user}.rig`, 'x'])).error;
+        const { error } = await client.call('mining.authorize', [`${user}.rig`, 'x']);
+        // A hand-over waits for lines that stay.
+        client.destroy();
+        return error;
       }),
     );
   const banned = [24, expect.stringContaining('Banned for 10 more minutes'), null];
