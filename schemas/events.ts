@@ -235,7 +235,7 @@ export type JobInput = Defaulted<
 
 /** What happened to a connection or to the daemon itself. Identity: origin, instance, run of the journal and sequence. */
 export interface SessionEvent {
-  /** started, stopped, clock_step (the daemon); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), alive (a connection of which nothing was told for eight minutes), disconnected (a connection) */
+  /** started, stopped, clock_step, untold (the daemon: events of an address that were not written, in reason); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), alive (a connection of which nothing was told for eight minutes), disconnected (a connection) */
   readonly kind: string;
   /** Accounting point */
   readonly origin: string;
