@@ -2,7 +2,7 @@
  * A new job on its way to all miners of its source: the largest first, some hundreds at a time, and between those whatever has come in is
  * read, journaled and answered. Ten thousand lines take 0.1 to 0.2 s to write; nobody's share waits for that.
  *
- *   daemon.makeJob → `send` → session.sendJobNow (one buffer for all) → connection
+ *   daemon.broadcast → `send` → session.sendJobNow (one buffer for all) → connection
  */
 import type { Facts } from './facts.ts';
 import type { Job } from './job.ts';

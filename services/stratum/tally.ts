@@ -2,7 +2,7 @@
  * What one process counts of its workers, on the path of every share: a few additions and no allocation. Once a second `take` gives what
  * has changed as plain data, for stats.ts here or in another process.
  *
- *   authorize → `Tally.worker` → `WorkerTally.accepted` per share that is in the journal → `take` → stats.ts
+ *   authorize → `Tally.join` → `WorkerTally.accepted` per share that is in the journal → `take` → stats.ts
  */
 
 /** What became of one worker since the last `take`. Difficulties are the chain's unit, as in events. */

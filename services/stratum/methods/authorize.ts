@@ -11,12 +11,12 @@ import { cutText, UNPRINTABLE } from './text.ts';
 /** CKPool. */
 const USER_LIMIT = 127;
 const WORKER_LIMIT = 255;
+/** Aggregators authorize many names on one line; more than this is none of them. */
+const WORKERS_LIMIT = 1_000;
 /** A longer password asks for nothing: the search takes the square of its length. */
 const PASSWORD_LIMIT = 255;
 
-/**
- * What is wrong with a worker name, or null.
- */
+/** What is wrong with a worker name, or null. */
 function workerFault(name: unknown): string | null {
   if (typeof name !== 'string') return 'Invalid workername parameter';
   if (name === '') return 'Empty workername parameter';
@@ -133,6 +133,3 @@ export function authorize(session: Session, request: Request): void {
   if (session.source!.solo) session.sendFreshJob();
   else if (job !== null && session.behind) session.sendJob(job);
 }
-
-/** Aggregators authorize many names on one line; more than this is none of them. */
-const WORKERS_LIMIT = 1_000;
