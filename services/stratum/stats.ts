@@ -128,12 +128,8 @@ const NO_STORE: StatsStore = {
   saveWorker: () => {},
 };
 
-export interface PoolValues {
-  readonly startedMs: number;
-  readonly users: number;
-  readonly workers: number;
-  readonly idle: number;
-  readonly disconnected: number;
+/** Averages, sums and counts of a pool. */
+interface PoolTotals {
   /** Difficulty per second over POOL_INTERVALS_S, shares per second over SPS_INTERVALS_S. */
   readonly dsps: readonly number[];
   readonly sps: readonly number[];
@@ -142,20 +138,21 @@ export interface PoolValues {
   readonly acceptedCount: number;
   readonly rejectedCount: number;
   readonly best: number;
+}
+
+export interface PoolValues extends PoolTotals {
+  readonly startedMs: number;
+  readonly users: number;
+  readonly workers: number;
+  readonly idle: number;
+  readonly disconnected: number;
   /** 0: not known yet. */
   readonly networkDiff: number;
 }
 
 /** What pool.status keeps over a restart. */
-export interface StoredPool {
+export interface StoredPool extends PoolTotals {
   readonly updatedMs: number;
-  readonly dsps: readonly number[];
-  readonly sps: readonly number[];
-  readonly accepted: number;
-  readonly rejected: number;
-  readonly acceptedCount: number;
-  readonly rejectedCount: number;
-  readonly best: number;
 }
 
 export interface StatsOptions {
