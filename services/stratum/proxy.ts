@@ -15,7 +15,8 @@ import { ckproxySplitBytes, EnonceAllocator, splitBytes } from './enonce.ts';
 import { type Job, type JobContent, JobRegistry } from './job.ts';
 import { realText } from './sharelog.ts';
 import type { JudgedShare, WorkSource } from './source.ts';
-import { type Notify, type Terms, UpstreamConnection, type UpstreamVerdict } from './upstream.ts';
+import { type Terms, UpstreamConnection, type UpstreamVerdict } from './upstream.ts';
+import type { Notify } from './upstream-messages.ts';
 
 const TEND_MS = 250;
 /** A failing upstream is tried again after this, doubled each time up to the limit. */

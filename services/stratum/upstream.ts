@@ -1,17 +1,22 @@
 /**
  * One connection to an upstream pool: the client's side of stratum. Between proxy.ts, which makes jobs and shares of it, and the network.
- * What an upstream says is as untrusted as what a miner says: lines, types, sizes and numbers are checked here.
+ * What an upstream says is as untrusted as what a miner says: its lines are bounded here, what they hold is checked in upstream-messages.ts.
  *
  * @see BIP 310 for mining.configure; CKPool 0.9.9's proxy for what upstreams send
  */
 import { connect, type Socket } from 'node:net';
-import { bytesFromHex } from '../core/bitcoin/bytes.ts';
-import { heightFromCoinbase } from '../core/bitcoin/coinbase.ts';
-import { hashHex, prevHashFromStratum } from '../core/bitcoin/header.ts';
-import { targetFromBits } from '../core/bitcoin/target.ts';
 import type { UpstreamAddress } from '../core/config.ts';
 import { hostPortText, parseHostPort } from '../core/config.ts';
 import { errorLine } from '../core/errors.ts';
+import {
+  checkDifficulty,
+  checkNotify,
+  errorWords,
+  excerpt,
+  hexBytes,
+  type Notify,
+  uint32,
+} from './upstream-messages.ts';
 import { parseLine } from './wire.ts';
 
 /** How we call ourselves, upstream and to who asks. */
@@ -24,9 +29,6 @@ const HANDSHAKE_LIMIT_MS = 20_000;
 const SILENCE_MS = 600_000;
 const ENONCE1_LIMIT_BYTES = 15;
 const NONCE2_LIMIT_BYTES = 16;
-const BRANCH_LIMIT = 32;
-const COINBASE_LIMIT_BYTES = 50_000;
-const JOB_ID_LIMIT = 128;
 /** An upstream that does not read what we send is left here; a share is about 200 bytes. */
 const UNREAD_LIMIT_BYTES = 1 << 20;
 /**
@@ -43,21 +45,6 @@ const LINE_LEAST_BYTES = 128;
 /** Submissions without an answer that are remembered. */
 const PENDING_LIMIT = 50_000;
 const DEFAULT_PORT = 3333;
-
-/** The checked parameters of `mining.notify`. */
-export interface Notify {
-  readonly jobId: string;
-  readonly prevHashRpc: string;
-  readonly coinbase1: Uint8Array;
-  readonly coinbase2: Uint8Array;
-  readonly branch: readonly Uint8Array[];
-  readonly version: number;
-  readonly bits: number;
-  readonly ntime: number;
-  readonly clean: boolean;
-  /** 0 where the coinbase does not tell. */
-  readonly height: number;
-}
 
 export interface Terms {
   readonly enonce1: Uint8Array;
@@ -82,94 +69,6 @@ export interface UpstreamEvents {
   /** Once; nothing follows. */
   closed(reason: string): void;
   say(line: string): void;
-}
-
-/** Text of others for a log line: printable, short. */
-export function excerpt(text: unknown): string {
-  const words = typeof text === 'string' ? text : (JSON.stringify(text) ?? '');
-  return words.replace(/[^\x20-\x7e\u00a0-\uffff]+/g, ' ').slice(0, 120);
-}
-
-/** Reads an error in any of the forms that pools use. */
-export function errorWords(error: unknown, rejectReason: unknown): string {
-  if (typeof rejectReason === 'string') return excerpt(rejectReason);
-  if (Array.isArray(error)) return excerpt(typeof error[1] === 'string' ? error[1] : error);
-  if (typeof error === 'object' && error !== null && 'message' in error) return excerpt(error.message);
-  return error === null || error === undefined ? 'refused without a reason' : excerpt(error);
-}
-
-function hexBytes(value: unknown, least: number, most: number): Uint8Array | undefined {
-  if (typeof value !== 'string' || value.length < least * 2 || value.length > most * 2) return undefined;
-  try {
-    return bytesFromHex(value);
-  } catch {
-    return undefined;
-  }
-}
-
-function uint32(value: unknown): number | undefined {
-  return typeof value === 'string' && /^[0-9a-f]{8}$/i.test(value) ? Number.parseInt(value, 16) : undefined;
-}
-
-/** Offset of the coinbase's script behind version, count, outpoint and the script's length. */
-const SCRIPT_OFFSET = 42;
-
-function heightOf(coinbase1: Uint8Array): number {
-  try {
-    return heightFromCoinbase(coinbase1.subarray(SCRIPT_OFFSET));
-  } catch {
-    return 0;
-  }
-}
-
-/**
- * Checks `mining.notify`.
- *
- * @param powLimit - the chain's easiest target
- * @returns the work, or what is wrong with it
- */
-export function checkNotify(params: unknown, powLimit: bigint): Notify | string {
-  if (!Array.isArray(params) || params.length < 8) return 'params are no list of 9';
-  const [jobId, prevHash, part1, part2, steps, version, bits, ntime, clean] = params as unknown[];
-  if (typeof jobId !== 'string' || jobId === '' || jobId.length > JOB_ID_LIMIT) return 'job id';
-  const prev = hexBytes(prevHash, 32, 32);
-  if (prev === undefined) return 'previous hash';
-  const coinbase1 = hexBytes(part1, 1, COINBASE_LIMIT_BYTES);
-  const coinbase2 = hexBytes(part2, 1, COINBASE_LIMIT_BYTES);
-  if (coinbase1 === undefined || coinbase2 === undefined) return 'coinbase';
-  if (!Array.isArray(steps) || steps.length > BRANCH_LIMIT) return 'merkle branch';
-  const branch = steps.map((step) => hexBytes(step, 32, 32));
-  if (branch.includes(undefined)) return 'merkle branch';
-  const numbers = { version: uint32(version), bits: uint32(bits), ntime: uint32(ntime) };
-  if (numbers.version === undefined || numbers.bits === undefined || numbers.ntime === undefined) {
-    return 'version, nbits or ntime';
-  }
-  let target = 0n;
-  try {
-    target = targetFromBits(numbers.bits);
-  } catch {
-    // Stays 0, which is refused below.
-  }
-  if (target === 0n || target > powLimit)
-    return "nbits are not of this chain (name the upstream's: lodestream.chain, --chain)";
-  return {
-    jobId,
-    prevHashRpc: hashHex(prevHashFromStratum(prevHash as string)),
-    coinbase1,
-    coinbase2,
-    branch: branch as Uint8Array[],
-    version: numbers.version,
-    bits: numbers.bits,
-    ntime: numbers.ntime,
-    clean: clean === true,
-    height: heightOf(coinbase1),
-  };
-}
-
-/** A difficulty that one can work at. */
-export function checkDifficulty(params: unknown): number | null {
-  const value: unknown = Array.isArray(params) ? params[0] : undefined;
-  return typeof value === 'number' && value > 1e-30 && value < 1e30 ? value : null;
 }
 
 const ID_CONFIGURE = 'configure';

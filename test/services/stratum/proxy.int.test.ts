@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { loadChain } from '../../../services/core/chains/profile.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import { type StratumHandle, startProxy } from '../../../services/stratum/main.ts';
-import { checkDifficulty, checkNotify, errorWords } from '../../../services/stratum/upstream.ts';
+import { checkDifficulty, checkNotify, errorWords } from '../../../services/stratum/upstream-messages.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
 import { Client, journaled, type Rig, someHash, startRig, template, testLife } from './rig.ts';
 
@@ -360,6 +360,7 @@ describe('an upstream that is not to be trusted', () => {
     expect(errorWords([23, 'low', null], undefined)).toBe('low');
     expect(errorWords(null, 'Above target')).toBe('Above target');
     expect(errorWords({ message: 'x' }, undefined)).toBe('x');
+    expect(errorWords([23, 'low\u202e\u001b[2J', null], undefined)).toBe('low  [2J');
     expect(errorWords(undefined, undefined)).toBe('refused without a reason');
   });
 
