@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Config } from '../core/config.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { type Lifecycle, run } from '../core/lifecycle.ts';
-import type { ControlTarget } from '../stratum/control-commands.ts';
+import type { ControlTarget } from '../stratum/control/control-commands.ts';
 import { ckpoolHelp, type DaemonCall, readDaemonCall } from './ckpool-flags.ts';
 
 /** Set for the process that `-D` leaves behind: the descriptor on which it says that it has started. */
@@ -45,7 +45,7 @@ export async function daemonCommand(argv: readonly string[], names: DaemonNames)
   const said = startedFd === undefined ? () => {} : startTold(Number(startedFd));
   const { sockDir } = call.config;
   if (call.takeOver === 'handover' && sockDir !== null) {
-    const { askHandover } = await import('../stratum/instance.ts');
+    const { askHandover } = await import('../stratum/control/instance.ts');
     if ((await askHandover(sockDir)) === 'done') {
       const line = 'the running instance has taken up the program and configuration as they are now; its flags stay\n';
       process.stderr.write(line);
@@ -117,10 +117,10 @@ async function openSockets(
   life: Lifecycle,
   target: () => ControlTarget | null,
 ): Promise<void> {
-  const { claimInstance } = await import('../stratum/instance.ts');
+  const { claimInstance } = await import('../stratum/control/instance.ts');
   const instance = await claimInstance({ ...config, sockDir }, takeOver === 'no' ? 'no' : 'kill', life.log);
   life.onStop('pid file', () => instance.release());
-  const { openControl } = await import('../stratum/control.ts');
+  const { openControl } = await import('../stratum/control/control.ts');
   const control = await openControl({
     dir: instance.dir,
     gid: instance.gid,

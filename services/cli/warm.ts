@@ -7,7 +7,7 @@ export async function loadDaemons(): Promise<void> {
     import('./tree.ts'),
     import('./programs.ts'),
     import('../stratum/main.ts'),
-    import('../stratum/control.ts'),
+    import('../stratum/control/control.ts'),
     import('../stratum/parent.ts'),
     import('../stratum/worker.ts'),
     import('../core/node/template-worker.ts'),

@@ -1,6 +1,6 @@
 /**
  * How the control sockets of a stratum daemon are spoken to: a unix stream socket, a length of 4 bytes (little-endian), the text; one request a
- * connection, and the reply framed likewise. The daemon serves it (services/stratum/control.ts), ckpmsg, notifier and `--handover` ask.
+ * connection, and the reply framed likewise. The daemon serves it (services/stratum/control/control.ts), ckpmsg, notifier and `--handover` ask.
  *
  *   offset 0, 4 bytes, little-endian: n     offset 4, n bytes: text, UTF-8
  */

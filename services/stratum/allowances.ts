@@ -7,7 +7,7 @@
  * has its five entries for each line, twice over, and more than it needs once it mines. What is beyond is counted, not written.
  */
 import { isLoopback } from '../core/address.ts';
-import { clientKey } from './limits.ts';
+import { clientKey } from './edge/limits.ts';
 
 /** Some 25 MB. */
 const ENTRIES_BURST = 100_000;

@@ -5,7 +5,7 @@
  *
  * A refusal alone, a line that only subscribes, or one that is closed for anything else never counts.
  */
-import { clientKey } from './limits.ts';
+import { clientKey } from './edge/limits.ts';
 
 const CLOSES = 3;
 const WITHIN_MS = 600_000;

@@ -12,7 +12,7 @@ import type { Lifecycle, Log } from '../core/lifecycle.ts';
 import type { Template } from '../core/node/template.ts';
 import { type MainLog, openMainLog } from './ckpool-log.ts';
 import { sayOtherOrigin } from './sharelog.ts';
-import { StatsDesk, type StatsDeskOptions } from './stats-desk.ts';
+import { StatsDesk, type StatsDeskOptions } from './stats/stats-desk.ts';
 
 /** Opens `<logdir>/<name>.log`. @returns the lifecycle whose log writes there too; hand it to everything of the instance */
 export function withMainLog(

@@ -10,20 +10,20 @@ import type { JournalWriter } from '../core/log/event-log.ts';
 import { type AllowanceOptions, Allowances } from './allowances.ts';
 import { Bans, banText } from './bans.ts';
 import { LowShareUsers } from './difficulty.ts';
+import { clientKey } from './edge/limits.ts';
+import type { Connection } from './edge/line.ts';
 import { Facts } from './facts.ts';
-import { Fanout } from './fanout.ts';
 import { Intake } from './intake.ts';
-import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './job.ts';
-import { clientKey } from './limits.ts';
-import type { Connection } from './line.ts';
 import { showMessage } from './methods/show-message.ts';
 import { Limits } from './profiles.ts';
 import { Resumption } from './resumption.ts';
 import { Session } from './session.ts';
 import { openShareLog, type ShareLog, shareLogLine } from './sharelog.ts';
-import type { WorkSource } from './source.ts';
-import { type Changes, Tally } from './tally.ts';
+import { type Changes, Tally } from './stats/tally.ts';
 import { decay } from './vardiff.ts';
+import { Fanout } from './work/fanout.ts';
+import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './work/job.ts';
+import type { WorkSource } from './work/source.ts';
 
 const SWEEP_MS = 5_000;
 /** One slice of it holds the loop for about so long. */

@@ -14,7 +14,6 @@ import { meetsTarget, powHash } from '../core/bitcoin/pow.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
 import { errorLine } from '../core/errors.ts';
 import type { Daemon } from './daemon.ts';
-import type { Job } from './job.ts';
 import { LANE_COUNT, ShareKernel } from './kernel/kernel.ts';
 import { malformedText, refusalText } from './methods/errors.ts';
 import { plainText } from './methods/text.ts';
@@ -24,6 +23,7 @@ import { acceptedLine, refusedLine } from './share-lines.ts';
 import { type ShareTemplate, shareTemplate, TEXT, TEXT_BYTES } from './share-record.ts';
 import { type LineTemplate, lineTemplate } from './sharelog.ts';
 import { replyText, type WireId } from './wire.ts';
+import type { Job } from './work/job.ts';
 
 /** Shares that wait at most: their hashes take a fraction of a millisecond, so a block among them does not wait longer. */
 const BATCH = 64;

@@ -10,14 +10,14 @@ import { type DataPaths, openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
-import { BlockDesk } from './blocks.ts';
 import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from './bookkeeping.ts';
-import type { ControlTarget } from './control-commands.ts';
-import { controlTarget } from './control-target.ts';
+import type { ControlTarget } from './control/control-commands.ts';
+import { controlTarget } from './control/control-target.ts';
 import { Daemon } from './daemon.ts';
-import { PoolSource, payoutAddressOf } from './pool.ts';
-import { ProxyUpstreams } from './proxy.ts';
 import { listenersOf, maxClientsOf, openIds, openNodes, openServer, openWriter } from './wiring.ts';
+import { BlockDesk } from './work/blocks.ts';
+import { PoolSource, payoutAddressOf } from './work/pool.ts';
+import { ProxyUpstreams } from './work/proxy.ts';
 
 /** A running daemon. */
 export interface StratumHandle {

@@ -5,10 +5,10 @@
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import type { Template } from '../core/node/template.ts';
-import type { SolvedBlock } from './blocks.ts';
-import type { ControlTarget } from './control-commands.ts';
-import type { ListenerSpec } from './listeners.ts';
-import type { Changes } from './tally.ts';
+import type { ControlTarget } from './control/control-commands.ts';
+import type { ListenerSpec } from './edge/listeners.ts';
+import type { Changes } from './stats/tally.ts';
+import type { SolvedBlock } from './work/blocks.ts';
 
 /** All that a worker needs to serve miners; the first message it gets. */
 export interface Begin {

@@ -15,15 +15,15 @@ import { openDataDir } from '../core/data-dir.ts';
 import { errorLine } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
-import { BlockDesk } from './blocks.ts';
 import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from './bookkeeping.ts';
-import type { ControlTarget } from './control-commands.ts';
+import type { ControlTarget } from './control/control-commands.ts';
+import { controlOf, workRow } from './control/parent-control.ts';
+import { bindListeners } from './edge/listeners.ts';
 import { Facts } from './facts.ts';
-import { bindListeners } from './listeners.ts';
 import type { MadeTemplate } from './messages.ts';
-import { controlOf, workRow } from './parent-control.ts';
-import { payoutAddressOf } from './pool.ts';
 import { listenersOf, maxClientsOf, openIds, openNodes, openWriter } from './wiring.ts';
+import { BlockDesk } from './work/blocks.ts';
+import { payoutAddressOf } from './work/pool.ts';
 import { Workers } from './workers.ts';
 
 /** A port that a dying predecessor's workers still hold is free within a second or two. */

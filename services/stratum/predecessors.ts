@@ -12,7 +12,7 @@ import { bitsFromHex } from '../core/bitcoin/target.ts';
 import type { EventLog, Position } from '../core/log/event-log.ts';
 import { openJournalLog } from '../core/log/journal.ts';
 import { positionSince } from '../core/log/journal-since.ts';
-import { JOB_LIFE_MS, type JobContent, type JobValue } from './job.ts';
+import { JOB_LIFE_MS, type JobContent, type JobValue } from './work/job.ts';
 
 const RECORDS_PER_READ = 20_000;
 

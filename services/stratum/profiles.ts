@@ -11,7 +11,7 @@ import {
   type MinerRule,
   RENTAL_NONCE2_BYTES,
 } from '../core/config.ts';
-import type { Job } from './job.ts';
+import type { Job } from './work/job.ts';
 
 /**
  * Rental marketplaces check a pool before they send hashrate, and refuse one whose first difficulty is below their minimum: 500,000 for sha256d

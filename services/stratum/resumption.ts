@@ -8,9 +8,9 @@ import { randomBytes } from 'node:crypto';
 import { errorLine } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
 import type { DifficultyStep } from './difficulty.ts';
-import type { Job, JobIds } from './job.ts';
 import { Predecessors } from './predecessors.ts';
-import type { WorkSource } from './source.ts';
+import type { Job, JobIds } from './work/job.ts';
+import type { WorkSource } from './work/source.ts';
 
 /** A session can be resumed this long (CKPool). */
 const RESUME_MS = 600_000;

@@ -15,9 +15,8 @@ import {
   tellable,
   wholeTellable,
 } from './difficulty.ts';
+import type { Connection, LineHandler } from './edge/line.ts';
 import { NOT_STORED, type ShareForm } from './intake.ts';
-import type { Job } from './job.ts';
-import type { Connection, LineHandler } from './line.ts';
 import { maskHex } from './methods/configure.ts';
 import { malformedText } from './methods/errors.ts';
 import { dispatch } from './methods/index.ts';
@@ -25,8 +24,7 @@ import { showMessage } from './methods/show-message.ts';
 import { submitBytes } from './methods/submit.ts';
 import { type ListenerLimits, ruledLimits } from './profiles.ts';
 import { vardiffLine } from './share-lines.ts';
-import type { WorkSource } from './source.ts';
-import type { WorkerTally } from './tally.ts';
+import type { WorkerTally } from './stats/tally.ts';
 import {
   type AcceptedShare,
   IDLE_MS,
@@ -37,6 +35,8 @@ import {
   vardiffStep,
 } from './vardiff.ts';
 import { type ReplyOrder, type Request, replyText, setDifficultyText, type WireId } from './wire.ts';
+import type { Job } from './work/job.ts';
+import type { WorkSource } from './work/source.ts';
 
 export interface Worker {
   /** Name up to the first `.` or `_`. */

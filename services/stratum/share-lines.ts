@@ -1,5 +1,5 @@
 /** CKPool's lines of the main log about single shares and difficulties, at the level "info": built only where somebody reads them. */
-import { suffixText } from './suffix.ts';
+import { suffixText } from './stats/suffix.ts';
 import type { VardiffState } from './vardiff.ts';
 
 /** vardiff.ts' mean, seconds. */

@@ -15,12 +15,12 @@ import { resolveChain } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, type NodeRpc } from '../core/node/rpc.ts';
 import { followTemplatesInThread, type ThreadedFollower } from '../core/node/template-thread.ts';
 import type { Daemon } from './daemon.ts';
-import { HTTP_ANSWER } from './http-probe.ts';
-import { type JobIds, openJobIds } from './job.ts';
-import { clientLimit, openFileLimit } from './limits.ts';
-import { type ListenerSpec, takeSystemdSockets } from './listeners.ts';
-import { type PoolIdentity, payoutAddressOf, poolIdentity } from './pool.ts';
-import { type StratumServer, startServer } from './server.ts';
+import { HTTP_ANSWER } from './edge/http-probe.ts';
+import { clientLimit, openFileLimit } from './edge/limits.ts';
+import { type ListenerSpec, takeSystemdSockets } from './edge/listeners.ts';
+import { type StratumServer, startServer } from './edge/server.ts';
+import { type JobIds, openJobIds } from './work/job.ts';
+import { type PoolIdentity, payoutAddressOf, poolIdentity } from './work/pool.ts';
 
 const LINE_LIMIT_BYTES = 8_192;
 /** CKPool's. */

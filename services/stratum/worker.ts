@@ -12,16 +12,16 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { TemplateStore } from '../core/node/template-store.ts';
 import { Bans } from './bans.ts';
-import { type BlockTaker, forgetOldest, keepBlock, type SolvedBlock } from './blocks.ts';
 import { withMainLog } from './bookkeeping.ts';
-import { controlTarget } from './control-target.ts';
+import { controlTarget } from './control/control-target.ts';
 import { Daemon } from './daemon.ts';
 import { askAllToGo } from './departure.ts';
-import { JobIds } from './job.ts';
+import type { StratumServer } from './edge/server.ts';
 import type { Begin, ControlCall, FromWorker, ToWorker } from './messages.ts';
-import { PoolSource, poolIdentity } from './pool.ts';
-import type { StratumServer } from './server.ts';
 import { openServer, openWriter } from './wiring.ts';
+import { type BlockTaker, forgetOldest, keepBlock, type SolvedBlock } from './work/blocks.ts';
+import { JobIds } from './work/job.ts';
+import { PoolSource, poolIdentity } from './work/pool.ts';
 
 const REPORT_MS = 1_000;
 /** Worker names in one report: a millisecond's work. Who has more is told of in turn. */

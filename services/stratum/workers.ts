@@ -11,8 +11,8 @@ import type { Config, ListenerConfig } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { Bans, banText } from './bans.ts';
-import type { ControlTarget } from './control-commands.ts';
-import { JOB_LIFE_MS } from './job.ts';
+import type { ControlTarget } from './control/control-commands.ts';
+import { SERVER_COUNTERS } from './edge/server.ts';
 import type {
   Begin,
   ControlCall,
@@ -22,7 +22,7 @@ import type {
   ToWorker,
   WorkerReport,
 } from './messages.ts';
-import { SERVER_COUNTERS } from './server.ts';
+import { JOB_LIFE_MS } from './work/job.ts';
 
 const MAIN = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
 const SLOTS = 256;

@@ -14,9 +14,9 @@ import { type Config, loadConfig } from '../../services/core/config.ts';
 import { openJournalWriter } from '../../services/core/log/journal.ts';
 import { Daemon } from '../../services/stratum/daemon.ts';
 import { Duplicates } from '../../services/stratum/duplicates.ts';
-import { openJobIds } from '../../services/stratum/job.ts';
-import { contentOf, PoolSource, poolIdentity } from '../../services/stratum/pool.ts';
 import type { Session } from '../../services/stratum/session.ts';
+import { openJobIds } from '../../services/stratum/work/job.ts';
+import { contentOf, PoolSource, poolIdentity } from '../../services/stratum/work/pool.ts';
 import { ADDRESS_REGTEST, template } from '../services/stratum/rig.ts';
 
 const LINES = 100;

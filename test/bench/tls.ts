@@ -6,7 +6,7 @@ import { fork } from 'node:child_process';
 import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { fileURLToPath } from 'node:url';
-import { startServer } from '../../services/stratum/server.ts';
+import { startServer } from '../../services/stratum/edge/server.ts';
 
 const fixture = (name: string): string => fileURLToPath(new URL(`../fixtures/tls/${name}`, import.meta.url));
 /** Handshakes at a time. */

@@ -2,7 +2,7 @@
  * The switch: from a line to the verb's file. Verbs are matched as CKPool does, in any case and by their beginning.
  * A verb answers once where the request has an id; under `compat: ckpool` order of checks and silences are CKPool's.
  */
-import { HTTP_ANSWER, isHttp } from '../http-probe.ts';
+import { HTTP_ANSWER, isHttp } from '../edge/http-probe.ts';
 import type { Session } from '../session.ts';
 import { parseLine, type Request } from '../wire.ts';
 import { authorize } from './authorize.ts';

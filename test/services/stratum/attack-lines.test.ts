@@ -3,8 +3,8 @@ import { connect, type Socket } from 'node:net';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, expect, test } from 'vitest';
-import type { Connection } from '../../../services/stratum/line.ts';
-import { type StratumServer, startServer } from '../../../services/stratum/server.ts';
+import type { Connection } from '../../../services/stratum/edge/line.ts';
+import { type StratumServer, startServer } from '../../../services/stratum/edge/server.ts';
 import { parseLine } from '../../../services/stratum/wire.ts';
 import { until } from '../../helpers/leash.ts';
 

@@ -1,7 +1,7 @@
 /** What strangers can make a daemon write and keep without a share: events, log lines, names, places of sessions. Counts, not times. */
 import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
-import type { Connection } from '../../../services/stratum/line.ts';
+import type { Connection } from '../../../services/stratum/edge/line.ts';
 import type { Session } from '../../../services/stratum/session.ts';
 import { BITS_EASY, type Rig, startRig, template } from './rig.ts';
 

@@ -5,8 +5,8 @@
  */
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Job } from '../../../services/stratum/job.ts';
-import { PoolSource, poolIdentity } from '../../../services/stratum/pool.ts';
+import type { Job } from '../../../services/stratum/work/job.ts';
+import { PoolSource, poolIdentity } from '../../../services/stratum/work/pool.ts';
 import { until } from '../../helpers/leash.ts';
 import { type Drawn, FIRMWARES, ModelMiner } from './line-model.ts';
 import { BITS_HARD, type Rig, someHash, startRig, template } from './rig.ts';

@@ -1,7 +1,7 @@
 /** Shares that wait for the kernel: order, state and what leaves first, within one turn of the loop. */
 import { afterEach, expect, test } from 'vitest';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
-import type { Connection } from '../../../services/stratum/line.ts';
+import type { Connection } from '../../../services/stratum/edge/line.ts';
 import type { Session } from '../../../services/stratum/session.ts';
 import { checkShare } from '../../../services/stratum/share.ts';
 import { until } from '../../helpers/leash.ts';

@@ -3,10 +3,11 @@
  * their firmware does, and draw the difficulties of their shares instead of hashing. The session, its jobs and its daemon are the real ones;
  * a share is judged by `ruling` and the session's requirement, as intake.ts does it.
  */
-import type { Job } from '../../../services/stratum/job.ts';
-import type { Connection } from '../../../services/stratum/line.ts';
+
+import type { Connection } from '../../../services/stratum/edge/line.ts';
 import type { Session } from '../../../services/stratum/session.ts';
 import { ruling } from '../../../services/stratum/share.ts';
+import type { Job } from '../../../services/stratum/work/job.ts';
 import type { Rig } from './rig.ts';
 
 let nextId = 1_000_000;

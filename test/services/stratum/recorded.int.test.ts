@@ -11,9 +11,9 @@ import { afterEach, expect, test } from 'vitest';
 import type { Inputs } from '../../../schemas/events.ts';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import { hashHex, prevHashFromStratum } from '../../../services/core/bitcoin/header.ts';
-import { EnonceAllocator } from '../../../services/stratum/enonce.ts';
-import { type Job, JobRegistry } from '../../../services/stratum/job.ts';
-import type { WorkSource } from '../../../services/stratum/source.ts';
+import { EnonceAllocator } from '../../../services/stratum/work/enonce.ts';
+import { type Job, JobRegistry } from '../../../services/stratum/work/job.ts';
+import type { WorkSource } from '../../../services/stratum/work/source.ts';
 import { until } from '../../helpers/leash.ts';
 import { type Client, type Rig, startRig } from './rig.ts';
 

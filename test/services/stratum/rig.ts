@@ -27,12 +27,12 @@ import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { checkTemplate, reduceTemplate, type Template } from '../../../services/core/node/template.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
 import type { AllowanceOptions } from '../../../services/stratum/allowances.ts';
-import { BlockDesk } from '../../../services/stratum/blocks.ts';
 import { Daemon } from '../../../services/stratum/daemon.ts';
-import { openJobIds } from '../../../services/stratum/job.ts';
-import { PoolSource, poolIdentity } from '../../../services/stratum/pool.ts';
-import { startServer } from '../../../services/stratum/server.ts';
+import { startServer } from '../../../services/stratum/edge/server.ts';
 import { shareHeader } from '../../../services/stratum/share.ts';
+import { BlockDesk } from '../../../services/stratum/work/blocks.ts';
+import { openJobIds } from '../../../services/stratum/work/job.ts';
+import { PoolSource, poolIdentity } from '../../../services/stratum/work/pool.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
 
 /** Difficulty 1: no share that these tests mine solves it. */

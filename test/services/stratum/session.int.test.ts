@@ -8,7 +8,7 @@ import { parseBlock } from '../../../services/core/bitcoin/block.ts';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import { blockHash, hashHex } from '../../../services/core/bitcoin/header.ts';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
-import { startServer } from '../../../services/stratum/server.ts';
+import { startServer } from '../../../services/stratum/edge/server.ts';
 import { until } from '../../helpers/leash.ts';
 import { BITS_EASY, type Rig, someHash, startRig, template } from './rig.ts';
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { loadChain } from '../../../services/core/chains/profile.ts';
-import { StatsDesk } from '../../../services/stratum/stats-desk.ts';
+import { StatsDesk } from '../../../services/stratum/stats/stats-desk.ts';
 import { showStatusLine } from '../../../services/stratum/status-line.ts';
 import { tempDir } from '../../helpers/leash.ts';
 
