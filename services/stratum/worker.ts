@@ -7,6 +7,7 @@
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
@@ -207,6 +208,10 @@ async function serve(
  * @throws PoolError what opening journal, data directory and sockets throws; internal without a parent
  */
 export async function startWorker(life: Lifecycle): Promise<void> {
+  // Maglev alone compiles a worker's code. At 2,000 shares a second TurboFan's work and its changes of mind cost a quarter of all CPU in the first
+  // minutes and stops of a millisecond, and its code is no cheaper afterwards; at 300,000 a second, which is nobody's load, it would save a third.
+  // Set here and not on the command line: the cache of compiled code is kept by the flags that a process starts with.
+  setFlagsFromString('--no-turbofan');
   if (process.send === undefined) throw new PoolError('usage', 'this is started by `lodestream pool` alone');
   // Messages that come while the journal is read keep their order.
   const early: ToWorker[] = [];

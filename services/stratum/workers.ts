@@ -28,11 +28,6 @@ const MAIN = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
 const SLOTS = 256;
 /** stdio of a worker: 0 to 2, the channel, then the listening sockets. */
 const FIRST_SOCKET_FD = 4;
-/**
- * Maglev alone compiles a worker's code. At 2,000 shares a second TurboFan's work and its changes of mind cost a quarter of all CPU in the first
- * minutes and stops of a millisecond, and its code is no cheaper afterwards; at 300,000 a second it would save a third, which is nobody's load.
- */
-const WORKER_COMPILERS = ['--no-turbofan'];
 const FIRST_RESTART_MS = 250;
 const LONGEST_RESTART_MS = 10_000;
 const LIVED_MS = 60_000;
@@ -395,7 +390,7 @@ export class Workers {
   #spawn(config: Config, wave: number): WorkerProcess {
     const { listeners } = this.#options;
     const child = fork(MAIN, ['_stratum-worker'], {
-      execArgv: ['--disable-sigusr1', ...WORKER_COMPILERS],
+      execArgv: ['--disable-sigusr1'],
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...listeners.map(({ fd }) => fd)],
       env: { ...process.env, LODESTREAM_ARGV0: 'lodestream' },
