@@ -13,7 +13,7 @@ import type { Config, ListenerConfig } from '../core/config.ts';
 import { hostPortText } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine } from '../core/errors.ts';
-import type { Lifecycle } from '../core/lifecycle.ts';
+import type { Lifecycle, Log } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
 import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from './bookkeeping.ts';
 import type { ControlTarget } from './control/control-commands.ts';
@@ -45,10 +45,30 @@ export interface PoolTree {
   handOver(): Promise<void>;
 }
 
-/** What stays as this process was started with, because the parent itself works by it. */
-function keepParents(now: Config, next: Config): Config {
-  const { name, origin, mode, nodes, listen, dataDir, chain, btcAddress, zmqBlock, http, clickhouseHttp } = now;
-  return { ...next, name, origin, mode, nodes, listen, dataDir, chain, btcAddress, zmqBlock, http, clickhouseHttp };
+/** What this process itself works by, by the words of the configuration: a hand-over does not change it. */
+const PARENTS_OWN = {
+  name: 'name',
+  origin: 'origin',
+  mode: 'mode',
+  nodes: 'btcd',
+  listen: 'listen',
+  dataDir: 'data_dir',
+  chain: 'chain',
+  btcAddress: 'btcaddress',
+  zmqBlock: 'zmqblock',
+  http: 'http',
+  clickhouseHttp: 'clickhouse_http',
+} as const satisfies Partial<Record<keyof Config, string>>;
+
+/** A new configuration with what stays as this process was started with; what would have changed is said. */
+function keepParents(now: Config, next: Config, log: Log): Config {
+  const own = Object.keys(PARENTS_OWN) as (keyof typeof PARENTS_OWN)[];
+  const other = own.filter((key) => JSON.stringify(now[key]) !== JSON.stringify(next[key]));
+  if (other.length > 0) {
+    const names = other.map((key) => PARENTS_OWN[key]).join(', ');
+    log(`hand-over: changes of ${names} need a restart; the workers take up the rest`);
+  }
+  return { ...next, ...Object.fromEntries(own.map((key) => [key, now[key]])) };
 }
 
 /**
@@ -92,7 +112,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   life.onStop('listeners', () => bound.close());
   const workers = new Workers({
     config,
-    begin: { profile },
+    profile,
     listeners: bound.listeners,
     maxClients: maxClientsOf(config, life.log),
     firstId: ids.first,
@@ -144,7 +164,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
 
   const handOver = async (): Promise<void> => {
     try {
-      await workers.handOver(keepParents(config, reload()));
+      await workers.handOver(keepParents(config, reload(), life.log));
     } catch (error) {
       // Who asked is told too; in the log stands why the code and configuration are still the old ones.
       life.log(`No hand-over, the workers go on: ${errorLine(error)}`);

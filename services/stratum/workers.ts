@@ -7,21 +7,14 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config, ListenerConfig } from '../core/config.ts';
-import { PoolError } from '../core/errors.ts';
+import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { Bans, banText } from './bans.ts';
 import type { ControlTarget } from './control/control-commands.ts';
 import { SERVER_COUNTERS } from './edge/server.ts';
-import type {
-  Begin,
-  ControlCall,
-  ControlMethod,
-  FromWorker,
-  MadeTemplate,
-  ToWorker,
-  WorkerReport,
-} from './messages.ts';
+import type { ControlCall, ControlMethod, FromWorker, MadeTemplate, ToWorker, WorkerReport } from './messages.ts';
 import { JOB_LIFE_MS } from './work/job.ts';
 
 const MAIN = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
@@ -48,11 +41,7 @@ const NOBODY = 0;
 
 export interface WorkersOptions {
   readonly config: Config;
-  /** What is the same for all of them. */
-  readonly begin: Omit<
-    Begin,
-    'config' | 'kind' | 'instance' | 'slot' | 'firstOwnId' | 'listen' | 'firstClientId' | 'maxClients' | 'running'
-  >;
+  readonly profile: ChainProfile;
   readonly listeners: readonly (ListenerConfig & { readonly fd: number })[];
   /** Of all workers together; Infinity: none. */
   readonly maxClients: number;
@@ -68,6 +57,14 @@ export interface WorkersOptions {
 }
 
 type State = 'starting' | 'serving' | 'retiring' | 'gone';
+
+/** The end of a worker. */
+interface WorkerExit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** In words, behind its name. */
+  readonly how: string;
+}
 
 /** One process. */
 class WorkerProcess {
@@ -86,7 +83,7 @@ class WorkerProcess {
   served = false;
   /** Told to go: its end is no accident. */
   dismissed = false;
-  exit: { code: number | null; signal: NodeJS.Signals | null } | null = null;
+  exit: WorkerExit | null = null;
   report: WorkerReport | null = null;
 
   constructor(
@@ -103,16 +100,19 @@ class WorkerProcess {
     let ends!: () => void;
     this.serving = new Promise<void>((resolve, reject) => {
       serves = resolve;
-      const over = (code: number | null, signal: NodeJS.Signals | null): void => {
-        this.exit = { code, signal };
+      const over = (exit: WorkerExit): void => {
+        this.exit = exit;
         this.state = 'gone';
-        reject(new WorkerFailed(code, signal));
+        reject(new WorkerFailed(exit));
         ends();
       };
-      child.once('exit', over);
+      child.once('exit', (code, signal) =>
+        over({ code, signal, how: signal === null ? `ended with status ${code}` : `was killed by ${signal}` }),
+      );
       // One that the system could not make (EAGAIN, ENOMEM) has no exit.
-      child.on('error', () => {
-        if (child.pid === undefined && this.exit === null) over(null, null);
+      child.on('error', (error) => {
+        if (child.pid !== undefined || this.exit !== null) return;
+        over({ code: null, signal: null, how: `could not be made by the system (${errorLine(error)})` });
       });
     });
     this.serving.catch(() => {});
@@ -139,12 +139,16 @@ class WorkerProcess {
   }
 }
 
-/** A worker that never served has said why on standard error; the pool ends with its status. */
+/** A worker never served; one that ran at all has said why on standard error. The pool ends with its status. */
 class WorkerFailed extends PoolError {
   readonly status: number;
 
-  constructor(code: number | null, signal: NodeJS.Signals | null) {
-    super('internal', `a worker could not start (${signal ?? `status ${code}`}); its own line says why`);
+  constructor({ code, signal, how }: WorkerExit) {
+    const ran = code !== null || signal !== null;
+    super(
+      'internal',
+      ran ? `a worker could not start (${signal ?? `status ${code}`}); its own line says why` : `a worker ${how}`,
+    );
     this.status = code ?? 70;
   }
 
@@ -407,11 +411,11 @@ export class Workers {
 
   /** Tells a new process all that it needs. Those of its wave are there by then: it learns who else runs. */
   #begin(worker: WorkerProcess): void {
-    const { begin, listeners, maxClients, firstId } = this.#options;
+    const { profile, listeners, maxClients, firstId } = this.#options;
     const { slot, config } = worker;
     const running = [...this.#all].filter((each) => each !== worker).map((each) => each.instance);
     worker.tell({
-      ...begin,
+      profile,
       kind: 'begin',
       // What is the parent's alone stays there: passwords of nodes among it.
       config: { ...config, nodes: [], upstreams: [], kafka: null, clickhouse: null },
@@ -438,25 +442,20 @@ export class Workers {
       this.#past[name] = (this.#past[name] ?? 0) + Number(worker.report?.values[name] ?? 0);
     }
     onGone(worker.instance);
-    const { code, signal } = worker.exit!;
+    const exit = worker.exit!;
+    const { signal, how } = exit;
     // Of a wave on trial, an end before it serves is the hand-over's business.
     const onTrial = worker.wave > this.#wave;
     if (life.signal.aborted || worker.dismissed || (onTrial && !worker.served)) return;
     // At the first start there is nobody to go on without it.
     if (!worker.served && this.#restarts === 0 && signal === null) {
-      life.stop(new WorkerFailed(code, signal));
+      life.stop(new WorkerFailed(exit));
       return;
     }
     if (performance.now() - worker.startedMs > LIVED_MS) this.#restarts = 0;
     const pause = Math.min(FIRST_RESTART_MS * 2 ** this.#restarts, LONGEST_RESTART_MS);
     this.#restarts += 1;
     this.#died += 1;
-    const how =
-      signal !== null
-        ? `was killed by ${signal}`
-        : code === null
-          ? 'could not be made by the system (too many processes, too little memory?)'
-          : `ended with status ${code}`;
     life.log(`worker ${worker.instance} ${how}; started again in ${pause / 1000} s`);
     const timer = setTimeout(() => {
       this.#timers.delete(timer);

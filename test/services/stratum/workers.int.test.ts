@@ -115,7 +115,11 @@ test('a worker that is killed is replaced; nobody is refused a connection; its s
 });
 
 test('at a hand-over the new worker accepts before the old one lets go, sessions go on, and the new configuration counts', async () => {
-  const tree = await startTree(ends, {}, (config) => ({ ...config, startDiff: 4e-7 }));
+  const tree = await startTree(ends, {}, (config) => ({
+    ...config,
+    startDiff: 4e-7,
+    nodes: [...config.nodes, { url: 'elsewhere:8332', auth: 'u', pass: 'secret', notify: false }],
+  }));
   const miner = await tree.client();
   await miner.login();
   const work = miner.job;
@@ -142,6 +146,7 @@ test('at a hand-over the new worker accepts before the old one lets go, sessions
   await fresh.login('bob.w1');
   expect(fresh.difficulties[0]).toBe(4e-7);
   await done;
+  expect(tree.lines).toContain('hand-over: changes of btcd need a restart; the workers take up the rest');
   expect(tree.pool.workers.together().values).toMatchObject({
     handover_under_way: 0,
     handovers_count: 1,
