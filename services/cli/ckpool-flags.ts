@@ -67,8 +67,13 @@ const OURS: Readonly<Record<string, Flag>> = Object.fromEntries(
   Object.entries(COMMON).filter(([name]) => !Object.hasOwn(CKPOOL_FLAGS, name)),
 );
 
-/** All flags of the stratum daemon, for help. */
-export const DAEMON_FLAGS: Readonly<Record<string, Flag>> = { ...CKPOOL_FLAGS, ...OURS };
+/** Taken, since a tree gives its flags to all its programs, and without effect on the daemon. */
+const OF_OTHER_PROGRAMS = ['http', 'clickhouse-http', 'json'];
+
+/** The flags of the stratum daemon that do something there, for help. */
+export const DAEMON_FLAGS: Readonly<Record<string, Flag>> = Object.fromEntries(
+  Object.entries({ ...CKPOOL_FLAGS, ...OURS }).filter(([name]) => !OF_OTHER_PROGRAMS.includes(name)),
+);
 
 /** What the command line of a stratum daemon asks for. */
 export interface DaemonCall {
