@@ -644,5 +644,6 @@ export class Daemon {
     for (const session of [...this.sessions]) this.forget(session, 'the daemon stopped');
     this.#daemonEvent('stopped', '');
     this.facts.flush();
+    this.shareLog?.close();
   }
 }

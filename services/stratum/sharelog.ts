@@ -1,7 +1,7 @@
 /**
  * CKPool's share logs (`--log-shares`): `<logdir>/<height, 8 hex>/<job id, 16 hex>.sharelog`, one JSON object per line in CKPool's
- * order of keys and form of numbers, opened, appended to and closed each time, so that files may be moved away at any moment.
- * Written in the turn in which the event is journaled. Source: CKPool 0.9.9, its files.
+ * order of keys and form of numbers. Written in the turn in which the event is journaled; a file that was opened for it is closed again within
+ * `KEPT_MS`, so that files may be moved away at any moment. Source: CKPool 0.9.9, its files.
  */
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -174,9 +174,10 @@ export function lineTemplate(
   };
 }
 
-/** Lines for one file, collected until the end of the turn; the buffer stays for the next turn. */
+/** Lines for one file, collected until the end of the turn; the buffer stays for the next turn, the descriptor until `close`. */
 export class LogFile {
   readonly path: string;
+  #fd = -1;
   #bytes = Buffer.allocUnsafe(4096);
   lengthBytes = 0;
 
@@ -221,23 +222,33 @@ export class LogFile {
   flush(): void {
     const { lengthBytes } = this;
     this.lengthBytes = 0;
-    let fd: number;
+    if (this.#fd < 0) this.#fd = this.#open();
     try {
-      fd = openSync(this.path, 'a');
+      for (let done = 0; done < lengthBytes; ) {
+        const took = writeSync(this.#fd, this.#bytes, done, lengthBytes - done);
+        if (took === 0) throw Object.assign(new Error(`${this.path} takes no more bytes`), { code: 'ENOSPC' });
+        done += took;
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  close(): void {
+    if (this.#fd < 0) return;
+    closeSync(this.#fd);
+    this.#fd = -1;
+  }
+
+  #open(): number {
+    try {
+      return openSync(this.path, 'a');
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       // Somebody moved the folder away.
       mkdirSync(dirname(this.path), { recursive: true, mode: 0o750 });
-      fd = openSync(this.path, 'a');
-    }
-    try {
-      for (let done = 0; done < lengthBytes; ) {
-        const took = writeSync(fd, this.#bytes, done, lengthBytes - done);
-        if (took === 0) throw Object.assign(new Error(`${this.path} takes no more bytes`), { code: 'ENOSPC' });
-        done += took;
-      }
-    } finally {
-      closeSync(fd);
+      return openSync(this.path, 'a');
     }
   }
 
@@ -252,6 +263,8 @@ export class LogFile {
 
 /** Files without lines that are remembered, for their buffers. */
 const FILES_KEPT = 16;
+/** So long a file stays open after it was opened for a line: a file for each line costs as much as all else that is done for a lone share. */
+const KEPT_MS = 100;
 
 /** The files; lines of one turn are collected by file. */
 export class ShareLog {
@@ -259,6 +272,7 @@ export class ShareLog {
   readonly #files = new Map<string, LogFile>();
   /** Those that were asked for in this turn. */
   #asked: LogFile[] = [];
+  #closing: NodeJS.Timeout | null = null;
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -296,21 +310,32 @@ export class ShareLog {
     let failure: unknown = null;
     const asked = this.#asked;
     this.#asked = [];
+    this.#closing ??= setTimeout(() => this.close(), KEPT_MS).unref();
     for (const file of asked) {
       if (file.lengthBytes === 0) continue;
       try {
         file.flush();
+        // Of hundreds of jobs, as in solo mode, none stays open.
+        if (asked.length > FILES_KEPT) file.close();
       } catch (error) {
         failure ??= error;
       }
     }
     if (this.#files.size > FILES_KEPT) {
-      for (const workinfoid of this.#files.keys()) {
+      for (const [workinfoid, file] of this.#files) {
+        file.close();
         this.#files.delete(workinfoid);
         if (this.#files.size <= FILES_KEPT) break;
       }
     }
     if (failure !== null) throw failure;
+  }
+
+  /** Closes what is open; the next line opens its file again. */
+  close(): void {
+    if (this.#closing !== null) clearTimeout(this.#closing);
+    this.#closing = null;
+    for (const file of this.#files.values()) file.close();
   }
 
   #folder(height: number): string {

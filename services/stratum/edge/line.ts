@@ -2,6 +2,7 @@
  * One connection as whole lines: bytes in, lines out to a handler, text back; in slices, so that nobody holds the loop, and read from only while
  * it reads. server.ts makes one of each client that has come through its doors; daemon.ts has the handler (session.ts). Knows nothing of stratum.
  */
+import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { errorLine } from '../../core/errors.ts';
 import type { ConnectionLimits, Hushed } from './limits.ts';
@@ -79,6 +80,8 @@ export interface Door {
   /** Whose connections begin with a PROXY protocol header; null: nobody's. */
   readonly isBalancer: ((address: string) => boolean) | null;
   readonly tls: TlsFront | null;
+  /** Its connections are read into one buffer (shared-reads.ts). */
+  sharesReads: boolean;
   readonly lineLimitBytes: number;
   readonly hushed: Hushed;
   readonly counts: Counts;
@@ -116,9 +119,12 @@ const LINE = Symbol('line');
 interface LineSocket extends Socket {
   [LINE]: Line;
 }
+/** What Node has below its types; -1 where it is none of the system's. */
+type HandleSocket = Socket & { readonly _handle?: { readonly fd?: number } | null };
 
-function onData(this: Socket, chunk: Buffer): void {
-  (this as LineSocket)[LINE].data(chunk);
+/** What was read; also told by a door that shares its reads. */
+export function onBytes(this: Socket, bytes: Buffer): void {
+  (this as LineSocket)[LINE].data(bytes);
 }
 function onError(this: Socket, error: Error): void {
   (this as LineSocket)[LINE].failed(error);
@@ -141,6 +147,8 @@ export class Line implements Connection {
   readonly #door: Door;
   readonly #socket: Socket;
   #handler: LineHandler | null = null;
+  /** The socket's descriptor; -1: it is not written to past the stream. */
+  #fd = -1;
   #rest: Buffer = NOTHING;
   #paused = false;
   /** Had its slice of this turn, goes on in the next. */
@@ -177,13 +185,15 @@ export class Line implements Connection {
     this.#handler = handler;
     const socket = this.#socket;
     (socket as LineSocket)[LINE] = this;
-    socket.on('data', onData);
+    const { sharesReads, tls } = this.#door;
+    if (!sharesReads) socket.on('data', onBytes);
+    if (tls === null) this.#fd = (socket as HandleSocket)._handle?.fd ?? -1;
     socket.on('error', onError);
     socket.on('drain', onDrain);
     socket.on('end', onEnd);
     socket.on('close', onClose);
     // Where a PROXY header was read before, the socket was stopped.
-    if (socket.isPaused()) socket.resume();
+    if (sharesReads || socket.isPaused()) socket.resume();
   }
 
   data(chunk: Buffer): void {
@@ -239,10 +249,31 @@ export class Line implements Connection {
 
   write(text: string | Buffer, plain = false): void {
     if (this.closed || this.#socket.destroyed) return;
-    this.#socket.write(text, plain ? 'latin1' : 'utf8');
+    const encoding = plain ? 'latin1' : 'utf8';
+    const rest = this.#writeNow(text, encoding);
+    if (rest === null) return;
+    this.#socket.write(rest, encoding);
     const { writableLength } = this.#socket;
     if (writableLength > UNREAD_LIMIT_BYTES) this.cutOff('answers are not read');
     else if (writableLength > this.#socket.writableHighWaterMark && !this.#choked) this.#choke();
+  }
+
+  /**
+   * Writes what the kernel takes at once: past the stream, whose ways for what has to wait are most of the cost of a short answer.
+   *
+   * @returns what is left for the stream; null: nothing
+   */
+  #writeNow(text: string | Buffer, encoding: 'latin1' | 'utf8'): string | Buffer | null {
+    if (this.#fd < 0 || this.#socket.writableLength > 0) return text;
+    let bytes: number;
+    try {
+      bytes = typeof text === 'string' ? writeSync(this.#fd, text, null, encoding) : writeSync(this.#fd, text);
+    } catch {
+      // A full socket waits in the stream; what else is wrong it tells.
+      return text;
+    }
+    if (bytes === Buffer.byteLength(text, encoding)) return null;
+    return (typeof text === 'string' ? Buffer.from(text, encoding) : text).subarray(bytes);
   }
 
   #choke(): void {
@@ -364,7 +395,11 @@ export class Line implements Connection {
     this.close('message oversize');
   }
 
-  destroy(): void {
-    this.#socket.destroy();
+  /** Ends it at once. Resolves when it has gone. */
+  destroy(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#socket.once('close', () => resolve());
+      this.#socket.destroy();
+    });
   }
 }

@@ -11,9 +11,19 @@ import { hostPortText, type ListenerConfig } from '../../core/config.ts';
 import { errorLine } from '../../core/errors.ts';
 import { HTTP_WORDS, isHttp } from './http-probe.ts';
 import { ConnectionLimits, clientKey, Hushed } from './limits.ts';
-import { CHOKE_BYTES, type Connection, type Door, Line, type LineHandler, TLS_HANDSHAKE, Turn } from './line.ts';
+import {
+  CHOKE_BYTES,
+  type Connection,
+  type Door,
+  Line,
+  type LineHandler,
+  onBytes,
+  TLS_HANDSHAKE,
+  Turn,
+} from './line.ts';
 import { type BindOptions, type ListenerSpec, listenOn } from './listeners.ts';
 import { parseProxyHeader } from './proxy-protocol.ts';
+import { shareReads } from './shared-reads.ts';
 import { openTls, type TlsFront } from './tls.ts';
 
 /** Who reads nothing at all for so long is cut off (CKPool). */
@@ -258,10 +268,10 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
   const closeAll = async (): Promise<void> => {
     clearInterval(sweeper);
     const ended = servers.map((server) => new Promise((resolve) => server.close(resolve)));
-    for (const line of lines) line.destroy();
+    const gone = [...lines].map((line) => line.destroy());
     for (const socket of preludes.keys()) socket.destroy();
     for (const { tls } of doors) tls?.close();
-    await Promise.all(ended);
+    await Promise.all([...ended, ...gone]);
   };
   try {
     for (const [index, spec] of options.listen.entries()) {
@@ -273,6 +283,7 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
         limits: new ConnectionLimits(spec, nowMs),
         isBalancer: proxyProtocolFrom.length === 0 ? null : networksOf(proxyProtocolFrom),
         tls: spec.tls === undefined ? null : openTls(spec.tls, text, options),
+        sharesReads: false,
         lineLimitBytes: options.lineLimitBytes,
         hushed,
         counts,
@@ -285,6 +296,9 @@ export async function startServer(options: ServerOptions): Promise<StratumServer
       server.on('connection', (socket) => accept(socket, door, server));
       addresses.push(await listenOn(server, spec, options));
       servers.push(server);
+      if (door.tls === null && door.isBalancer === null) {
+        door.sharesReads = shareReads(server, CHOKE_BYTES, onBytes, (socket) => accept(socket, door, server));
+      }
       server.on('error', (error) => options.log(`stratum listener: ${errorLine(error)}`));
     }
   } catch (error) {

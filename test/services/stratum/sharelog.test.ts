@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -14,7 +14,7 @@ import {
   ShareLog,
   shareLogLine,
 } from '../../../services/stratum/sharelog.ts';
-import { tempDir } from '../../helpers/leash.ts';
+import { tempDir, until } from '../../helpers/leash.ts';
 import { seeded } from './seeded.ts';
 
 describe("numbers as CKPool's JSON library prints them", () => {
@@ -116,6 +116,54 @@ test('lines of a turn go to the files of their jobs, also where the folder was m
   dir.remove();
 });
 
+test('a file that was moved away gets no line any more after a moment', async () => {
+  const dir = tempDir('sharelog');
+  const log = new ShareLog(dir.path);
+  const path = join(dir.path, '000002bc/6b0286a900000000.sharelog');
+  const line = (text: string): void => {
+    log.add(700, '6b0286a900000000', text);
+    log.write();
+  };
+  line('a\n');
+  renameSync(path, `${path}.1`);
+  let lines = 1;
+  await until('a new file', () => {
+    line('b\n');
+    lines += 1;
+    return existsSync(path);
+  });
+  const text = readFileSync(`${path}.1`, 'utf8') + readFileSync(path, 'utf8');
+  expect(text).toBe(`a\n${'b\n'.repeat(lines - 1)}`);
+  renameSync(path, `${path}.2`);
+  log.close();
+  line('c\n');
+  expect(readFileSync(path, 'utf8')).toBe('c\n');
+  log.close();
+  dir.remove();
+});
+
+test('of many jobs in one turn no file stays open', () => {
+  const dir = tempDir('sharelog');
+  const log = new ShareLog(dir.path);
+  const isLog = (fd: string): boolean => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith(dir.path);
+    } catch {
+      return false;
+    }
+  };
+  const open = (): number => readdirSync('/proc/self/fd').filter(isLog).length;
+  for (let job = 0; job < 200; job++) log.add(700, job.toString(16).padStart(16, '0'), 'a\n');
+  log.write();
+  expect(open()).toBe(0);
+  log.add(700, '0000000000000001', 'a\n');
+  log.write();
+  expect(open()).toBe(1);
+  log.close();
+  expect(open()).toBe(0);
+  dir.remove();
+});
+
 describe('the bytes of the hot path', () => {
   const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   const random = seeded(SEED);
@@ -200,6 +248,7 @@ describe('the bytes of the hot path', () => {
         expected += shareLogLine(one, '6b0286a900000000', ours(one));
       }
       file.flush();
+      file.close();
       expect(readFileSync(file.path, 'utf8')).toBe(expected);
     }
     dir.remove();

@@ -125,6 +125,30 @@ describe('a new block is noticed', () => {
     expect(performance.now() - began).toBeGreaterThan(28 * 18);
   });
 
+  it('by a poll a second where a node holds a long poll and does not answer it', async () => {
+    const toy = await startNode();
+    const inner = rpcOf(toy.rpcUrl);
+    const polledMs: number[] = [];
+    const rpc: NodeRpc = {
+      ...inner,
+      call<T>(...args: Parameters<NodeRpc['call']>): Promise<T> {
+        const [method, params, options] = args;
+        if (method === 'getbestblockhash') polledMs.push(performance.now());
+        const held = method === 'getblocktemplate' && (params![0] as { longpollid?: string }).longpollid !== undefined;
+        if (!held) return inner.call<T>(...args);
+        return new Promise((_, reject) => options!.signal!.addEventListener('abort', () => reject(new Error('left'))));
+      },
+    };
+    const { updates } = follow({ nodes: [{ rpc }] });
+    await until('a first template', () => updates.length === 1);
+    const pauseMs = (): number => polledMs.at(-1)! - polledMs.at(-2)!;
+    // Every 20 ms at first; once it has held the long poll for a second it is believed.
+    await until('a poll a second', () => polledMs.length > 20 && pauseMs() > 950);
+    await mine(inner, toy);
+    await until('the next template', () => updates.length === 2);
+    expect(updates[1]).toMatchObject({ trigger: 'poll', newBlock: true, template: { height: 2 } });
+  });
+
   it('by polling alone', async () => {
     const toy = await startNode();
     const rpc = rpcOf(toy.rpcUrl);
