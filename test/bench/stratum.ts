@@ -7,10 +7,10 @@
  * (stratum-load/, C); then the same against the peer. CPU and memory are those of the server's whole process tree.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { freePorts, type Leashed, startLeashed, tempDir, until } from '../helpers/leash.ts';
@@ -280,7 +280,14 @@ const ROWS: Readonly<Record<string, Row>> = {
       p99: { what: 'latency p99', unit: 'us', digits: 0 },
       p999: { what: 'latency p99.9', unit: 'us', digits: 0 },
       cpu: { what: CPU, unit: 's' },
-      growth: { what: 'memory, after against before', unit: 'MB', digits: 1, reach: 10, absolute: true },
+      growth: {
+        what: 'memory held after collection, after against before',
+        unit: 'MB',
+        digits: 1,
+        reach: 10,
+        absolute: true,
+      },
+      resident: { what: 'resident memory, after against before', unit: 'MB', digits: 1 },
       closed: { what: 'connections closed', unit: '', digits: 0, reach: 0, absolute: true },
     },
     run: async (target) => {
@@ -296,8 +303,7 @@ const ROWS: Readonly<Record<string, Row>> = {
         const allMs = performance.now();
         // Each line has had its first share by then.
         await pause(6_500);
-        await target.collect();
-        const before = memoryUse(target.pids()).rssBytes;
+        const before = { held: await target.collect(), resident: memoryUse(target.pids()).rssBytes };
         await pause(allMs + (warmupS + 1) * 1_000 - performance.now());
         const beginMs = performance.now();
         for (let block = 0; block < blocks; block++) {
@@ -305,15 +311,18 @@ const ROWS: Readonly<Record<string, Row>> = {
           await pause(beginMs + (block + 1) * 1_000 - performance.now());
         }
         await pause(3_500);
-        await target.collect();
-        return (memoryUse(target.pids()).rssBytes - before) / 1e6;
+        const held = await target.collect();
+        const residentBytes = memoryUse(target.pids()).rssBytes - before.resident;
+        // Of another program it is not known what it holds beside what lies in memory.
+        const heldBytes = held === null ? residentBytes : held - before.held!;
+        return { growth: heldBytes / 1e6, resident: residentBytes / 1e6 };
       })();
       const [result] = await running;
       return {
         ...sharesValues(result!),
         stale: result!.rejected! - result!.wrong_rejected!,
         accepted: result!.accepted!,
-        growth: await during,
+        ...(await during),
         closed: result!.disconnects!,
       };
     },
@@ -332,7 +341,8 @@ interface Target {
   /** The whole process tree; empty where it is not known. */
   pids(): number[];
   /** Collects garbage where there is any. */
-  collect(): Promise<void>;
+  /** @returns the bytes that it holds then; null where it is not ours */
+  collect(): Promise<number | null>;
   stop(): Promise<void>;
 }
 
@@ -476,22 +486,29 @@ async function startTarget(settings: Settings, command: string | null): Promise<
     trigger: node.trigger,
     pids: () => processTree(program.pid),
     collect: async () => {
-      if (command !== null) return;
+      if (command !== null) return null;
+      let held = 0;
       for (const pid of processTree(program.pid)) {
         const file = join(collected, String(pid));
         const before = existsSync(file) ? readFileSync(file, 'utf8') : '';
         if (before === '' && !isNode(pid)) continue;
         process.kill(pid, 'SIGUSR2');
-        await until(`a collection in process ${pid}`, () => existsSync(file) && readFileSync(file, 'utf8') !== before);
+        const done = await until(`a collection in process ${pid}`, () => {
+          const now = existsSync(file) ? readFileSync(file, 'utf8') : '';
+          return now === before || now === '' ? null : now;
+        });
+        held += Number(done.split(' ')[1]);
       }
+      return held;
     },
     stop,
   };
 }
 
+/** By what it runs: a pool's processes bear names of their own. */
 function isNode(pid: number): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('node');
+    return basename(readlinkSync(`/proc/${pid}/exe`)) === 'node';
   } catch {
     return false;
   }
@@ -505,7 +522,7 @@ function runningPeer(host: string, port: number, pid: number, trigger: string): 
     tlsPort: 0,
     trigger,
     pids: () => (pid > 0 ? processTree(pid) : []),
-    collect: async () => {},
+    collect: async () => null,
     stop: async () => {},
   };
 }

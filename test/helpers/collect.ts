@@ -1,6 +1,6 @@
 /**
  * Loaded into a program that is measured (`node --import`): SIGUSR2 makes it collect its garbage, and then it writes how often it has done
- * so to the file COLLECT_DIR/PID. Memory is compared after that; before, it holds whatever was not yet collected.
+ * so, and the bytes that it holds, to the file COLLECT_DIR/PID. Memory is compared after that; before, it holds whatever was not yet collected.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ if (isMainThread && dir !== undefined) {
   process.on('SIGUSR2', () => {
     gc({ type: 'major', execution: 'sync', flavor: 'last-resort' });
     times += 1;
-    writeFileSync(join(dir, String(process.pid)), String(times));
+    const { heapUsed, external } = process.memoryUsage();
+    writeFileSync(join(dir, String(process.pid)), `${times} ${heapUsed + external}`);
   });
 }
