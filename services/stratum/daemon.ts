@@ -8,6 +8,7 @@ import type { Config } from '../core/config.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { type AllowanceOptions, Allowances } from './allowances.ts';
+import { BackOff } from './back-off.ts';
 import { Bans, banText } from './bans.ts';
 import { LowShareUsers } from './difficulty.ts';
 import { clientKey } from './edge/limits.ts';
@@ -89,6 +90,7 @@ export class Daemon {
   readonly log: Log;
   readonly facts: Facts;
   readonly bans: Bans;
+  readonly backOff: BackOff;
   /** Counters of the listeners. Set by who opens them. */
   serverValues: () => Readonly<Record<string, number>> = () => ({});
   /** What is wrong with the listeners. Set by who opens them. */
@@ -147,6 +149,7 @@ export class Daemon {
     this.limits = new Limits(options.config);
     this.allowances = new Allowances(this.nowMs, options.allowances);
     this.bans = options.bans ?? new Bans(this.nowMs);
+    this.backOff = new BackOff(this.nowMs);
     this.instance = options.instance ?? options.config.name;
     this.shareLog = options.config.logShares ? openShareLog(options.config, options.log) : null;
     this.intake = new Intake(this);

@@ -3,7 +3,7 @@
  * `diff=N`, alone or among others, is a wish for a difficulty. Several names on one line are several workers.
  */
 import type { Session, Worker } from '../session.ts';
-import type { Request } from '../wire.ts';
+import type { Request, WireId } from '../wire.ts';
 import { errorJson, type WireCode } from './errors.ts';
 import { showMessage } from './show-message.ts';
 import { cutText, UNPRINTABLE } from './text.ts';
@@ -41,6 +41,43 @@ export function passwordDifficulty(password: unknown): number | null {
   return Number.isFinite(value) && value > 0 ? value : null;
 }
 
+function logRefusal(session: Session, name: string, level: 5 | 6): void {
+  const { daemon, connection, allowance } = session;
+  if (!daemon.says(level) || !allowance.entry()) return;
+  const { id, address } = connection;
+  daemon.log(`Client ${id} ${address} worker ${name} failed to authorise as user ${userOf(name)}`, level);
+}
+
+/**
+ * Refuses a user whom no block can be paid to, in solo mode. It may be tried again, under another name at once and under the same one after a
+ * pause (back-off.ts), before which the line ends: nothing but a loop does that. A line that mines stays.
+ */
+function refuseUnpayable(session: Session, id: WireId | undefined, name: string, user: string, why: string): void {
+  const { daemon, connection, allowance } = session;
+  const { backOff } = daemon;
+  const leftMs = backOff.leftMs(user);
+  const level = backOff.said(user) ? 6 : 5;
+  if (leftMs === 0) {
+    backOff.refused(user);
+    logRefusal(session, name, level);
+  } else {
+    backOff.say(user);
+    if (daemon.says(level) && allowance.entry()) {
+      const { id: client, address } = connection;
+      daemon.log(`Client ${client} ${address} worker ${name} rate limited due to failed auth attempts`, level);
+    }
+  }
+  showMessage(session, 'Failed authorisation :(');
+  // CKPool's without a word.
+  if (daemon.config.compat === 'ckpool') session.reply('result-error-id', id, 'false');
+  else {
+    const pause = leftMs === 0 ? '' : `; not heard for ${Math.ceil(leftMs / 1_000)} more seconds`;
+    const words = `In solo mode the user is an address of chain ${daemon.profile.name}: ${why}${pause}`;
+    session.reply('result-error-id', id, 'false', errorJson(24, words));
+  }
+  if (leftMs > 0 && !session.authorized) session.end('authorized too often as a user that cannot be paid');
+}
+
 export function authorize(session: Session, request: Request): void {
   const { daemon } = session;
   const { id, params } = request;
@@ -51,10 +88,7 @@ export function authorize(session: Session, request: Request): void {
   const fail = (words: string, code: WireCode): void => {
     session.authorizeFailed = true;
     const name = Array.isArray(params) ? params[0] : undefined;
-    if (workerFault(name) === null && session.allowance.entry()) {
-      const { id: client, address } = session.connection;
-      daemon.log(`Client ${client} ${address} worker ${name} failed to authorise as user ${userOf(String(name))}`, 5);
-    }
+    if (workerFault(name) === null) logRefusal(session, String(name), 5);
     showMessage(session, 'Failed authorisation :(');
     session.reply('result-error-id', id, 'false', ckpool ? JSON.stringify(words) : errorJson(code, words));
   };
@@ -86,14 +120,7 @@ export function authorize(session: Session, request: Request): void {
   }
   const unpayable = session.source!.userFault(user);
   if (unpayable !== null) {
-    // As CKPool's, without a word; and it may be tried again.
-    if (ckpool) {
-      showMessage(session, 'Failed authorisation :(');
-      session.reply('result-error-id', id, 'false');
-    } else {
-      fail(`In solo mode the user is an address of chain ${daemon.profile.name}: ${unpayable}`, 24);
-      session.authorizeFailed = false;
-    }
+    refuseUnpayable(session, id, name, user, unpayable);
     return;
   }
   const [own] = session.workers.values();

@@ -108,6 +108,32 @@ describe('a line in solo mode', () => {
     expect(client.lines.at(-1)).toBe('{"result":false,"error":null,"id":101}');
   });
 
+  test.each(['lodestream', 'ckpool'] as const)(
+    'of a name that is no address is closed when it asks again too soon, which the log says once; who mines on stays (compat %s)',
+    async (compat) => {
+      const rig = await solo({ config: { compat } });
+      const mines = await rig.client();
+      await mines.login(ADDRESS_REGTEST);
+      const said = (words: string): number => rig.lines.filter((line) => line.includes(words)).length;
+      for (let i = 0; i < 3; i++) {
+        const client = await rig.client();
+        await client.subscribe();
+        expect((await client.call('mining.authorize', ['alice.rig', 'x'])).result).toBe(false);
+        if (i > 0) await until('the end', () => client.closed);
+        else expect((await client.call('mining.authorize', ['bob', 'x'])).result).toBe(false);
+      }
+      expect(said('worker alice.rig failed to authorise as user alice')).toBe(1);
+      expect(said('worker alice.rig rate limited due to failed auth attempts')).toBe(1);
+      if (compat === 'lodestream') {
+        const again = await mines.call('mining.authorize', ['alice', 'x']);
+        expect(again.error).toEqual([24, expect.stringMatching(/not heard for [1-6] more seconds$/), null]);
+      }
+      expect((await mines.submit(ADDRESS_REGTEST, mines.mine(mines.job, { atLeast: mines.difficulty }))).result).toBe(
+        true,
+      );
+    },
+  );
+
   test('has one user: its jobs pay one address; its workers may be many', async () => {
     const rig = await solo();
     const client = await rig.client();
