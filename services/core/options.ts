@@ -92,7 +92,7 @@ export const OPTIONS = {
     max: 60_000,
     zeroIsDefault: true,
     example: 100,
-    doc: 'How often a node without notify is asked for a new block',
+    doc: 'How often a node without notify is asked for a new block; while it holds a long poll, once a second at most',
   },
   update_interval: {
     type: 'integer',

@@ -2,7 +2,7 @@
  * CKPool's status files on disk, under the log directory: `pool/pool.status`, `users/<user>`, `workers/<worker>`. Written as new files and renamed,
  * so that nobody reads half of one; read back at start. status-text.ts has what stands in them and how they are named; stats-desk.ts says when.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorLine } from '../../core/errors.ts';
@@ -24,7 +24,8 @@ import {
 /** A status file is some kB; a user of 1,000 workers 300 kB. */
 const FILE_LIMIT_BYTES = 16 << 20;
 
-type Folder = 'pool' | 'users' | 'workers';
+const FOLDERS = ['pool', 'users', 'workers'] as const;
+type Folder = (typeof FOLDERS)[number];
 
 export interface StatusFilesOptions {
   readonly logDir: string;
@@ -59,18 +60,24 @@ export class StatusFiles implements StatsStore {
     this.#startedMs = options.nowMs();
   }
 
-  /** Makes the folders; says in one line where it cannot, and each writing tries again. */
+  /** Makes the folders, and clears away what a killed run was writing; says in one line where it cannot, and each writing tries again. */
   open(): void {
     try {
       this.#makeFolders();
+      for (const folder of FOLDERS) rmSync(this.#freshPath(folder), { force: true });
     } catch (error) {
       this.#fail(error);
     }
     this.#foldsCase = existsSync(join(this.#options.logDir, 'POOL'));
   }
 
+  /** What is being written has this name, and then the file's own. No name of a user or worker begins with a dot. */
+  #freshPath(folder: Folder): string {
+    return join(this.#options.logDir, folder, `.${this.#options.instance}.new`);
+  }
+
   #makeFolders(): void {
-    for (const folder of ['pool', 'users', 'workers']) {
+    for (const folder of FOLDERS) {
       mkdirSync(join(this.#options.logDir, folder), { recursive: true, mode: 0o750 });
     }
   }
@@ -235,11 +242,9 @@ export class StatusFiles implements StatsStore {
   }
 
   #write(folder: Folder, file: string, text: string): boolean {
-    const dir = join(this.#options.logDir, folder);
-    const path = join(dir, file);
+    const path = join(this.#options.logDir, folder, file);
     if (this.#kept.has(path)) return false;
-    // No name of a user or worker begins with a dot.
-    const fresh = join(dir, `.${this.#options.instance}.new`);
+    const fresh = this.#freshPath(folder);
     try {
       try {
         writeFileSync(fresh, text);

@@ -124,6 +124,46 @@ function putBeside(path: string, name: string): void {
   }
 }
 
+/** `keepBlock`'s, before it is renamed. */
+const FRESH_FILE = /^([0-9a-f]{64}\.json)\.(\d+)\.new$/;
+
+function blockIn(path: string): SolvedBlock {
+  const block = JSON.parse(readFileSync(path, 'utf8')) as SolvedBlock;
+  if (!/^(?:[0-9a-f]{2})+$/.test(block.hex) || typeof block.event?.hash !== 'string') throw new Error('it is no block');
+  return block;
+}
+
+/** Other processes of this pool may be writing theirs just now. */
+function isOthers(pid: number): boolean {
+  if (pid === process.pid) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
+  }
+}
+
+/**
+ * What a process wrote when it was killed: a whole block is one, half of one goes.
+ *
+ * @param dir - before this process has written into it
+ */
+function endWriting(dir: string, log: Log): void {
+  for (const file of readdirSync(dir)) {
+    const [, name, pid] = FRESH_FILE.exec(file) ?? [];
+    if (name === undefined || isOthers(Number(pid))) continue;
+    const path = join(dir, file);
+    try {
+      blockIn(path);
+      putBeside(path, join(dir, name));
+    } catch (error) {
+      log(`${path} is left of a process that was killed: ${errorLine(error)}`);
+    }
+    rmSync(path, { force: true });
+  }
+}
+
 /** Hashes of solved blocks that are remembered: on a chain that is too easy they come by the hundred a second. */
 const KNOWN_LIMIT = 100_000;
 
@@ -158,6 +198,11 @@ export class BlockDesk implements BlockTaker {
     } catch (cause) {
       throw new PoolError('data_dir', `${options.dir}: ${(cause as Error).message}`, { cause });
     }
+    try {
+      endWriting(options.dir, options.log);
+    } catch (error) {
+      options.log(`${options.dir}: ${errorLine(error)}`);
+    }
   }
 
   /** Blocks on disk that this process does not know: not answered for good before the last end, or left by a worker that died. */
@@ -175,9 +220,7 @@ export class BlockDesk implements BlockTaker {
         break;
       }
       try {
-        const block = JSON.parse(readFileSync(join(this.#options.dir, name), 'utf8')) as SolvedBlock;
-        if (!/^(?:[0-9a-f]{2})+$/.test(block.hex) || typeof block.event?.hash !== 'string')
-          throw new Error('it is no block');
+        const block = blockIn(join(this.#options.dir, name));
         this.#options.log(
           `Block ${block.event.height} ${block.event.hash} was not answered before: submitting it again`,
         );

@@ -50,6 +50,19 @@ describe('on disk', () => {
     expect(first.mode & 0o777).toBe(0o666 & ~process.umask());
   });
 
+  test('what a killed run was writing goes at the next start, and nothing of anybody else', () => {
+    open();
+    for (const folder of ['pool', 'users', 'workers']) put(`${folder}/.ckpool.new`, '{"hashrate1m": "0", ', 1);
+    for (const other of ['users/.other.new', 'users/ckpool.new', 'users/.ckpool.new.1', '.ckpool.new'])
+      put(other, '{}', 1);
+    open(CKPOOL);
+    expect(readdirSync(at('pool'))).toEqual([]);
+    expect(readdirSync(at('workers'))).toEqual([]);
+    expect(readdirSync(at('users')).sort()).toEqual(['.ckpool.new.1', '.other.new', 'ckpool.new']);
+    expect(existsSync(at('.ckpool.new'))).toBe(true);
+    expect(said).toEqual([]);
+  });
+
   test('under compat ckpool the folder of workers is there and empty', () => {
     open(CKPOOL).save(sheetUser(), 2);
     expect(readdirSync(at('workers'))).toEqual([]);

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -83,6 +84,27 @@ describe('a block whose transactions are elsewhere', () => {
     writeFileSync(join(dir, `${event.hash}.json`), JSON.stringify({ event, hex: '0011', tail }));
     desk(dir, down, { tail: () => Uint8Array.of(0xc1) }).made.sendPending();
     expect(kept()).toBe('0011c1');
+  });
+
+  test('that was being written when its process was killed is taken up where it is whole; half of one goes, and is said', () => {
+    const dir = folder();
+    mkdirSync(dir);
+    const dead = spawnSync('true').pid;
+    const half = 'cd'.repeat(32);
+    const other = 'ef'.repeat(32);
+    writeFileSync(join(dir, `${event.hash}.json.${dead}.new`), JSON.stringify({ event, hex: '0011' }));
+    writeFileSync(join(dir, `${half}.json.${dead}.new`), '{"hex":"0011');
+    // Of a process that lives, of this one's number before it began, and nothing of ours.
+    writeFileSync(join(dir, `${other}.json.${process.ppid}.new`), '{"hex":"0011');
+    writeFileSync(join(dir, `${other}.json.${process.pid}.new`), '{"hex":"0011');
+    writeFileSync(join(dir, 'notes.new'), '');
+    const { made, sent, lines } = desk(dir, down);
+    made.sendPending();
+    expect(sent).toEqual(['0011']);
+    expect(readdirSync(dir).sort()).toEqual(
+      [`${event.hash}.json`, `${other}.json.${process.ppid}.new`, 'notes.new'].sort(),
+    );
+    expect(lines.filter((line) => line.includes('was killed'))).toHaveLength(2);
   });
 
   test('that a process before this one could not complete is completed at the start', async () => {
