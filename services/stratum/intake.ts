@@ -10,11 +10,11 @@
 import type { ShareInput } from '../../schemas/events.ts';
 import { bytesFromHex } from '../core/bitcoin/bytes.ts';
 import { hashHex } from '../core/bitcoin/header.ts';
+import { LANE_COUNT, ShareKernel } from '../core/bitcoin/kernel/kernel.ts';
 import { meetsTarget, powHash } from '../core/bitcoin/pow.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
 import { errorLine } from '../core/errors.ts';
 import type { Daemon } from './daemon.ts';
-import { LANE_COUNT, ShareKernel } from './kernel/kernel.ts';
 import { malformedText, refusalText } from './methods/errors.ts';
 import { plainText } from './methods/text.ts';
 import type { Session, Worker } from './session.ts';

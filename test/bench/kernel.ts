@@ -7,7 +7,7 @@
  * Rounds of all ways follow each other, and a fast one of each is taken, since whatever else runs on the machine slows the others.
  */
 import { sha256d } from '../../services/core/bitcoin/hash.ts';
-import { ShareKernel } from '../../services/stratum/kernel/kernel.ts';
+import { ShareKernel } from '../../services/core/bitcoin/kernel/kernel.ts';
 import { type CheckedJob, shareHeader } from '../../services/stratum/share.ts';
 
 const ROUNDS = 150;

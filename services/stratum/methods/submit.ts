@@ -5,7 +5,7 @@
  * Two ways in: `submitBytes` for the plain form that miners write, straight from the socket's bytes, and `submit` for all else.
  */
 
-import { readHex32 } from '../kernel/kernel.ts';
+import { readHex32 } from '../../core/bitcoin/kernel/kernel.ts';
 import type { Session, Worker } from '../session.ts';
 import { invalidLine } from '../share-lines.ts';
 import { TEXT } from '../share-record.ts';

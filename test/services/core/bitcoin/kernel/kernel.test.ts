@@ -2,16 +2,9 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { bytesFromHex, hexFromBytes } from '../../../../services/core/bitcoin/bytes.ts';
-import { sha256d } from '../../../../services/core/bitcoin/hash.ts';
-import { hashHex, prevHashFromStratum } from '../../../../services/core/bitcoin/header.ts';
-import { meetsTarget } from '../../../../services/core/bitcoin/pow.ts';
-import {
-  DIFFICULTY_1_TARGET,
-  hashValue,
-  shareDifficulty,
-  targetFromBits,
-} from '../../../../services/core/bitcoin/target.ts';
+import { bytesFromHex, hexFromBytes } from '../../../../../services/core/bitcoin/bytes.ts';
+import { sha256d } from '../../../../../services/core/bitcoin/hash.ts';
+import { hashHex, prevHashFromStratum } from '../../../../../services/core/bitcoin/header.ts';
 import {
   BRANCH_LIMIT,
   COINBASE_LIMIT_BYTES,
@@ -20,12 +13,19 @@ import {
   LANE_COUNT,
   readHex32,
   ShareKernel,
-} from '../../../../services/stratum/kernel/kernel.ts';
-import { shareKernelBytes } from '../../../../services/stratum/kernel/share-code.ts';
-import { type CheckedJob, shareHeader } from '../../../../services/stratum/share.ts';
-import blocks from '../../../vectors/bitcoin-blocks.json' with { type: 'json' };
-import golden from '../../../vectors/ckpool-golden.json' with { type: 'json' };
-import ckpoolJobs from '../../../vectors/ckpool-jobs.json' with { type: 'json' };
+} from '../../../../../services/core/bitcoin/kernel/kernel.ts';
+import { shareKernelBytes } from '../../../../../services/core/bitcoin/kernel/share-code.ts';
+import { meetsTarget } from '../../../../../services/core/bitcoin/pow.ts';
+import {
+  DIFFICULTY_1_TARGET,
+  hashValue,
+  shareDifficulty,
+  targetFromBits,
+} from '../../../../../services/core/bitcoin/target.ts';
+import { type CheckedJob, shareHeader } from '../../../../../services/stratum/share.ts';
+import blocks from '../../../../vectors/bitcoin-blocks.json' with { type: 'json' };
+import golden from '../../../../vectors/ckpool-golden.json' with { type: 'json' };
+import ckpoolJobs from '../../../../vectors/ckpool-jobs.json' with { type: 'json' };
 
 const seed = Math.floor(Math.random() * 2 ** 31);
 console.log(`share kernel: seed ${seed}`);
@@ -145,7 +145,9 @@ const aShare = (fill: number, extranonce = 12): Share => ({
 });
 
 test('share-kernel.wasm is what `npm run kernel` gives', () => {
-  const committed = readFileSync(new URL('../../../../services/stratum/kernel/share-kernel.wasm', import.meta.url));
+  const committed = readFileSync(
+    new URL('../../../../../services/core/bitcoin/kernel/share-kernel.wasm', import.meta.url),
+  );
   expect(Buffer.from(shareKernelBytes()).equals(committed)).toBe(true);
 });
 
