@@ -8,7 +8,8 @@
  * answer. The package's version is settled (upstream has no maintainer), and test/contracts/event-log.ts runs on it against a real broker.
  */
 import { createRequire } from 'node:module';
-import type { KafkaConfig, logLevel as LogLevel } from 'kafkajs';
+import * as zlib from 'node:zlib';
+import kafkajs, { type KafkaConfig, type logLevel as LogLevel } from 'kafkajs';
 import { PoolError } from '../errors.ts';
 
 /** What a fetch gives for one record. */
@@ -40,6 +41,20 @@ export interface FetchBroker {
     maxBytes: number;
     topics: { topic: string; partitions: { partition: number; fetchOffset: string; maxBytes: number }[] }[];
   }): Promise<FetchAnswer>;
+  readonly connectionPool: {
+    send<T>(request: {
+      request: { apiKey: number; apiVersion: number; apiName: string; encode(): Promise<object> };
+      response: { decode(raw: Buffer): Promise<T>; parse(data: T): Promise<T> };
+    }): Promise<T>;
+  };
+  disconnect(): Promise<void>;
+}
+
+interface ProduceAnswer {
+  readonly topics: readonly {
+    readonly topicName: string;
+    readonly partitions: readonly { readonly partition: number; readonly errorCode: number }[];
+  }[];
 }
 
 /** kafkajs/src/cluster/index.js, the part in use. */
@@ -49,6 +64,8 @@ export interface Cluster {
   isConnected(): boolean;
   addTargetTopic(topic: string): Promise<void>;
   refreshMetadata(): Promise<void>;
+  refreshMetadataIfNecessary(): Promise<void>;
+  findTopicPartitionMetadata(topic: string): readonly { partitionId: number; leader: number; replicas: number[] }[];
   findLeaderForPartitions(topic: string, partitions: number[]): Record<string, number[]>;
   findBroker(options: { nodeId: string }): Promise<FetchBroker>;
   fetchTopicsOffset(
@@ -69,7 +86,41 @@ const internals = {
   RequestQueue: require('kafkajs/src/network/requestQueue') as { prototype: RequestQueue },
   createLogger: (require('kafkajs/src/loggers') as { createLogger(options: object): object }).createLogger,
   socketFactory: require('kafkajs/src/network/socketFactory') as () => object,
+  Encoder: require('kafkajs/src/protocol/encoder') as new (sizeBytes: number) => { writeBuffer(bytes: Buffer): object },
+  produceAnswer: require('kafkajs/src/protocol/requests/produce/v7/response') as {
+    decode(raw: Buffer): Promise<ProduceAnswer>;
+  },
+  createErrorFromCode: (
+    require('kafkajs/src/protocol/error') as { createErrorFromCode(code: number): Error & { type: string } }
+  ).createErrorFromCode,
 };
+
+/** Decodes the answer to a produce request, errors of partitions included. */
+export const decodeProduceAnswer = internals.produceAnswer.decode;
+
+/** Bytes as the body of a request. */
+export function encoderOf(bytes: Buffer): object {
+  return new internals.Encoder(bytes.length).writeBuffer(bytes);
+}
+
+/** An error as a broker's answer would be: by its number, or by its name. */
+export function protocolFault(what: number | string, place: string): Error {
+  if (typeof what === 'string') return Object.assign(new Error(place), { type: what });
+  const fault = internals.createErrorFromCode(what);
+  fault.message = `${fault.message} (${place})`;
+  return fault;
+}
+
+// kafkajs reads gzip alone; zstd is in Node itself from 22.15 on.
+if (zlib.zstdDecompress !== undefined) {
+  kafkajs.CompressionCodecs[kafkajs.CompressionTypes.ZSTD] = () => ({
+    compress: async ({ buffer }: { buffer: Buffer }) => zlib.zstdCompressSync(buffer),
+    decompress: (bytes: Buffer) =>
+      new Promise((resolve, reject) => {
+        zlib.zstdDecompress(bytes, (error, plain) => (error === null ? resolve(plain) : reject(error)));
+      }),
+  });
+}
 
 /** kafkajs `logLevel.NOTHING`: what goes wrong comes to us as an error, and we say it. */
 export const SILENT = 0 as LogLevel;

@@ -10,15 +10,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  type Admin,
-  Kafka,
-  type KafkaConfig,
-  type Message,
-  Partitioners,
-  type Producer,
-  type SASLOptions,
-} from 'kafkajs';
+import { type Admin, Kafka, type KafkaConfig, type SASLOptions } from 'kafkajs';
 import {
   currentSchema,
   currentSchemaText,
@@ -26,11 +18,9 @@ import {
   decoderFor,
   encodeEvent,
   fingerprintOf,
-  singleObject,
   splitSingleObject,
 } from '../../../schemas/codec.ts';
 import { TOPICS, type Topic } from '../../../schemas/events.ts';
-import { eventKey } from '../../../schemas/identity.ts';
 import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
@@ -43,7 +33,9 @@ import {
   protocolError,
   SILENT,
 } from './kafka-client.ts';
+import { type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
+import { type KeyWriter, keyWriter } from './record-key.ts';
 
 export interface KafkaLogOptions {
   /** host:port of one broker or more; the others are learnt from them. */
@@ -58,6 +50,8 @@ export interface KafkaLogOptions {
   readonly minInsyncReplicas?: number;
   /** Partitions of the topics share, job and session, for topics made here. Default 4. */
   readonly partitions?: number;
+  /** How batches are compressed. Default zstd. */
+  readonly compression?: Compression;
   readonly ssl?: KafkaConfig['ssl'];
   readonly sasl?: SASLOptions;
   readonly log?: (line: string) => void;
@@ -74,6 +68,17 @@ export function kafkaOptions(kafka: ConfiguredKafka, clientId: string, log?: (li
   };
 }
 
+/** Records of one topic on their way to the brokers. */
+export interface Carriage {
+  /** Builds what is sent, which `send` does otherwise: for use while an earlier one is under way. */
+  prepare(): Promise<void>;
+  /**
+   * Sends what is not acknowledged yet, in order; resolves when all replicas have all of it. After an error it may be called again.
+   * @returns bytes of the batches as they were sent
+   */
+  send(): Promise<number>;
+}
+
 export interface KafkaLog extends EventLog {
   readonly kind: 'kafka';
   /**
@@ -86,14 +91,14 @@ export interface KafkaLog extends EventLog {
    * @throws PoolError kafka; some of them may then be in the log all the same, and sending all again is right
    */
   produce(records: readonly StoredRecord[]): Promise<void>;
+  /** The same for records of one topic, in two steps. */
+  carry(topic: Topic, records: readonly StoredRecord[]): Carriage;
 }
 
 const SCHEMA_TOPIC = 'schema';
 const ONE_PARTITION: ReadonlySet<Topic> = new Set(['block', 'contract']);
 const DEFAULT_PARTITIONS = 4;
-/** One request: as many records and bytes, below the brokers' default of 1 MiB for one record batch (message.max.bytes). */
-const SEND_RECORDS = 1000;
-const SEND_BYTES = 512 * 1024;
+const DEFAULT_COMPRESSION: Compression = 'zstd';
 const CONNECTION_TIMEOUT_MS = 3000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const RETRY = { retries: 4, initialRetryTime: 100, maxRetryTime: 2000 };
@@ -122,12 +127,7 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
   };
   const kafka = new Kafka(config);
   const admin: Admin = kafka.admin();
-  const producer: Producer = kafka.producer({
-    allowAutoTopicCreation: false,
-    createPartitioner: Partitioners.DefaultPartitioner,
-    // One request at a time on a connection: a repeated request can then not overtake.
-    maxInFlightRequests: 1,
-  });
+  const producer = new RecordProducer(config, options.compression ?? DEFAULT_COMPRESSION, REQUEST_TIMEOUT_MS);
   const run = randomBytes(8).toString('hex');
   const sequences = new Map<Topic, number>();
   const texts = new Map<string, string>(
@@ -151,15 +151,6 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     await admin.disconnect();
     throw error;
   }
-
-  let connecting: Promise<void> | null = null;
-  const connectProducer = (): Promise<void> => {
-    connecting ??= producer.connect().catch((error: unknown) => {
-      connecting = null;
-      throw error;
-    });
-    return connecting;
-  };
 
   const schemaFetcher = new PartitionFetcher(config, brokers, topicName(SCHEMA_TOPIC), 0);
   let schemaOffset: bigint | null = null;
@@ -195,8 +186,9 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     await doing(`announce the schema of ${topic}`, async () => {
       await refreshSchemas();
       if (announced.has(fingerprint)) return;
-      await connectProducer();
-      await producer.send({ topic: topicName(SCHEMA_TOPIC), acks: -1, messages: [{ key: fingerprint, value: text }] });
+      const record = { fingerprint: null, body: Buffer.from(text), instance: '', run: '', sequence: -1 };
+      const writeKey = (_: number, out: Buffer, at: number): number => at + out.write(fingerprint, at);
+      await producer.send(await producer.prepare(topicName(SCHEMA_TOPIC), [record], writeKey));
     });
     texts.set(fingerprint, text);
     announced.add(fingerprint);
@@ -226,24 +218,53 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     return found as Decoder<T>;
   }
 
-  /** Sends messages of one topic in order, in requests that a broker takes. */
-  async function send(topic: Topic, messages: readonly Message[]): Promise<void> {
-    await doing(`append to topic ${topicName(topic)}`, async () => {
-      await connectProducer();
-      for (let from = 0; from < messages.length; ) {
-        let to = from;
-        let bytes = 0;
-        while (to < messages.length && to - from < SEND_RECORDS) {
-          const size = (messages[to]!.value as Buffer).length + 200;
-          if (to > from && bytes + size > SEND_BYTES) break;
-          bytes += size;
-          to++;
-        }
-        const part = messages.slice(from, to);
-        await producer.send({ topic: topicName(topic), acks: -1, timeout: REQUEST_TIMEOUT_MS, messages: part });
-        from = to;
+  const keyWriters = new Map<string, KeyWriter>();
+  async function keyWriterOf(topic: Topic, fingerprint: string): Promise<KeyWriter> {
+    const key = `${topic}/${fingerprint}`;
+    let found = keyWriters.get(key);
+    if (found === undefined) {
+      found = keyWriter(topic, await schemaText(topic, fingerprint), await decoder(topic, fingerprint));
+      keyWriters.set(key, found);
+    }
+    return found;
+  }
+
+  async function build(topic: Topic, records: readonly StoredRecord[]): Promise<Prepared> {
+    let last = '';
+    let write: KeyWriter | undefined;
+    const writers = new Map<string, KeyWriter>();
+    for (const { fingerprint } of records) {
+      if (fingerprint !== last) writers.set(fingerprint, await keyWriterOf(topic, fingerprint));
+      last = fingerprint;
+    }
+    last = '';
+    return producer.prepare(topicName(topic), records, (i, out, at) => {
+      const record = records[i]!;
+      if (record.fingerprint !== last) {
+        last = record.fingerprint;
+        write = writers.get(last);
       }
+      return write!(record, out, at);
     });
+  }
+
+  /** Carries records of one topic. */
+  function carry(topic: Topic, records: readonly StoredRecord[]): Carriage {
+    const doingIt = `append to topic ${topicName(topic)}`;
+    let prepared: Prepared | null = null;
+    return {
+      async prepare() {
+        if (prepared === null) prepared = await doing(doingIt, () => build(topic, records));
+      },
+      async send() {
+        await doing(doingIt, async () => {
+          if (prepared !== null && !producer.fits(prepared)) prepared = null;
+          prepared ??= await build(topic, records);
+          await producer.send(prepared);
+        });
+        return prepared!.bytes;
+      },
+    };
   }
 
   /** Appends of this log follow one another. */
@@ -256,46 +277,33 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     schemaText,
 
     append(entries) {
-      const byTopic = new Map<Topic, Message[]>();
+      const byTopic = new Map<Topic, StoredRecord[]>();
       for (const { topic, event } of entries) {
         const sequence = sequences.get(topic) ?? 0;
         sequences.set(topic, sequence + 1);
-        const position = { instance: clientId, run, sequence };
-        const message = {
-          key: eventKey(topic, event, position),
-          value: singleObject(currentSchema(topic).fingerprint, encodeEvent(topic, event)),
-          headers: headersOf(position),
-        };
+        const { fingerprint } = currentSchema(topic);
+        const body = encodeEvent(topic, event);
+        const record = { topic, fingerprint, body, instance: clientId, run, sequence, partition: '', position: '' };
         const ofTopic = byTopic.get(topic);
-        if (ofTopic === undefined) byTopic.set(topic, [message]);
-        else ofTopic.push(message);
+        if (ofTopic === undefined) byTopic.set(topic, [record]);
+        else ofTopic.push(record);
       }
       const work = appending.then(async () => {
         for (const topic of APPEND_ORDER) {
-          const messages = byTopic.get(topic);
-          if (messages === undefined) continue;
+          const records = byTopic.get(topic);
+          if (records === undefined) continue;
           await announce(topic, currentSchemaText(topic));
-          await send(topic, messages);
+          await carry(topic, records).send();
         }
       });
       appending = work.catch(() => {});
       return work;
     },
 
+    carry,
+
     async produce(records) {
-      for (let from = 0; from < records.length; ) {
-        const { topic } = records[from]!;
-        const messages: Message[] = [];
-        while (from < records.length && records[from]!.topic === topic) {
-          const record = records[from++]!;
-          messages.push({
-            key: keyOf(record, await decoder(topic, record.fingerprint)),
-            value: singleObject(record.fingerprint, record.body),
-            headers: headersOf(record),
-          });
-        }
-        await send(topic, messages);
-      }
+      for (const [topic, ofTopic] of Map.groupBy(records, (record) => record.topic)) await carry(topic, ofTopic).send();
     },
 
     async partitions(topic) {
@@ -354,7 +362,7 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
       await appending;
       closed = true;
       await Promise.all([...fetchers.values(), schemaFetcher].map((fetcher) => fetcher.close()));
-      await producer.disconnect();
+      await producer.close();
       await admin.disconnect();
     },
   };
@@ -415,19 +423,6 @@ async function createTopics(
     await patiently(`see topic ${topic}, just made,`, options.brokers, () => admin.fetchTopicOffsets(topic));
   }
   options.log?.(`kafka: made the topics ${wanted.map(({ topic }) => topic).join(', ')}`);
-}
-
-function headersOf(position: { instance: string; run: string; sequence: number }): Record<string, string> {
-  return { instance: position.instance, run: position.run, sequence: String(position.sequence) };
-}
-
-/** A body that its own schema cannot decode is carried on under its position: the consumer reports it. */
-function keyOf<T extends Topic>(record: StoredRecord, decode: Decoder<T>): string {
-  try {
-    return eventKey(record.topic as T, decode(record.body), record);
-  } catch {
-    return `${record.instance}/${record.run}/${record.sequence}`;
-  }
 }
 
 /** @throws PoolError internal where the text is no offset */

@@ -118,7 +118,7 @@ describe.skipIf(!broker)('the relay', () => {
     writeFileSync(segment, bytes);
     const relay = await start();
     await until('carried', () => drained(relay));
-    expect(relay.counts()).toEqual({ sent: 2, damaged: 1 });
+    expect(relay.counts()).toMatchObject({ sent: 2, damaged: 1 });
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatch(/^share of a at [0-9a-f]{16}:2: the checksum of the block differs/);
     await relay.stop();
