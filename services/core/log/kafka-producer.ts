@@ -12,8 +12,7 @@ import { PoolError } from '../errors.ts';
 import { type Cluster, createCluster, decodeProduceAnswer, encoderOf, protocolFault } from './kafka-client.ts';
 import { BatchWriter, headerBytes, partitionOfKey, recordBytesAtMost } from './record-batch.ts';
 
-export const COMPRESSIONS = ['none', 'gzip', 'zstd'] as const;
-export type Compression = (typeof COMPRESSIONS)[number];
+export type Compression = 'none' | 'gzip' | 'zstd';
 
 /** A record as it goes out: a `StoredRecord`, or a text without schema and place. */
 export interface Outgoing {

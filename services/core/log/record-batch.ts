@@ -10,7 +10,7 @@
  */
 
 /** Bytes of a batch before its records. */
-export const BATCH_HEAD_BYTES = 61;
+const BATCH_HEAD_BYTES = 61;
 const LENGTH_AT = 8;
 const EPOCH_AT = 12;
 const CRC_AT = 17;

@@ -7,9 +7,6 @@ import type { Topic } from '../../../schemas/events.ts';
 import { eventKey } from '../../../schemas/identity.ts';
 import type { StoredRecord } from './event-log.ts';
 
-/** Room that a key is given at least; `write` says where that was too little. */
-export const KEY_BYTES = 1024;
-
 /** Writes the key of a record. @returns the position behind it, or the negated number of bytes needed where they are not there */
 export type KeyWriter = (record: StoredRecord, out: Buffer, at: number) => number;
 
