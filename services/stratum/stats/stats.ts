@@ -7,7 +7,8 @@
  * ones are on disk alone until they come back.
  */
 import { userOf } from '../methods/authorize.ts';
-import { decay } from '../vardiff.ts';
+import { type Agent, Agents, type AgentValues } from './agents.ts';
+import { Rates } from './rates.ts';
 import type { Changes, WorkerChange } from './tally.ts';
 
 /** 1m 5m 15m 1h 6h 1d 7d. */
@@ -22,47 +23,6 @@ const WORKERS_LIMIT = 1_000;
 export const IDLE_USERS_LIMIT = 100_000;
 /** Who has had no share for so long is left out of the files (CKPool). */
 export const FORGOTTEN_MS = 600_000_000;
-/** CKPool decays idle averages each minute: a longer pause counts as so many minutes. */
-const STEP_S = 60;
-
-/** Rates per second that decay over several intervals; CKPool's `decay`. */
-export class Rates {
-  readonly values: number[];
-  readonly #intervalsS: readonly number[];
-  #updatedMs: number;
-  #pooled = 0;
-
-  constructor(intervalsS: readonly number[], nowMs: number, values: readonly number[] = []) {
-    this.#intervalsS = intervalsS;
-    this.#updatedMs = nowMs;
-    this.values = intervalsS.map((_, i) => values[i] ?? 0);
-  }
-
-  add(amount: number): void {
-    this.#pooled += amount;
-  }
-
-  /**
-   * Takes what was added since the last call. A single step of CKPool's formula never takes more than half away; a pause of many minutes is
-   * reckoned as the minutes that it has, as a running CKPool would.
-   */
-  decayTo(nowMs: number): void {
-    // A clock that was set back starts anew.
-    if (nowMs < this.#updatedMs) this.#updatedMs = nowMs;
-    const passedS = (nowMs - this.#updatedMs) / 1_000;
-    if (passedS <= 0) return;
-    const pauseSteps = Math.max(passedS - STEP_S, 0) / STEP_S;
-    const lastS = Math.min(passedS, STEP_S);
-    for (let i = 0; i < this.values.length; i++) {
-      const intervalS = this.#intervalsS[i]!;
-      let rate = this.values[i]!;
-      if (pauseSteps > 0 && rate > 0) rate *= (1 + (1 - Math.exp(-STEP_S / intervalS))) ** -pauseSteps;
-      this.values[i] = decay(rate, this.#pooled, lastS, intervalS);
-    }
-    this.#pooled = 0;
-    this.#updatedMs = nowMs;
-  }
-}
 
 /** What is known of a worker, and of a user. Difficulties in the chain's unit. */
 export class Account {
@@ -148,6 +108,8 @@ export interface PoolValues extends PoolTotals {
   readonly disconnected: number;
   /** 0: not known yet. */
   readonly networkDiff: number;
+  /** Kinds of miners that are connected, those with the most lines first. */
+  readonly agents: readonly AgentValues[];
 }
 
 /** What pool.status keeps over a restart. */
@@ -168,8 +130,8 @@ export interface StatsOptions {
 }
 
 interface Process {
-  /** Lines by worker name. */
-  readonly lines: Map<string, number>;
+  /** Lines by worker name, and with what they mine. */
+  readonly lines: Map<string, { count: number; agent: Agent }>;
   idle: number;
   resumable: number;
 }
@@ -186,6 +148,7 @@ export class Stats {
   readonly #processes = new Map<string, Process>();
   readonly #workerLines = new Map<string, number>();
   readonly #userLines = new Map<string, number>();
+  readonly #agents: Agents;
   #lines = 0;
   #accepted = 0;
   #rejected = 0;
@@ -199,6 +162,7 @@ export class Stats {
     this.#options = options;
     this.#store = options.store ?? NO_STORE;
     this.#startedMs = nowMs;
+    this.#agents = new Agents(nowMs);
     // Files of a clock ahead of ours are of now.
     const sinceMs = Math.min(stored?.updatedMs ?? nowMs, nowMs);
     this.#dsps = new Rates(POOL_INTERVALS_S, sinceMs, stored?.dsps);
@@ -229,7 +193,7 @@ export class Stats {
     this.#rejected += changes.refused_diff;
     this.#rejectedCount += changes.refused_count;
     for (const change of changes.workers) {
-      this.#setLines(process, change.worker, change.user, change.connections);
+      this.#setLines(process, change.worker, change.user, change.connections, change.agent);
       if (change.shares_count > 0) this.#credit(change, nowMs);
       this.#present(change);
     }
@@ -240,15 +204,21 @@ export class Stats {
   forgetProcess(from: string): void {
     const process = this.#processes.get(from);
     if (process === undefined) return;
-    for (const worker of [...process.lines.keys()]) this.#setLines(process, worker, userOf(worker), 0);
+    for (const worker of [...process.lines.keys()]) this.#setLines(process, worker, userOf(worker), 0, '');
     this.#processes.delete(from);
   }
 
-  #setLines(process: Process, worker: string, user: string, lines: number): void {
-    const more = lines - (process.lines.get(worker) ?? 0);
-    if (more === 0) return;
+  #setLines(process: Process, worker: string, user: string, lines: number, agentText: string): void {
+    const before = process.lines.get(worker);
+    if (before !== undefined) before.agent.lines -= before.count;
     if (lines === 0) process.lines.delete(worker);
-    else process.lines.set(worker, lines);
+    else {
+      const agent = this.#agents.of(agentText);
+      agent.lines += lines;
+      process.lines.set(worker, { count: lines, agent });
+    }
+    const more = lines - (before?.count ?? 0);
+    if (more === 0) return;
     this.#lines += more;
     for (const [counts, name] of [
       [this.#workerLines, worker],
@@ -268,6 +238,7 @@ export class Stats {
     this.#best = Math.max(this.#best, change.best_sdiff);
     this.#dsps.add(change.diff);
     this.#sps.add(change.shares_count);
+    this.#agents.of(change.agent).credit(change.diff, change.best_sdiff);
     const user = this.#comeInto(change, nowMs);
     const worker = this.#workerOf(user, change, nowMs);
     const best = bestWords(user, worker, change.best_sdiff);
@@ -374,6 +345,7 @@ export class Stats {
   tick(nowMs: number): void {
     this.#dsps.decayTo(nowMs);
     this.#sps.decayTo(nowMs);
+    this.#agents.decayTo(nowMs);
   }
 
   /** A block was solved, or an operator asked: what counts since the last block begins anew. */
@@ -384,6 +356,7 @@ export class Stats {
     this.#acceptedCount = 0;
     this.#rejectedCount = 0;
     this.#best = 0;
+    this.#agents.resetBest();
     for (const user of this.users.values()) {
       user.best = 0;
       user.changed = true;
@@ -412,6 +385,7 @@ export class Stats {
       rejectedCount: this.#rejectedCount,
       best: this.#best,
       networkDiff: this.networkDiff,
+      agents: this.#agents.values(),
     };
   }
 }

@@ -38,6 +38,20 @@ function ratePairs(keys: readonly string[], rates: readonly number[], form: Form
 
 // --- texts -------------------------------------------------------------------------------------------------------------------
 
+/** Ours, in the form of ckpool-lhr, which leaves it out where nobody is connected. */
+function agentPairs({ agents }: PoolValues, form: Form): Pair[] {
+  if (form.ckpool || agents.length === 0) return [];
+  const list = agents.map(({ name, lines, dsps5m, best }) =>
+    spaced([
+      ['ua', JSON.stringify(name)],
+      ['devices', String(lines)],
+      ['hashrate5m', `"${suffixText(dsps5m * form.hashesPerDifficulty)}"`],
+      ['bestshare', realText(best)],
+    ]),
+  );
+  return [['UserAgents', `[${list.join(', ')}]`]];
+}
+
 /** The three lines of pool.status, as the main log has them too. */
 export function poolLines(pool: PoolValues, nowMs: number, form: Form): [string, string, string] {
   const percent = pool.networkDiff > 0 ? Math.round((pool.accepted / pool.networkDiff) * 10_000) / 100 : 0;
@@ -48,6 +62,7 @@ export function poolLines(pool: PoolValues, nowMs: number, form: Form): [string,
     ['Workers', String(pool.workers)],
     ['Idle', String(pool.idle)],
     ['Disconnected', String(pool.disconnected)],
+    ...agentPairs(pool, form),
   ];
   const shares: Pair[] = [
     ['diff', realText(percent, POOL_DIGITS)],

@@ -50,7 +50,7 @@ test('a share goes through a worker into its journal, and a block through the pa
   expect(answered.at(-1)!.answers.map(({ answer }) => answer)).toEqual(['accepted']);
 });
 
-test('two workers have the same jobs and different extranonces', async () => {
+test('two workers have the same jobs and different extranonces, and their miners are counted together', async () => {
   const tree = await startTree(ends, { workers: 2 });
   const clients: Client[] = [];
   await until('miners at both workers', async () => {
@@ -65,6 +65,16 @@ test('two workers have the same jobs and different extranonces', async () => {
   expect(new Set(enonces).size).toBe(enonces.length);
   expect(new Set(clients.map(({ jobs }) => jobs[0]!.params.slice(0, 8).join())).size).toBe(1);
   await until('the status file to count all', () => statusOf(tree).values.connections === clients.length);
+  // The statistics name what is mined with, over both workers.
+  for (const [i, client] of clients.entries()) {
+    const share = client.mine(client.job, { atLeast: 1e-7, below: 1e-5 });
+    expect((await client.submit(`alice.w${i}`, share)).result).toBe(true);
+  }
+  await until('the shares to be counted', async () => {
+    const { accepted_count, UserAgents } = await tree.pool.control.poolStats();
+    const [agent] = UserAgents as { ua: string; devices: number; bestshare: number }[];
+    return Number(accepted_count) === clients.length && agent?.devices === clients.length && agent.bestshare > 0;
+  });
 });
 
 test('a ban is lifted where another line of address and user brings shares, at whichever worker that is', async () => {

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { Rates } from '../../../../services/stratum/stats/rates.ts';
 import {
-  Rates,
   Stats,
   type StatsStore,
   type UserAccount,
@@ -237,6 +237,46 @@ test("a best share is told once, in CKPool's words: of its user, else of its wor
     'alice.w2: New best share for user: 20.000000',
     'alice.w1: New best share for worker: 10.000000',
   ]);
+});
+
+describe('kinds of miners', () => {
+  const share = { shares_count: 1, diff: 300, best_sdiff: 7 };
+
+  test('have the lines of all processes, and those of one that has ended no more', () => {
+    const stats = new Stats({ nowMs: START_MS });
+    stats.absorb(changes([change({ worker: 'a.1', ...share })]), START_MS, 'one');
+    stats.absorb(changes([change({ worker: 'b.1', agent: 'miner/2', connections: 2 })]), START_MS, 'two');
+    stats.absorb(changes([change({ worker: 'a.1', agent: 'other/1', ...share, best_sdiff: 9 })]), START_MS, 'two');
+    stats.tick(START_MS + 60_000);
+    const [miner, other] = stats.pool().agents;
+    expect(miner).toMatchObject({ name: 'miner', lines: 3, best: 7 });
+    expect(other).toMatchObject({ name: 'other', lines: 1, best: 9 });
+    expect(miner!.dsps5m).toBeCloseTo(decay(0, 300, 60, 300), 12);
+    stats.forgetProcess('two');
+    expect(stats.pool().agents.map(({ name, lines }) => [name, lines])).toEqual([['miner', 1]]);
+  });
+
+  test('of a worker that comes with another program or goes are counted anew', () => {
+    const stats = new Stats({ nowMs: START_MS });
+    const kinds = (): unknown => stats.pool().agents.map(({ name, lines }) => [name, lines]);
+    stats.absorb(changes([change({ worker: 'a', ...share }), change({ worker: 'b', agent: 'x', ...share })]), START_MS);
+    expect(kinds()).toEqual([
+      ['miner', 1],
+      ['x', 1],
+    ]);
+    stats.absorb(changes([change({ worker: 'a', agent: 'x/9', connections: 1 })]), START_MS);
+    expect(kinds()).toEqual([['x', 2]]);
+    stats.absorb(changes([change({ worker: 'a', agent: 'x/9', connections: 0 })]), START_MS);
+    stats.absorb(changes([change({ worker: 'b', agent: 'x', connections: 0 })]), START_MS);
+    expect(kinds()).toEqual([]);
+  });
+
+  test('have no best share of before a block', () => {
+    const stats = new Stats({ nowMs: START_MS });
+    stats.absorb(changes([change({ worker: 'a', ...share })]), START_MS);
+    stats.resetShares(START_MS);
+    expect(stats.pool().agents).toMatchObject([{ name: 'miner', best: 0 }]);
+  });
 });
 
 describe('memory is bounded', () => {

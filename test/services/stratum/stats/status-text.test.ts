@@ -12,6 +12,7 @@ import {
   userText,
   workerText,
 } from '../../../../services/stratum/stats/status-text.ts';
+import { valueOfSuffix } from '../../../../services/stratum/stats/suffix.ts';
 import { CKPOOL, OURS, POOL, recorded, sheetUser, USER, W } from './status-sheet.ts';
 
 const USER_LINE =
@@ -31,6 +32,7 @@ const sheetPool = {
   rejectedCount: 9,
   best: 49808.477,
   networkDiff: 4_194_304,
+  agents: [{ name: 'cpu"miner', lines: 2, dsps5m: 106e9 / W, best: 49808.477 }],
 };
 
 describe("under compat ckpool the texts are CKPool's to the byte", () => {
@@ -75,7 +77,12 @@ describe('else our keys follow, and fractions are kept', () => {
 
   test('the pool', () => {
     const [first, second, third] = poolLines(sheetPool, 1_795_327_777_000, OURS);
-    expect([first, second]).toEqual(POOL.slice(0, 2));
+    const agents = '[{"ua": "cpu\\"miner", "devices": 2, "hashrate5m": "106G", "bestshare": 49808.477}]';
+    expect(first).toBe(
+      POOL[0]!.replace('}', `, "UserAgents": ${agents}}`).replace('49808.477}', '49808.476999999999}'),
+    );
+    expect(second).toBe(POOL[1]);
+    expect(poolLines({ ...sheetPool, agents: [] }, 1_795_327_777_000, OURS)[0]).toBe(POOL[0]);
     expect(third).toBe(POOL[2]!.replace('}', ', "netdiff": 4194304.0, "accepted_count": 190, "rejected_count": 9}'));
     const small = { ...sheetPool, accepted: 1.28705, best: 0.75, networkDiff: 1 };
     expect(poolLines(small, 1_795_327_777_000, OURS)[2]).toMatch(
@@ -146,12 +153,19 @@ test.each(['regtest-rejects', 'testnet-shares', 'testnet-proxy'])(
         idle: counts.Idle,
         disconnected: counts.Disconnected,
         networkDiff: theirs[2].netdiff,
+        agents: (counts.UserAgents ?? []).map(
+          (of: { ua: string; devices: number; hashrate5m: string; bestshare: number }) => ({
+            name: of.ua,
+            lines: of.devices,
+            dsps5m: valueOfSuffix(of.hashrate5m)! / W,
+            best: of.bestshare,
+          }),
+        ),
       },
       stored.updatedMs,
       OURS,
     );
-    delete counts.UserAgents;
-    expect(ours[0]).toBe(JSON.stringify(counts).replaceAll(':', ': ').replaceAll(',', ', '));
+    expect(ours[0]).toBe(text.split('\n')[0]);
     expect(ours[1]).toBe(text.split('\n')[1]);
     const rounded = (of: Record<string, number>): Record<string, number> =>
       Object.fromEntries(
