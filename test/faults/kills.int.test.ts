@@ -1,0 +1,205 @@
+/**
+ * `kill -9` of every program at random moments under a load of more than 2,000 shares a second, and stops of the broker: what a
+ * miner saw acknowledged is in ClickHouse once. Then everything is delivered again, in another order, and back-filled: no number changes.
+ *
+ * FAULTS_KILLS is the number of kills (default 10), FAULTS_STOPS that of the broker's stops (a tenth), FAULTS_SEED repeats a run, FAULTS_LOG (journal, kafka)
+ * names one variant.
+ */
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { kafkaForTests } from '../helpers/kafka-broker.ts';
+import { until } from '../helpers/leash.ts';
+import { havePart } from '../helpers/require.ts';
+import { kafkaJars } from '../kafka/broker.ts';
+import { seeded } from '../services/stratum/seeded.ts';
+import { expectRecord, settled, tableHashes } from './checks.ts';
+import { type Load, startLoad } from './load.ts';
+import { kill, type Stack, startStack } from './stack.ts';
+
+const KILLS = Number(process.env.FAULTS_KILLS ?? 10);
+const STOPS = Number(process.env.FAULTS_STOPS ?? Math.ceil(KILLS / 10));
+/** Offered; what comes back is to be more than WANTED. */
+const PER_SECOND = 3_000;
+const WANTED_PER_SECOND = 2_000;
+const LINES = 24;
+const LONGEST_PAUSE_MS = 1_500;
+const RUN_MS = 120_000 + (KILLS + STOPS) * 15_000;
+
+const variants = [
+  { log: 'journal', workers: 1 },
+  { log: 'kafka', workers: 3 },
+].filter(({ log }) => [undefined, log].includes(process.env.FAULTS_LOG));
+const haveKafka = await havePart('kafka', () =>
+  kafkaJars().then(
+    () => ({ found: true }),
+    (error: Error) => ({ missing: error.message }),
+  ),
+);
+
+describe.each(variants)('with the $log as the log of record and $workers stratum workers', ({ log, workers }) => {
+  const left = log === 'kafka' && haveKafka === undefined;
+  const seed = Number(process.env.FAULTS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  const random = seeded(seed);
+  let stack: Stack;
+  let load: Load;
+  let hashes: Record<string, string>;
+
+  beforeAll(async () => {
+    if (left) return;
+    console.log(`${log}: FAULTS_SEED=${seed}`);
+    let kafka = null;
+    if (log === 'kafka') {
+      const own = await kafkaForTests({ own: true });
+      if ('missing' in own) throw new Error(own.missing);
+      kafka = own;
+    }
+    stack = await startStack(`faults-${log}`, workers, kafka);
+    load = startLoad(() => stack.stratumPort, LINES, PER_SECOND);
+  });
+  afterAll(async () => {
+    await load?.stop();
+    await stack?.close();
+  });
+
+  test.skipIf(left)(
+    'kills and stops lose and double nothing',
+    async () => {
+      const counts: Record<string, number> = {};
+      /** Stratum's share of the kills is a half, as it is the one that takes shares in. */
+      const victims: [string, number, () => boolean][] = [
+        ['a stratum worker', 3, () => kill(pick(stack.pool.children()) ?? 0)],
+        ['the stratum parent', 1, () => kill(stack.pool.pid)],
+        ['stratum as a whole', 1, () => [...stack.pool.children(), stack.pool.pid].map(kill).includes(true)],
+        ['the consumers', 3, () => kill(stack.consume.pid)],
+        ['ClickHouse', 2, () => kill(stack.clickhouse.pid)],
+        ...(stack.relay === null
+          ? []
+          : ([
+              ['the relay', 3, () => kill(stack.relay!.pid)],
+              ['the broker', 0.5, () => brokerEnds('SIGKILL')],
+            ] as [string, number, () => boolean][])),
+      ];
+      const weights = victims.reduce((sum, [, weight]) => sum + weight, 0);
+      let restarting: Promise<void> | null = null;
+      const brokerEnds = (signal: NodeJS.Signals): boolean => {
+        if (restarting !== null) return false;
+        restarting = stack.kafka!.restart!(signal).finally(() => {
+          restarting = null;
+        });
+        return true;
+      };
+      const pick = <T>(all: readonly T[]): T | undefined => all[Math.floor(random() * all.length)];
+      const oneOf = (): (typeof victims)[number] => {
+        let at = random() * weights;
+        for (const victim of victims) {
+          at -= victim[1];
+          if (at < 0) return victim;
+        }
+        return victims[0]!;
+      };
+
+      await until('the load to be under way', () => load.acknowledged() > PER_SECOND);
+      const [beganMs, before] = [performance.now(), load.acknowledged()];
+      const stopsAt = new Set<number>();
+      while (log === 'kafka' && stopsAt.size < Math.min(STOPS, KILLS)) stopsAt.add(Math.floor(random() * KILLS));
+      for (let i = 0; i < KILLS; ) {
+        await delay(random() * LONGEST_PAUSE_MS);
+        if (stopsAt.has(i)) {
+          await until('the broker to be back', () => restarting === null, { withinMs: 90_000 });
+          stopsAt.delete(i);
+          brokerEnds('SIGTERM');
+          counts['stop of the broker'] = (counts['stop of the broker'] ?? 0) + 1;
+          continue;
+        }
+        const [name, , strike] = oneOf();
+        if (!strike()) continue;
+        counts[name] = (counts[name] ?? 0) + 1;
+        i += 1;
+        // The load is to go on: a pool that is always down would prove nothing.
+        const had = load.acknowledged();
+        await until(
+          () => `shares to be acknowledged after kill ${i}, of ${name}\n${stack.said.slice(-30).join('\n')}`,
+          () => load.acknowledged() > had + PER_SECOND / 4,
+        );
+        if (random() < 0.1) await stack.node.newBlock();
+      }
+      const perSecond = ((load.acknowledged() - before) * 1000) / (performance.now() - beganMs);
+      const seconds = Math.round((performance.now() - beganMs) / 1000);
+      await until('the broker to be back', () => restarting === null, { withinMs: 90_000 });
+      await load.stop();
+      await stack.pool.stop();
+      await settled(stack);
+      const account = await expectRecord(stack, load);
+      const refusals: Record<string, number> = {};
+      for (const line of load.lines) {
+        for (const [words, count] of line.refusals) refusals[words] = (refusals[words] ?? 0) + count;
+      }
+      console.log(
+        `${log}, ${workers} workers: ${JSON.stringify(counts)} in ${seconds} s at ${Math.round(perSecond)} acknowledged shares/s; ` +
+          `${JSON.stringify(account)}; refused ${JSON.stringify(refusals)}`,
+      );
+      expect(perSecond).toBeGreaterThan(WANTED_PER_SECOND);
+      expect(stack.surprises()).toEqual([]);
+      for (const words of Object.keys(refusals)) expect(['Duplicate', 'Stale']).toContain(words);
+      hashes = await tableHashes(stack);
+      expect(Object.keys(hashes)).toContain('shares_raw');
+    },
+    RUN_MS,
+  );
+
+  test.skipIf(left)(
+    'delivered again with all positions lost, no number changes',
+    async () => {
+      await stack.consume.stop();
+      await stack.relay?.stop();
+      forget(stack, 'consumers');
+      forget(stack, 'relay');
+      stack.relay?.start();
+      stack.consume.start();
+      await settled(stack);
+      expect(await tableHashes(stack)).toEqual(hashes);
+    },
+    RUN_MS,
+  );
+
+  test.skipIf(left || log === 'journal')(
+    'read from the journal in place of Kafka, so in another order, no number changes',
+    async () => {
+      await stack.consume.stop();
+      await stack.relay!.stop();
+      forget(stack, 'consumers');
+      const other = stack.consumeJournal();
+      other.start();
+      await settled(stack);
+      await other.stop();
+      expect(await tableHashes(stack)).toEqual(hashes);
+      stack.relay!.start();
+    },
+    RUN_MS,
+  );
+
+  test.skipIf(left)(
+    'back-filled from the share logs, no number changes',
+    async () => {
+      if (!stack.consume.running) stack.consume.start();
+      const { status, output } = await stack.once('ingest', '--json');
+      expect(output).toContain('"bad":0');
+      expect(status).toBe(0);
+      const { accepted } = JSON.parse(output) as { accepted: number };
+      expect(accepted).toBeGreaterThan(load.acknowledged() / 2);
+      await settled(stack);
+      expect(await tableHashes(stack)).toEqual(hashes);
+    },
+    RUN_MS,
+  );
+});
+
+/** Throws a program's positions away, as a lost disk would. */
+function forget(stack: Stack, program: 'consumers' | 'relay'): void {
+  const state = join(stack.dataDir, 'state');
+  for (const name of readdirSync(state)) {
+    if (name.startsWith(`${program}.sqlite`)) rmSync(join(state, name));
+  }
+}
