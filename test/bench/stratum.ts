@@ -9,13 +9,13 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { cpus } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { freePorts, type Leashed, startLeashed, tempDir, until } from '../helpers/leash.ts';
 import { cpuSeconds, memoryUse, processTree } from '../helpers/processes.ts';
 import { NODE_ADDRESS, startTemplateNode, type TemplateNode } from '../helpers/template-node.ts';
+import { best, printMachine, printResults, type Result, resultOf, type Shown, type Values } from './table.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const LOAD_DIR = fileURLToPath(new URL('stratum-load', import.meta.url));
@@ -29,20 +29,12 @@ const SLACK = 1.3;
 
 // --- what is measured --------------------------------------------------------------------------------------------------------
 
-interface Measure {
-  readonly what: string;
-  readonly unit: string;
-  readonly digits?: number;
-  /** Bounds from above, unless `atLeast`. */
-  readonly reach?: number;
-  readonly atLeast?: true;
+interface Measure extends Shown {
   /** What CKPool 1.0 gave where the figures to reach were set; the ratio of the two is what counts beside a peer. */
   readonly ckpool?: number;
   /** The figure to reach holds as it is, beside a peer and without one. */
   readonly absolute?: true;
 }
-
-type Values = Record<string, number>;
 
 interface Settings {
   readonly logShares?: boolean;
@@ -576,19 +568,6 @@ async function load(target: Target, args: readonly string[]): Promise<Values[]> 
 
 // --- the table ---------------------------------------------------------------------------------------------------------------
 
-interface Result {
-  readonly row: string;
-  readonly measure: string;
-  readonly what: string;
-  readonly unit: string;
-  readonly ours: number;
-  readonly peer: number | null;
-  readonly ratio: number | null;
-  /** What was to be reached, in the unit; null: nothing. */
-  readonly limit: number | null;
-  readonly met: boolean | null;
-}
-
 function resultsOf(name: string, row: Row, ours: Values, peer: Values | null): Result[] {
   return Object.entries(row.measures).map(([measure, of]) => {
     const value = ours[measure]!;
@@ -599,34 +578,8 @@ function resultsOf(name: string, row: Row, ours: Values, peer: Values | null): R
       else if (other !== null && of.ckpool !== undefined) limit = (of.reach / of.ckpool) * other;
       else limit = of.atLeast === true ? of.reach / SLACK : of.reach * SLACK;
     }
-    return {
-      row: name,
-      measure,
-      what: of.what,
-      unit: of.unit,
-      ours: value,
-      peer: other,
-      ratio: other === null || other === 0 ? null : value / other,
-      limit,
-      met: limit === null ? null : of.atLeast === true ? value >= limit : value <= limit,
-    };
+    return resultOf(name, measure, of, value, other, limit);
   });
-}
-
-function lineOf(result: Result, row: Row): string {
-  const of = row.measures[result.measure]!;
-  const digits = of.digits ?? 2;
-  const shown = (value: number | null): string =>
-    value === null || Number.isNaN(value) ? '' : `${value.toFixed(digits)}`;
-  const sign = of.atLeast === true ? '>=' : '<=';
-  return `| ${[
-    result.what + (result.unit === '' ? '' : `, ${result.unit}`),
-    shown(result.ours),
-    shown(result.peer),
-    result.ratio === null ? '' : result.ratio.toFixed(2),
-    result.limit === null ? '' : `${sign} ${shown(result.limit)}`,
-    result.met === null ? '' : result.met ? 'yes' : 'NO',
-  ].join(' | ')} |`;
 }
 
 async function measured(row: Row, seconds: number, start: () => Promise<Target>): Promise<Values> {
@@ -636,16 +589,6 @@ async function measured(row: Row, seconds: number, start: () => Promise<Target>)
   } finally {
     await target.stop();
   }
-}
-
-/** Of each measure the best of some rounds, for what else runs on the machine only makes it worse; what must not be at all: the worst. */
-function best(row: Row, rounds: readonly Values[]): Values {
-  return Object.fromEntries(
-    Object.entries(row.measures).map(([name, of]) => {
-      const values = rounds.map((round) => round[name]!);
-      return [name, of.atLeast === true || of.reach === 0 ? Math.max(...values) : Math.min(...values)];
-    }),
-  );
 }
 
 const HELP = `npm run bench:stratum -- [options]
@@ -716,8 +659,8 @@ async function main(): Promise<number> {
             )
         : null;
 
-  const print = (line: string): void => void process.stdout.write(`${line}\n`);
-  if (values.json !== true) print(`${cpus().length} x ${cpus()[0]?.model ?? '?'}, Node ${process.version}`);
+  const json = values.json === true;
+  if (!json) printMachine();
   let failed = false;
   for (const name of names) {
     const row = ROWS[name]!;
@@ -729,16 +672,10 @@ async function main(): Promise<number> {
         peerRounds.push(await measured(row, seconds, () => startPeer(row)));
       }
     }
-    const peer = peerRounds.length === 0 ? null : best(row, peerRounds);
-    const results = resultsOf(name, row, best(row, ourRounds), peer);
+    const peer = peerRounds.length === 0 ? null : best(row.measures, peerRounds);
+    const results = resultsOf(name, row, best(row.measures, ourRounds), peer);
     failed ||= results.some(({ met }) => met === false);
-    if (values.json === true) {
-      for (const result of results) print(JSON.stringify(result));
-      continue;
-    }
-    print(`\n${name}: ${row.title}\n`);
-    print(`| measure | ours | ${peer === null ? '' : 'peer'} | ratio | to reach | met |\n|---|---|---|---|---|---|`);
-    for (const result of results) print(lineOf(result, row));
+    printResults(`${name}: ${row.title}`, row.measures, results, { peer: peer === null ? '' : 'peer', json });
   }
   return failed ? 1 : 0;
 }

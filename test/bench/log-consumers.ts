@@ -1,0 +1,56 @@
+/**
+ * The consumers in a process of their own, as a bench measures them: says when they begin, and when so many records are in ClickHouse.
+ * Arguments as JSON in argv[2]; lines of JSON on standard output.
+ */
+
+import { join } from 'node:path';
+import { startConsumers } from '../../services/consumers/main.ts';
+import { loadConfig } from '../../services/core/config.ts';
+import { run } from '../../services/core/lifecycle.ts';
+import { openJournalLog } from '../../services/core/log/journal.ts';
+import { untilReached } from './log-reached.ts';
+
+export interface ConsumersAsked {
+  readonly dataDir: string;
+  readonly url: string;
+  readonly user: string;
+  readonly password: string;
+  readonly database: string;
+  readonly records: number;
+}
+
+const asked = JSON.parse(process.argv[2]!) as ConsumersAsked;
+const say = (fact: string): void => {
+  const { user, system } = process.cpuUsage();
+  process.stdout.write(
+    `${JSON.stringify({ fact, atMs: performance.timeOrigin + performance.now(), cpuS: (user + system) / 1e6 })}\n`,
+  );
+};
+
+process.stdin.resume();
+process.stdin.on('end', () => process.exit(0));
+await run('bench', async (life) => {
+  const config = loadConfig(
+    {
+      options: {
+        'lodestream.data_dir': asked.dataDir,
+        'lodestream.clickhouse.url': asked.url,
+        'lodestream.clickhouse.user': asked.user,
+        'lodestream.clickhouse.password': asked.password,
+        'lodestream.clickhouse.database': asked.database,
+      },
+    },
+    {},
+  );
+  const log = openJournalLog({ dir: join(asked.dataDir, 'journal') });
+  life.onStop('log', () => log.close());
+  const consumers = await startConsumers(config, life, { log });
+  await consumers.ready;
+  say('begun');
+  await untilReached(
+    () => consumers.counters.records,
+    asked.records,
+    () => consumers.problems(),
+  );
+  say('done');
+});

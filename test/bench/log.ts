@@ -1,0 +1,661 @@
+/**
+ * The way of a share from the journal on: append, read, relay to Kafka, into ClickHouse, replay; each beside the least that could do the
+ * same, in turn and in one run, since machines differ; and what a share takes in each place.
+ *
+ *     npm run bench:log -- [--row NAME]… [--records N] [--rounds N] [--json]
+ *
+ *     append, append-*   journal            beside   length, crc32 and body of each record, one write a turn, the same flushes
+ *     read               journal            beside   such a file read whole and its checksums compared
+ *     relay              journal → Kafka    beside   kafkajs alone sending the same messages, made beforehand
+ *     consume            journal → tables   beside   chDB's own INSERT … SELECT FROM file(…, Avro) of the same records into the same tables
+ *     bytes              of a share in the journal, by the shares of a turn
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import {
+  closeSync,
+  fdatasyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { crc32 } from 'node:zlib';
+import { createClient } from '@clickhouse/client';
+import { Kafka, logLevel, type Message, Partitioners } from 'kafkajs';
+import { currentSchemaText, decoderFor, encodeEvent, singleObject } from '../../schemas/codec.ts';
+import { eventKey } from '../../schemas/identity.ts';
+import { migrate } from '../../services/consumers/migrations.ts';
+import type { EncodedEvents, LogEntry } from '../../services/core/log/event-log.ts';
+import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
+import { openKafkaLog } from '../../services/core/log/kafka.ts';
+import { startRelay } from '../../services/relay/relay.ts';
+import { startTestClickHouse } from '../helpers/clickhouse.ts';
+import { freePort, tempDir } from '../helpers/leash.ts';
+import { cpuSeconds } from '../helpers/processes.ts';
+import { startBroker } from '../kafka/broker.ts';
+import type { ConsumersAsked } from './log-consumers.ts';
+import { untilReached } from './log-reached.ts';
+import { encodedTurns, shareSource } from './log-shares.ts';
+import { best, printMachine, printResults, type Result, resultOf, type Shown, type Values } from './table.ts';
+
+const CONSUMERS = fileURLToPath(new URL('log-consumers.ts', import.meta.url));
+/** Shares in a second of the time that they carry: a pool of 500 workers at 2.4 a minute each, so 400,000 shares are five and a half hours. */
+const SHARES_PER_S = 20;
+
+// --- what is measured --------------------------------------------------------------------------------------------------------
+
+interface Measure extends Shown {
+  /** Of the plain one's at least so much; of a cost, at most so much. */
+  readonly ofPlain?: number;
+  /** At least so much besides. */
+  readonly least?: number;
+}
+
+interface Runner {
+  ours(): Promise<Values>;
+  plain?(): Promise<Values>;
+  close(): Promise<void> | void;
+}
+
+interface Row {
+  readonly title: string;
+  readonly records: number;
+  readonly measures: Readonly<Record<string, Measure>>;
+  open(records: number): Promise<Runner>;
+}
+
+const rateOf = (what: string, more: Partial<Measure> = {}): Measure => ({
+  ...{ what, unit: '/s', digits: 0, atLeast: true },
+  ...more,
+});
+const cpuOf = (what: string, more: Partial<Measure> = {}): Measure => ({ what, unit: 'us', digits: 2, ...more });
+
+/** Seconds of the clock, and of this process's CPU, that something took. */
+async function timed(work: () => Promise<void> | void): Promise<{ seconds: number; cpuS: number }> {
+  const before = process.cpuUsage();
+  const start = performance.now();
+  await work();
+  const seconds = (performance.now() - start) / 1000;
+  const { user, system } = process.cpuUsage(before);
+  return { seconds, cpuS: (user + system) / 1e6 };
+}
+
+function sizeOf(path: string): number {
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return stat.size;
+  return readdirSync(path).reduce((sum, name) => sum + sizeOf(join(path, name)), 0);
+}
+
+// --- append ------------------------------------------------------------------------------------------------------------------
+
+/** Shares of which appends are made, over and over: more would not fit into a processor's cache, and does not in life. */
+const DISTINCT = 20_000;
+
+interface AppendRow {
+  readonly perTurn: number;
+  readonly fsync?: boolean;
+  /** Objects are handed over, and encoded on both sides. */
+  readonly encode?: boolean;
+}
+
+/** What could be done at the least: each body with its length and checksum, one write a turn. */
+function writeFramed(path: string, turns: readonly Turn[], count: number, { fsync, encode }: AppendRow): void {
+  const fd = openSync(path, 'w');
+  let bytes = Buffer.allocUnsafe(1024 * 1024);
+  for (let turn = 0; turn < count; turn++) {
+    const { entries, encoded } = turns[turn % turns.length]!;
+    let at = 0;
+    let from = 0;
+    for (let i = 0; i < encoded.count; i++) {
+      const to = encoded.ends[i]!;
+      const body =
+        encode === true ? encodeEvent('share', entries[i]!.event as never) : encoded.bytes.subarray(from, to);
+      from = to;
+      if (at + 8 + body.length > bytes.length) bytes = Buffer.concat([bytes], bytes.length * 2);
+      bytes.writeUInt32LE(body.length, at);
+      bytes.writeUInt32LE(crc32(body), at + 4);
+      bytes.set(body, at + 8);
+      at += 8 + body.length;
+    }
+    writeSync(fd, bytes, 0, at);
+    if (fsync === true) fdatasyncSync(fd);
+  }
+  closeSync(fd);
+}
+
+interface Turn {
+  readonly entries: readonly LogEntry[];
+  readonly encoded: EncodedEvents;
+}
+
+const NO_ENTRIES: readonly LogEntry[] = [];
+
+function appendRow(row: AppendRow, records: number, more: Partial<Measure> = {}): Row {
+  const { perTurn, fsync = false, encode = false } = row;
+  const turned = perTurn === 1 ? 'a share a turn' : `${perTurn} shares a turn`;
+  return {
+    title: `${turned}${encode ? ', as objects' : ''}${fsync ? ', each turn synced' : ''}`,
+    records,
+    measures: {
+      rate: rateOf('records', { ofPlain: 0.5, ...more }),
+      cpu: cpuOf('CPU per record', fsync ? {} : { ofPlain: 2 }),
+    },
+    async open(records) {
+      const dir = tempDir('bench-log');
+      const source = shareSource(SHARES_PER_S);
+      const events = Array.from({ length: Math.max(perTurn, DISTINCT) }, source);
+      let n = 0;
+      const encoded = encodedTurns(() => events[n++]!, events.length, perTurn);
+      const turns: Turn[] = encoded.map((encoded, i) => ({
+        encoded,
+        entries: encode
+          ? events.slice(i * perTurn, (i + 1) * perTurn).map((event) => ({ topic: 'share', event }))
+          : NO_ENTRIES,
+      }));
+      const count = Math.ceil(records / perTurn);
+      let round = 0;
+      const values = ({ seconds, cpuS }: { seconds: number; cpuS: number }): Values => ({
+        rate: (count * perTurn) / seconds,
+        cpu: (cpuS * 1e6) / (count * perTurn),
+      });
+      return {
+        async ours() {
+          const journal = join(dir.path, String(round++));
+          const writer = openJournalWriter({ dir: journal, instance: 'a', fsync });
+          const took = await timed(() => {
+            for (let turn = 0; turn < count; turn++) {
+              const { entries, encoded } = turns[turn % turns.length]!;
+              if (encode) writer.append(entries);
+              else writer.append(NO_ENTRIES, encoded);
+            }
+          });
+          writer.close();
+          rmSync(journal, { recursive: true });
+          return values(took);
+        },
+        async plain() {
+          const path = join(dir.path, 'framed');
+          const took = await timed(() => writeFramed(path, turns, count, row));
+          rmSync(path);
+          return values(took);
+        },
+        close: dir.remove,
+      };
+    },
+  };
+}
+
+// --- read --------------------------------------------------------------------------------------------------------------------
+
+/** Writes a journal of so many shares. */
+function writeJournal(dir: string, records: number, perTurn = 100): void {
+  const writer = openJournalWriter({ dir, instance: 'pool-0' });
+  const source = shareSource(SHARES_PER_S);
+  const STEP = 10_000;
+  for (let made = 0; made < records; made += STEP) {
+    for (const turn of encodedTurns(source, Math.min(STEP, records - made), perTurn)) writer.append(NO_ENTRIES, turn);
+  }
+  writer.close();
+}
+
+const READ: Row = {
+  title: 'the journal read from its beginning, 100 shares a turn',
+  records: 400_000,
+  measures: { rate: rateOf('records'), cpu: cpuOf('CPU per record') },
+  async open(records) {
+    const dir = tempDir('bench-log');
+    const journal = join(dir.path, 'journal');
+    writeJournal(journal, records);
+    const framed = join(dir.path, 'framed');
+    const turns = encodedTurns(shareSource(SHARES_PER_S), DISTINCT, 100).map((encoded) => ({ encoded, entries: [] }));
+    writeFramed(framed, turns, records / 100, { perTurn: 100 });
+    const values = ({ seconds, cpuS }: { seconds: number; cpuS: number }): Values => ({
+      rate: records / seconds,
+      cpu: (cpuS * 1e6) / records,
+    });
+    return {
+      async ours() {
+        const log = openJournalLog({ dir: journal });
+        let count = 0;
+        const took = await timed(async () => {
+          for (let from: string | null = null; ; ) {
+            const batch = await log.read('share', 'pool-0', from, { maxRecords: 10_000, waitMs: 0 });
+            if (batch.records.length === 0) break;
+            count += batch.records.length;
+            from = batch.next;
+          }
+        });
+        await log.close();
+        if (count !== records) throw new Error(`read ${count} of ${records} records`);
+        return values(took);
+      },
+      async plain() {
+        return values(
+          await timed(() => {
+            const bytes = readFileSync(framed);
+            const bodies: Buffer[] = [];
+            for (let at = 0; at < bytes.length; ) {
+              const body = bytes.subarray(at + 8, at + 8 + bytes.readUInt32LE(at));
+              if (crc32(body) !== bytes.readUInt32LE(at + 4)) throw new Error('a checksum differs');
+              bodies.push(body);
+              at += 8 + body.length;
+            }
+          }),
+        );
+      },
+      close: dir.remove,
+    };
+  },
+};
+
+// --- relay -------------------------------------------------------------------------------------------------------------------
+
+/** Messages of one request of kafkajs: more do not help it. */
+const KAFKAJS_BATCH = 1000;
+const PARTITIONS = 4;
+
+const RELAY: Row = {
+  title: 'the journal carried to a broker, acknowledged by all replicas',
+  records: 200_000,
+  measures: {
+    rate: rateOf('records', { ofPlain: 0.9 }),
+    cpu: cpuOf('CPU per record', { ofPlain: 1 / 0.9 }),
+    broker: cpuOf("the broker's CPU per record"),
+    bytes: { what: 'bytes per share in Kafka', unit: 'B', digits: 0 },
+  },
+  async open(records) {
+    const dir = tempDir('bench-log');
+    const journalDir = join(dir.path, 'journal');
+    writeJournal(journalDir, records);
+    const messages = await messagesOf(journalDir, records);
+    const broker = await startBroker({ port: await freePort(), dataDir: join(dir.path, 'kafka') });
+    const brokers = [broker.address];
+    let round = 0;
+    const measured = async (prefix: string, work: () => Promise<void>): Promise<Values> => {
+      const before = cpuSeconds([broker.pid]);
+      const { seconds, cpuS } = await timed(work);
+      const brokerS = cpuSeconds([broker.pid]) - before;
+      const logs = join(broker.dataDir, 'log');
+      const files = readdirSync(logs)
+        .filter((name) => name.startsWith(`${prefix}share-`))
+        .flatMap((name) => readdirSync(join(logs, name)).map((file) => join(logs, name, file)));
+      const stored = files.filter((file) => file.endsWith('.log')).reduce((sum, file) => sum + sizeOf(file), 0);
+      return {
+        rate: records / seconds,
+        cpu: (cpuS * 1e6) / records,
+        broker: (brokerS * 1e6) / records,
+        bytes: stored / records,
+      };
+    };
+    return {
+      async ours() {
+        const prefix = `ours${round++}.`;
+        const kafka = await openKafkaLog({ brokers, clientId: 'bench', topicPrefix: prefix, partitions: PARTITIONS });
+        const values = await measured(prefix, async () => {
+          const stateFile = join(dir.path, `${prefix}sqlite`);
+          const relay = await startRelay({ journalDir, kafka, stateFile, log: () => {} });
+          await untilReached(
+            () => relay.counts().sent,
+            records,
+            () => [relay.problem()],
+          );
+          await relay.stop();
+        });
+        await kafka.close();
+        return values;
+      },
+      async plain() {
+        const prefix = `plain${round++}.`;
+        // Makes the topics.
+        await (await openKafkaLog({ brokers, clientId: 'bench', topicPrefix: prefix, partitions: PARTITIONS })).close();
+        const client = new Kafka({ brokers, clientId: 'plain', logLevel: logLevel.NOTHING });
+        const producer = client.producer({
+          createPartitioner: Partitioners.DefaultPartitioner,
+          allowAutoTopicCreation: false,
+          maxInFlightRequests: 1,
+        });
+        const values = await measured(prefix, async () => {
+          await producer.connect();
+          for (let at = 0; at < messages.length; at += KAFKAJS_BATCH) {
+            await producer.send({
+              topic: `${prefix}share`,
+              acks: -1,
+              messages: messages.slice(at, at + KAFKAJS_BATCH),
+            });
+          }
+        });
+        await producer.disconnect();
+        return values;
+      },
+      async close() {
+        await broker.process.stop();
+        dir.remove();
+      },
+    };
+  },
+};
+
+/** What the relay sends, as kafkajs takes it. */
+async function messagesOf(journalDir: string, records: number): Promise<Message[]> {
+  const journal = openJournalLog({ dir: journalDir });
+  const decode = decoderFor('share');
+  const messages: Message[] = [];
+  for (let from: string | null = null; messages.length < records; ) {
+    const batch = await journal.read('share', 'pool-0', from, { maxRecords: 10_000, waitMs: 0 });
+    for (const { body, fingerprint, instance, run, sequence } of batch.records) {
+      messages.push({
+        key: eventKey('share', decode(body), { instance, run, sequence }),
+        value: singleObject(fingerprint, body),
+        headers: { instance, run, sequence: String(sequence) },
+      });
+    }
+    from = batch.next;
+  }
+  await journal.close();
+  return messages;
+}
+
+// --- into ClickHouse ---------------------------------------------------------------------------------------------------------
+
+/** What chDB inserts at once by itself. */
+const PLAIN_BATCH = 50_000;
+
+const CONSUME: Row = {
+  title: 'journal → queryable in the embedded ClickHouse',
+  records: 400_000,
+  measures: {
+    rate: rateOf('shares', { ofPlain: 0.6, least: 200_000 }),
+    core: rateOf('shares per second of CPU', { ofPlain: 0.6 }),
+    client: cpuOf("the consumers' CPU per share"),
+    engine: cpuOf("the engine's CPU per share"),
+    bytes: { what: 'bytes per share in ClickHouse, merged', unit: 'B', digits: 1, reach: 100 },
+  },
+  async open(records) {
+    const dir = tempDir('bench-log');
+    const journal = join(dir.path, 'journal');
+    writeJournal(journal, records);
+    const files = avroFiles(join(dir.path, 'avro'), records);
+    const server = await startTestClickHouse();
+    const address = { url: server.url, user: 'writer', password: server.token };
+    const enginePid = server.process.pid!;
+    let round = 0;
+    const database = async (): Promise<{ name: string; client: ReturnType<typeof createClient> }> => {
+      const name = `bench${round++}`;
+      await server.writer.command({ query: `CREATE DATABASE ${name}` });
+      const client = createClient({ url: server.url, username: 'writer', password: server.token, database: name });
+      await migrate(client);
+      return { name, client };
+    };
+    const settle = async (client: ReturnType<typeof createClient>, name: string): Promise<number> => {
+      const answer = await client.query({ query: 'SELECT count() AS count FROM shares', format: 'JSONEachRow' });
+      const [row] = await answer.json<{ count: string }>();
+      if (Number(row?.count) !== records) throw new Error(`${row?.count} shares of ${records} can be queried`);
+      await client.command({ query: 'OPTIMIZE TABLE shares_raw FINAL' });
+      const parts = await client.query({
+        query: `SELECT sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND database = '${name}' AND table = 'shares_raw'`,
+        format: 'JSONEachRow',
+      });
+      const [sum] = await parts.json<{ bytes: string }>();
+      await client.close();
+      await server.writer.command({ query: `DROP DATABASE ${name} SYNC` });
+      return Number(sum?.bytes) / records;
+    };
+    return {
+      async ours() {
+        const { name, client } = await database();
+        const dataDir = join(dir.path, name);
+        mkdirSync(dataDir);
+        symlinkSync(journal, join(dataDir, 'journal'));
+        const child = startConsumersApart({ ...address, dataDir, database: name, records });
+        const begun = await child.fact('begun');
+        const engineBegun = cpuSeconds([enginePid]);
+        const done = await child.fact('done');
+        const engineS = cpuSeconds([enginePid]) - engineBegun;
+        const clientS = done.cpuS - begun.cpuS;
+        await child.end();
+        const bytes = await settle(client, name);
+        return {
+          rate: records / ((done.atMs - begun.atMs) / 1000),
+          core: records / (clientS + engineS),
+          client: (clientS * 1e6) / records,
+          engine: (engineS * 1e6) / records,
+          bytes,
+        };
+      },
+      async plain() {
+        const { name, client } = await database();
+        const statements = await plainStatements(client, name, files);
+        const before = cpuSeconds([enginePid]);
+        const { seconds } = await timed(async () => {
+          for (const query of statements) await client.command({ query });
+        });
+        const engineS = cpuSeconds([enginePid]) - before;
+        const bytes = await settle(client, name);
+        return {
+          rate: records / seconds,
+          core: records / engineS,
+          client: Number.NaN,
+          engine: (engineS * 1e6) / records,
+          bytes,
+        };
+      },
+      async close() {
+        await server.stop();
+        dir.remove();
+      },
+    };
+  },
+};
+
+/** The same shares as Avro container files, a batch each. */
+function avroFiles(dir: string, records: number): string[] {
+  const source = shareSource(SHARES_PER_S);
+  const files: string[] = [];
+  for (let made = 0; made < records; made += PLAIN_BATCH) {
+    const instance = `batch-${files.length}`;
+    const writer = openJournalWriter({ dir, instance });
+    for (const turn of encodedTurns(source, Math.min(PLAIN_BATCH, records - made), 1000))
+      writer.append(NO_ENTRIES, turn);
+    writer.close();
+    const topicDir = join(dir, instance, 'share');
+    files.push(join(topicDir, readdirSync(topicDir).find((name) => name.endsWith('.avro'))!));
+  }
+  return files;
+}
+
+/** What the columns that no field is named as are made of, as cheaply as they can be. */
+const EXPRESSIONS: Readonly<Record<string, string>> = {
+  bucket: "toStartOfHour(toDateTime(reinterpretAsUInt32(reverse(unhex(ntime))), 'UTC'))",
+  identity: 'hash',
+  rank: 'bitShiftLeft(toUInt128(18446744073709551615 - toUInt64(time_us) * 1000), 56)',
+  time: 'fromUnixTimestamp64Micro(time_us)',
+};
+
+async function plainStatements(
+  client: ReturnType<typeof createClient>,
+  database: string,
+  files: readonly string[],
+): Promise<string[]> {
+  const fields = new Set(
+    (JSON.parse(currentSchemaText('share')) as { fields: { name: string }[] }).fields.map(({ name }) => name),
+  );
+  const answer = await client.query({
+    query: `SELECT name FROM system.columns WHERE database = '${database}' AND table = 'shares_raw' AND default_kind = '' ORDER BY position`,
+    format: 'JSONEachRow',
+  });
+  const columns = (await answer.json<{ name: string }>())
+    .map(({ name }) => name)
+    .filter((name) => fields.has(name) || EXPRESSIONS[name] !== undefined);
+  const values = columns.map((name) => EXPRESSIONS[name] ?? name);
+  return files.map(
+    (file) => `INSERT INTO shares_raw (${columns.join(', ')}) SELECT ${values.join(', ')} FROM file('${file}', 'Avro')`,
+  );
+}
+
+interface Fact {
+  readonly fact: string;
+  readonly atMs: number;
+  readonly cpuS: number;
+}
+
+function startConsumersApart(asked: ConsumersAsked): { fact(name: string): Promise<Fact>; end(): Promise<void> } {
+  const child: ChildProcess = spawn(process.execPath, [CONSUMERS, JSON.stringify(asked)], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let errors = '';
+  child.stderr!.on('data', (data: Buffer) => {
+    errors = (errors + data.toString()).slice(-4000);
+  });
+  const facts: Fact[] = [];
+  const waiting = new Map<string, (fact: Fact) => void>();
+  createInterface({ input: child.stdout! }).on('line', (line) => {
+    const fact = JSON.parse(line) as Fact;
+    facts.push(fact);
+    waiting.get(fact.fact)?.(fact);
+  });
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  return {
+    fact: (name) =>
+      new Promise((resolve, reject) => {
+        const known = facts.find(({ fact }) => fact === name);
+        if (known !== undefined) resolve(known);
+        waiting.set(name, resolve);
+        void ended.then(() => reject(new Error(`the consumers ended: ${errors}`)));
+      }),
+    async end() {
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}
+
+// --- bytes -------------------------------------------------------------------------------------------------------------------
+
+const PER_TURN = [1, 16, 1000] as const;
+
+const BYTES: Row = {
+  title: 'bytes per accepted share in the journal, sidecar included',
+  records: 20_000,
+  measures: Object.fromEntries(
+    PER_TURN.map((perTurn) => [
+      `per${perTurn}`,
+      { what: `${perTurn} a turn`, unit: 'B', digits: 1, reach: 200 } satisfies Measure,
+    ]),
+  ),
+  async open(records) {
+    const dir = tempDir('bench-log');
+    return {
+      async ours() {
+        const values: Values = {};
+        for (const perTurn of PER_TURN) {
+          const journal = join(dir.path, String(perTurn));
+          writeJournal(journal, records, perTurn);
+          values[`per${perTurn}`] = sizeOf(journal) / records;
+          rmSync(journal, { recursive: true });
+        }
+        return values;
+      },
+      close: dir.remove,
+    };
+  },
+};
+
+const ROWS: Readonly<Record<string, Row>> = {
+  'append-1': appendRow({ perTurn: 1 }, 100_000),
+  'append-16': appendRow({ perTurn: 16 }, 400_000),
+  'append-1000': appendRow({ perTurn: 1000 }, 1_000_000),
+  'append-objects': appendRow({ perTurn: 16, encode: true }, 200_000),
+  'append-fsync': appendRow({ perTurn: 16, fsync: true }, 10_000),
+  'append-fsync-1000': appendRow({ perTurn: 1000, fsync: true }, 400_000),
+  read: READ,
+  relay: RELAY,
+  consume: CONSUME,
+  bytes: BYTES,
+};
+
+// --- the run -----------------------------------------------------------------------------------------------------------------
+
+function resultsOf(name: string, row: Row, ours: Values, plain: Values | null): Result[] {
+  return Object.entries(row.measures).map(([measure, of]) => {
+    const other = plain === null || Number.isNaN(plain[measure]) ? null : (plain[measure] ?? null);
+    const bounds = [
+      ...(of.ofPlain === undefined || other === null ? [] : [of.ofPlain * other]),
+      ...(of.least === undefined ? [] : [of.least]),
+      ...(of.reach === undefined ? [] : [of.reach]),
+    ];
+    const limit = bounds.length === 0 ? null : of.atLeast === true ? Math.max(...bounds) : Math.min(...bounds);
+    return resultOf(name, measure, of, ours[measure]!, other, limit);
+  });
+}
+
+const HELP = `npm run bench:log -- [options]
+  --row NAME     only this row, may be repeated: ${Object.keys(ROWS).join(', ')}
+  --records N    records of each round, instead of the row's own number
+  --rounds N     each row so often, ours and the plain one in turn; the best of each measure counts; default 3
+  --json         one JSON object per measure instead of a table
+`;
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      row: { type: 'string', multiple: true },
+      records: { type: 'string' },
+      rounds: { type: 'string', default: '3' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const names = values.row ?? Object.keys(ROWS);
+  const unknown = names.find((name) => !Object.hasOwn(ROWS, name));
+  const rounds = Number(values.rounds);
+  const records = values.records === undefined ? null : Number(values.records);
+  if (unknown !== undefined || !(rounds >= 1) || (records !== null && !(records >= 1000 && records % 1000 === 0))) {
+    process.stderr.write(
+      unknown === undefined
+        ? '--rounds wants a number from 1 on, --records one of whole thousands\n'
+        : `no row ${unknown}\n${HELP}`,
+    );
+    return 2;
+  }
+  if (!values.json) printMachine();
+  let failed = false;
+  for (const name of names) {
+    const row = ROWS[name]!;
+    const runner = await row.open(records ?? row.records);
+    const ours: Values[] = [];
+    const plain: Values[] = [];
+    try {
+      for (let round = 0; round < rounds; round++) {
+        ours.push(await runner.ours());
+        if (runner.plain !== undefined) plain.push(await runner.plain());
+      }
+    } finally {
+      await runner.close();
+    }
+    const other = plain.length === 0 ? null : best(row.measures, plain);
+    const results = resultsOf(name, row, best(row.measures, ours), other);
+    failed ||= results.some(({ met }) => met === false);
+    printResults(`${name}: ${row.title}`, row.measures, results, {
+      peer: other === null ? '' : 'plain',
+      json: values.json,
+    });
+  }
+  return failed ? 1 : 0;
+}
+
+process.exitCode = await main().catch((error: unknown) => {
+  process.stderr.write(`bench:log: ${(error as Error).stack}\n`);
+  return 2;
+});
