@@ -512,7 +512,7 @@ export const OPTIONS = {
     type: 'boolean',
     default: false,
     example: true,
-    doc: 'True: an acknowledged share survives a power cut too, not only the death of the process',
+    doc: 'True: an acknowledged share survives a power cut too, not only the death of the process; answers wait for a sync, begun each 5 ms',
   },
   'lodestream.journal.segment_bytes': {
     type: 'integer',

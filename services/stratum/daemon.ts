@@ -52,6 +52,8 @@ const IDLE_LINE_MS = 60_000;
 export interface Counters {
   accepted: number;
   refused: number;
+  /** Of these: found good, and refused because the journal took none. */
+  unstored: number;
   /** Submissions that could not be read; they are no events. */
   malformed: number;
   blocks: number;
@@ -107,7 +109,7 @@ export class Daemon {
   /** What lines of one address may write and keep. */
   readonly allowances: Allowances;
   #idleLines = 0;
-  readonly counters: Counters = { accepted: 0, refused: 0, malformed: 0, blocks: 0, connections: 0 };
+  readonly counters: Counters = { accepted: 0, refused: 0, unstored: 0, malformed: 0, blocks: 0, connections: 0 };
   /** False: new connections are closed at once (the control command `reject`). */
   accepting = true;
   readonly nowMs: () => number;
@@ -159,6 +161,7 @@ export class Daemon {
       options.log,
       (ok) => this.#answer(ok),
       () => this.intake.judge(),
+      () => this.#hold(),
     );
     this.resumption = new Resumption({
       origin: options.config.origin,
@@ -520,6 +523,17 @@ export class Daemon {
     for (const session of touched) session.flush(journaled);
   }
 
+  /** Puts the turn's answers aside; what it gives sends them. */
+  #hold(): (journaled: boolean) => void {
+    const settle = this.intake.hold();
+    const touched = this.#touched.map((session) => session.hold());
+    this.#touched = [];
+    return (journaled) => {
+      settle(journaled);
+      for (const send of touched) send(journaled);
+    };
+  }
+
   // --- upkeep ----------------------------------------------------------------------------------------------------------------
 
   /** Looks after all lines at once. */
@@ -624,6 +638,7 @@ export class Daemon {
       workers: names.size,
       shares_accepted_count: this.counters.accepted,
       shares_refused_count: this.counters.refused,
+      shares_unstored_count: this.counters.unstored,
       submissions_malformed_count: this.counters.malformed,
       blocks_solved_count: this.counters.blocks,
       bans_active: this.bans.all.length,
@@ -646,7 +661,7 @@ export class Daemon {
     clearInterval(this.#sweeper);
     for (const session of [...this.sessions]) this.forget(session, 'the daemon stopped');
     this.#daemonEvent('stopped', '');
-    this.facts.flush();
+    await this.facts.close();
     this.shareLog?.close();
   }
 }

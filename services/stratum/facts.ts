@@ -2,6 +2,9 @@
  * The events of one turn of the loop: collected, appended to the journal in one call before any answer of the turn goes out, then the
  * share log lines, then the answers. This is where "an acknowledged share is never lost" is kept.
  *
+ * With `fsync` the answers of a turn wait for the sync that covers it: one at a time, beside the loop, begun at least `GROUP_MS` after the one
+ * before, for all turns in between.
+ *
  * Where the disk refuses, the shares of the turn are refused towards the miners; jobs, sessions and blocks are kept and appended with a
  * later turn, because mining and blocks go on.
  */
@@ -19,12 +22,34 @@ const KEPT_ENTRIES = 10_000;
 const CLOCK_SLACK_MS = 5;
 const CLOCK_STEP_MS = 1_000;
 
+/** Least time between the beginnings of two syncs: so long a share waits at most for one to begin, where the disk is fast. */
+const GROUP_MS = 5;
+/** A sync that takes longer is said. */
+const SLOW_SYNC_MS = 2_000;
+
+/** A turn that is written and waits for its sync. */
+interface HeldTurn {
+  /** What is written again where the sync fails. */
+  readonly entries: readonly LogEntry[];
+  readonly stored: boolean;
+  readonly release: (journaled: boolean) => void;
+}
+
+const NONE: readonly LogEntry[] = [];
+
 export class Facts {
   readonly #writer: JournalWriter;
   readonly #shareLog: ShareLog | null;
   readonly #log: Log;
   readonly #onFlushed: (ok: boolean) => void;
   readonly #beforeAppend: () => void;
+  readonly #hold: () => (journaled: boolean) => void;
+  #held: HeldTurn[] = [];
+  #syncTimer: NodeJS.Timeout | null = null;
+  /** The sync that is on its way. */
+  #syncing: Promise<void> | null = null;
+  #syncBeganMs = Number.NEGATIVE_INFINITY;
+  #syncProblem: string | null = null;
   /** The turn's shares, encoded. */
   readonly records = new ShareRecords();
   #kept: LogEntry[] = [];
@@ -40,6 +65,7 @@ export class Facts {
   /**
    * @param onFlushed - sends the turn's answers; false: its shares are not in the journal
    * @param beforeAppend - judges what waits: it belongs to the turn that ends
+   * @param hold - puts the turn's answers aside; what it gives does what `onFlushed` would have
    */
   constructor(
     writer: JournalWriter,
@@ -47,8 +73,10 @@ export class Facts {
     log: Log,
     onFlushed: (ok: boolean) => void,
     beforeAppend: () => void = () => {},
+    hold: () => (journaled: boolean) => void = () => onFlushed,
   ) {
     this.#beforeAppend = beforeAppend;
+    this.#hold = hold;
     this.#writer = writer;
     this.#shareLog = shareLog;
     this.#log = log;
@@ -57,7 +85,9 @@ export class Facts {
 
   /** What keeps events from the disk now, or nothing. */
   get problems(): string[] {
-    return [this.#problem, this.#logProblem].filter((line) => line !== null);
+    const slow = this.#syncing !== null && performance.now() - this.#syncBeganMs > SLOW_SYNC_MS;
+    const waiting = slow ? 'the disk has not synced for seconds: answers wait for it' : null;
+    return [this.#problem, this.#syncProblem, waiting, this.#logProblem].filter((line) => line !== null);
   }
 
   /** Now, in microseconds, strictly above every value given before: two receipts never share an instant. */
@@ -95,14 +125,17 @@ export class Facts {
     setImmediate(() => this.flush());
   }
 
-  /** Appends and answers now. */
+  /** Appends now, and answers, or leaves that to the sync that covers the turn. */
   flush(): void {
     this.#beforeAppend();
     this.#scheduled = false;
     let ok = true;
+    let waits = false;
+    let entries: readonly LogEntry[] = NONE;
     if (this.#kept.length + this.records.count > 0) {
       try {
-        this.#append();
+        waits = this.#append();
+        entries = this.#kept;
         this.#kept = [];
         if (this.#problem !== null) this.#log('the journal takes events again');
         this.#problem = null;
@@ -119,17 +152,63 @@ export class Facts {
     }
     this.records.clear();
     this.#writeShareLog(ok);
-    this.#onFlushed(ok);
+    // Answers that need no sync stay behind those that do.
+    if (waits || this.#held.length > 0 || this.#syncing !== null) {
+      this.#held.push({ entries, stored: ok, release: this.#hold() });
+      this.#syncSoon();
+    } else {
+      this.#onFlushed(ok);
+    }
   }
 
-  #append(): void {
+  /** Writes what is left; resolves when all is as safe as it is to be, and answered. */
+  async close(): Promise<void> {
+    this.flush();
+    while (this.#held.length > 0 || this.#syncing !== null) await (this.#syncing ?? this.#beginSync());
+  }
+
+  #syncSoon(): void {
+    if (this.#syncing !== null || this.#syncTimer !== null) return;
+    const restMs = this.#syncBeganMs + GROUP_MS - performance.now();
+    if (restMs <= 0) void this.#beginSync();
+    else this.#syncTimer = setTimeout(() => void this.#beginSync(), restMs);
+  }
+
+  #beginSync(): Promise<void> {
+    if (this.#syncTimer !== null) clearTimeout(this.#syncTimer);
+    this.#syncTimer = null;
+    this.#syncBeganMs = performance.now();
+    const group = this.#held;
+    this.#held = [];
+    this.#syncing = this.#writer.sync().then(
+      () => this.#synced(group, null),
+      (error: unknown) => this.#synced([...group, ...this.#held.splice(0)], errorLine(error)),
+    );
+    return this.#syncing;
+  }
+
+  #synced(group: readonly HeldTurn[], problem: string | null): void {
+    this.#syncing = null;
+    if (problem !== null) {
+      if (this.#syncProblem !== problem) this.#log(`events cannot be synced, shares are refused: ${problem}`);
+      // Each counts once, however often it is written.
+      this.#kept = [...group.flatMap(({ entries }) => entries), ...this.#kept];
+    } else if (this.#syncProblem !== null) {
+      this.#log('events are synced again');
+    }
+    this.#syncProblem = problem;
+    for (const { stored, release } of group) release(stored && problem === null);
+    if (this.#held.length > 0) this.#syncSoon();
+  }
+
+  #append(): boolean {
     try {
-      this.#writer.append(this.#kept, this.records);
+      return this.#writer.write(this.#kept, this.records);
     } catch (error) {
       if (error instanceof PoolError) throw error;
       // No fault of the disk: an event that does not fit its schema would keep all others from it for ever.
       this.#kept = this.#kept.filter((entry) => this.#fits(entry));
-      this.#writer.append(this.#kept, this.records);
+      return this.#writer.write(this.#kept, this.records);
     }
   }
 

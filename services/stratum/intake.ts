@@ -519,8 +519,20 @@ export class Intake {
 
   /** The turn's shares are in the journal, or, where it refused them, have never been: then miners may send them again. */
   settle(journaled: boolean): void {
+    this.#settle(this.#unsettled, this.#keys, journaled);
+    this.#unsettled.length = 0;
+  }
+
+  /** Puts the turn's shares aside until a sync covers them; what it gives settles them. */
+  hold(): (journaled: boolean) => void {
+    const unsettled = this.#unsettled.splice(0);
+    if (unsettled.length === 0) return () => {};
+    const keys = this.#keys.slice(0, unsettled.length * 3);
+    return (journaled) => this.#settle(unsettled, keys, journaled);
+  }
+
+  #settle(unsettled: readonly Unsettled[], keys: Uint32Array, journaled: boolean): void {
     const { counters } = this.#daemon;
-    const unsettled = this.#unsettled;
     for (let i = 0; i < unsettled.length; i++) {
       const { job, worker, session, diff, sdiff, line } = unsettled[i]!;
       if (journaled) {
@@ -529,11 +541,11 @@ export class Intake {
         this.#daemon.credited(diff);
         (worker.tally ?? session.tallyOf(worker)).accepted(diff, sdiff, session.lastShareMs);
       } else {
-        job.seen.delete(this.#keys, i * 3);
+        job.seen.delete(keys, i * 3);
         counters.refused += 1;
+        counters.unstored += 1;
       }
     }
-    unsettled.length = 0;
   }
 }
 

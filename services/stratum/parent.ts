@@ -85,7 +85,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   const { profile, templates } = await openNodes(config, paths, life);
   const writer = openWriter(config, `${config.name}.0`, paths, life);
   const facts = new Facts(writer, null, life.log, () => {});
-  life.onStop('last events', () => facts.flush());
+  life.onStop('last events', () => facts.close());
   const ids = openIds(config, paths, life.log);
   const made = (): Omit<MadeTemplate, 'template'> => ({
     id: ids.next(),

@@ -147,6 +147,8 @@ export class Session implements LineHandler {
   #answers: Answer[] = [];
   /** All that is queued is ASCII. */
   #plain = true;
+  /** Turns whose answers wait for a sync. */
+  #heldTurns = 0;
   #held: string | null = null;
 
   constructor(connection: Connection, daemon: Daemon) {
@@ -248,6 +250,23 @@ export class Session implements LineHandler {
     const plain = this.#plain;
     this.#answers = [];
     this.#plain = true;
+    this.#deliver(answers, plain, journaled);
+  }
+
+  /** Puts what is queued aside until a sync covers its turn; what it gives sends it. Nothing else is written to the line before. */
+  hold(): (journaled: boolean) => void {
+    const answers = this.#answers;
+    const plain = this.#plain;
+    this.#answers = [];
+    this.#plain = true;
+    this.#heldTurns += 1;
+    return (journaled) => {
+      this.#heldTurns -= 1;
+      this.#deliver(answers, plain, journaled);
+    };
+  }
+
+  #deliver(answers: readonly Answer[], plain: boolean, journaled: boolean): void {
     let text = '';
     for (const answer of answers) {
       if (typeof answer === 'string') text += answer;
@@ -381,7 +400,7 @@ export class Session implements LineHandler {
     const theirs = this.jobFor(job);
     const clean = this.#takeJob(job, false);
     // A job of its own may have been made just now, and is not in the journal yet.
-    if (this.#answers.length > 0 || theirs !== job) this.send(theirs.notify[clean]);
+    if (this.#answers.length > 0 || this.#heldTurns > 0 || theirs !== job) this.send(theirs.notify[clean]);
     else this.connection.write(bytes[clean]);
   }
 

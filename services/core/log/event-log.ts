@@ -115,5 +115,18 @@ export interface JournalWriter {
    * @throws PoolError disk where the disk refuses; nothing of the turn then counts as appended
    */
   append(entries: readonly LogEntry[], encoded?: EncodedEvents): void;
+  /**
+   * As `append`, but where shares, jobs, sessions and blocks are synced (`fsync`) that is left to `sync`, so that one covers many turns.
+   *
+   * @returns whether something waits for `sync`; false: the turn is as safe as it is to be
+   */
+  write(entries: readonly LogEntry[], encoded?: EncodedEvents): boolean;
+  /**
+   * Syncs what `write` has written up to now, beside the loop; one at a time.
+   *
+   * @throws PoolError disk where the disk refuses: what was written since the sync before may or may not survive a power cut, and is to be
+   * written again or refused. The next turns go into new segments, as a file whose sync failed once is not to be believed again.
+   */
+  sync(): Promise<void>;
   close(): void;
 }

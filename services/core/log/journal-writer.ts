@@ -16,6 +16,7 @@ import {
   closeSync,
   constants,
   existsSync,
+  fdatasync,
   fdatasyncSync,
   fsyncSync,
   ftruncateSync,
@@ -25,6 +26,7 @@ import {
   rmSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { currentSchema, currentSchemaText, encodeEvent } from '../../../schemas/codec.ts';
 import type { Topic } from '../../../schemas/events.ts';
@@ -57,7 +59,10 @@ export interface JournalWriterOptions {
   readonly dir: string;
   /** Name of this process among the writers: 1 to 64 letters, digits, dots, dashes, underscores. */
   readonly instance: string;
-  /** Sync each append to the disk, so that it survives a power cut. Contract facts are always synced. Default false. */
+  /**
+   * Sync to the disk, so that what was appended survives a power cut: `append` each time, `write` with the next `sync`. Contract facts are
+   * always synced at once. Default false.
+   */
   readonly fsync?: boolean;
   /** A segment that has reached this size is followed by a new one, bytes. Default 64 MiB. */
   readonly segmentBytes?: number;
@@ -78,6 +83,8 @@ const BLOCK_HEAD_BYTES = 20;
 const RESERVE_ENTRIES = 128;
 const DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024;
 const DEFAULT_WAIT_MS = 5000;
+
+const fdatasyncAside = promisify(fdatasync);
 
 /** What the file system threw, as ours; anything else is left as it is. */
 function diskError(what: string, error: unknown): unknown {
@@ -108,6 +115,10 @@ class Segment {
   sizeBytes: number;
   #entries = 0;
   #reserved = 0;
+  /** Blocks were written that no sync covers. */
+  #dirty = false;
+  #syncing = false;
+  #closed = false;
 
   /** Makes the files of a segment; none is left where that fails. */
   static create(
@@ -186,10 +197,32 @@ class Segment {
     this.#reserved = upTo;
   }
 
-  /** Puts blocks behind the last that counts; they do not count yet. */
-  write(blocks: Uint8Array): void {
+  /** Puts blocks behind the last that counts; they do not count yet. @param later - the sync is left to `sync` */
+  write(blocks: Uint8Array, later: boolean): void {
     writeAll(this.#fd, blocks, this.sizeBytes);
-    if (this.#synced) fdatasyncSync(this.#fd);
+    if (!this.#synced) return;
+    if (later) {
+      this.#dirty = true;
+      return;
+    }
+    fdatasyncSync(this.#fd);
+    this.#dirty = false;
+  }
+
+  get dirty(): boolean {
+    return this.#dirty;
+  }
+
+  /** Syncs what was written up to now. */
+  async syncAside(): Promise<void> {
+    this.#dirty = false;
+    this.#syncing = true;
+    try {
+      await fdatasyncAside(this.#fd);
+    } finally {
+      this.#syncing = false;
+      if (this.#closed) closeSync(this.#fd);
+    }
   }
 
   /** Makes blocks that were written count. */
@@ -216,8 +249,14 @@ class Segment {
     } catch {
       // Reserved zeros at the end are read as such.
     }
-    closeSync(this.#fd);
-    closeSync(this.#indexFd);
+    try {
+      // Who waits for its last blocks waits for a sync that no longer knows this file.
+      if (this.#dirty) fdatasyncSync(this.#fd);
+    } finally {
+      this.#closed = true;
+      closeSync(this.#indexFd);
+      if (!this.#syncing) closeSync(this.#fd);
+    }
   }
 }
 
@@ -248,6 +287,8 @@ class TopicWriter {
   #nextOrdinal: number;
   #sequence = 0;
   #segment: Segment | null = null;
+  /** Why blocks of a segment that is closed may not survive a power cut. */
+  #doubt: unknown = null;
   #scratch = Buffer.allocUnsafe(64 * 1024);
   #entryScratch = Buffer.alloc(INDEX_ENTRY_BYTES);
   #entryList: Omit<IndexEntry, 'offset'>[] = [];
@@ -274,8 +315,39 @@ class TopicWriter {
     const name = segmentName(this.#dir, this.#nextOrdinal, this.#run);
     const next = Segment.create(name, this.#dir, this.#topic, this.#instance, this.#sequence, this.#synced);
     this.#nextOrdinal++;
-    this.#segment?.close();
+    const full = this.#segment;
     this.#segment = next;
+    try {
+      full?.close();
+    } catch (error) {
+      // This turn is in the new segment; what waits for a sync of the old one is in doubt.
+      this.#doubt ??= error;
+    }
+  }
+
+  /** Whether `sync` has something to do. */
+  get waits(): boolean {
+    return this.#doubt !== null || this.#segment?.dirty === true;
+  }
+
+  /** Syncs what was written. @throws what the file system throws, now or when a full segment was closed */
+  async sync(): Promise<void> {
+    const doubt = this.#doubt;
+    this.#doubt = null;
+    if (this.#segment?.dirty === true) await this.#segment.syncAside();
+    if (doubt !== null) throw doubt;
+  }
+
+  /** What was written since the last sync is in doubt: the next turn begins a new segment. */
+  abandon(): void {
+    const segment = this.#segment;
+    this.#segment = null;
+    this.#doubt = null;
+    try {
+      segment?.close();
+    } catch {
+      // It is in doubt already.
+    }
   }
 
   /** Turns bodies into blocks; writes nothing. */
@@ -354,9 +426,9 @@ class TopicWriter {
     this.#scratch = grown;
   }
 
-  write(prepared: Prepared): void {
+  write(prepared: Prepared, later: boolean): void {
     this.#segment!.reserve(prepared.entries.length / INDEX_ENTRY_BYTES);
-    this.#segment!.write(prepared.blocks);
+    this.#segment!.write(prepared.blocks, later && !ALWAYS_SYNCED.has(this.#topic));
   }
 
   commit(prepared: Prepared): void {
@@ -428,37 +500,64 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
   };
   let closed = false;
 
+  const checkOpen = (): void => {
+    if (closed) throw new PoolError('journal_closed', `the journal of instance ${instance} is closed`);
+  };
+
+  function put(entries: readonly LogEntry[], encoded: EncodedEvents | undefined, later: boolean): void {
+    checkOpen();
+    // Encoding comes first: an event that does not fit its schema is thrown before anything is written.
+    const bodies = encodeByTopic(entries);
+    const touched: TopicWriter[] = [];
+    const prepared: Prepared[] = [];
+    try {
+      for (const topic of APPEND_ORDER) {
+        const ofTopic = bodies.get(topic) ?? NO_BODIES;
+        const more = encoded?.topic === topic && encoded.count > 0 ? encoded : null;
+        if (ofTopic.length === 0 && more === null) continue;
+        const writer = topicWriter(topic);
+        touched.push(writer);
+        writer.open();
+        const blocks = writer.prepare(ofTopic, more);
+        prepared.push(blocks);
+        writer.write(blocks, later);
+      }
+      for (let i = 0; i < touched.length; i++) touched[i]!.commit(prepared[i]!);
+    } catch (error) {
+      for (const writer of touched) writer.rollBack();
+      throw diskError(`write to ${instanceDir}`, error);
+    }
+  }
+
   return {
     instance,
     run,
-    append(entries, encoded) {
-      if (closed) throw new PoolError('journal_closed', `the journal of instance ${instance} is closed`);
-      // Encoding comes first: an event that does not fit its schema is thrown before anything is written.
-      const bodies = encodeByTopic(entries);
-      const touched: TopicWriter[] = [];
-      const prepared: Prepared[] = [];
-      try {
-        for (const topic of APPEND_ORDER) {
-          const ofTopic = bodies.get(topic) ?? NO_BODIES;
-          const more = encoded?.topic === topic && encoded.count > 0 ? encoded : null;
-          if (ofTopic.length === 0 && more === null) continue;
-          const writer = topicWriter(topic);
-          touched.push(writer);
-          writer.open();
-          const blocks = writer.prepare(ofTopic, more);
-          prepared.push(blocks);
-          writer.write(blocks);
-        }
-        for (let i = 0; i < touched.length; i++) touched[i]!.commit(prepared[i]!);
-      } catch (error) {
-        for (const writer of touched) writer.rollBack();
-        throw diskError(`write to ${instanceDir}`, error);
-      }
+    append: (entries, encoded) => put(entries, encoded, false),
+    write(entries, encoded) {
+      put(entries, encoded, true);
+      if (!settings.fsync) return false;
+      for (const writer of topics.values()) if (writer.waits) return true;
+      return false;
+    },
+    async sync() {
+      checkOpen();
+      const waiting = [...topics.values()].filter((writer) => writer.waits);
+      const ends = await Promise.allSettled(waiting.map((writer) => writer.sync()));
+      const failed = ends.find((end) => end.status === 'rejected');
+      if (failed === undefined) return;
+      for (const writer of topics.values()) writer.abandon();
+      throw diskError(`sync in ${instanceDir}`, failed.reason);
     },
     close() {
       if (closed) return;
       closed = true;
-      for (const writer of topics.values()) writer.close();
+      for (const writer of topics.values()) {
+        try {
+          writer.close();
+        } catch (error) {
+          log(`journal: ${(diskError(`close its files in ${instanceDir}`, error) as Error).message}`);
+        }
+      }
       lock.release();
     },
   };

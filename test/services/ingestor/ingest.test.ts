@@ -46,6 +46,8 @@ const collector = (): JournalWriter => ({
   append: (entries) => {
     for (const entry of entries) if (entry.topic === 'share') written.push(entry.event);
   },
+  write: () => false,
+  sync: async () => {},
   close: () => {},
 });
 

@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import type { Connection } from '../../../services/stratum/edge/line.ts';
+import { NOT_STORED } from '../../../services/stratum/intake.ts';
 import type { Session } from '../../../services/stratum/session.ts';
 import { checkShare } from '../../../services/stratum/share.ts';
 import { until } from '../../helpers/leash.ts';
@@ -222,4 +223,65 @@ test('on a scrypt chain the hash is that of the work, the block’s stands besid
   }
   expect(solved).toBeGreaterThan(0);
   expect(rig.submitted).toHaveLength(solved);
+});
+
+test('with fsync answers wait for the sync that covers them, in their order, and one sync covers all turns in between', async () => {
+  rig = await startRig({ config: DIFFS });
+  const { session, sent, submit } = connect();
+  const syncs: NonNullable<typeof rig.journal.syncs> = [];
+  rig.journal.syncs = syncs;
+  rig.journal.fsync = true;
+  const ids = (): unknown[] => sent.flatMap((text) => text.trim().split('\n')).map((line) => JSON.parse(line).id);
+  submit(1, 1);
+  await until('the first sync', () => syncs.length === 1);
+  // Two turns while it is on its way, and a message that needs no sync.
+  submit(2, 2);
+  rig.daemon.facts.flush();
+  submit(3, 3);
+  submit('four', 3);
+  rig.daemon.facts.flush();
+  session.line('{"id":5,"method":"mining.ping","params":[]}');
+  rig.daemon.facts.flush();
+  expect(rig.journal.of('share')).toHaveLength(4);
+  expect([sent, rig.daemon.counters.accepted, syncs.length]).toEqual([[], 0, 1]);
+  // A job overtakes no answer.
+  rig.source.take(template(rig.profile, { height: 112 }));
+  expect(sent).toEqual([]);
+  syncs[0]!();
+  await until('the second sync', () => syncs.length === 2);
+  expect(ids()).toEqual([1]);
+  expect(rig.daemon.counters.accepted).toBe(1);
+  rig.journal.syncs = null;
+  syncs[1]!();
+  await until('the job', () => sent.join('').includes('mining.notify'));
+  expect(ids().slice(0, 4)).toEqual([1, 2, 3, 'four']);
+  expect(rig.daemon.counters.accepted).toBe(3);
+});
+
+test('where a sync fails its shares are refused and forgotten, what else it covered is written again, and it recovers', async () => {
+  rig = await startRig({ config: DIFFS });
+  const { sent, submit } = connect();
+  const syncs: NonNullable<typeof rig.journal.syncs> = [];
+  rig.journal.syncs = syncs;
+  rig.journal.fsync = true;
+  submit(1, 1);
+  rig.source.take(template(rig.profile, { height: 112 }));
+  await until('a sync', () => syncs.length === 1);
+  submit(2, 2);
+  rig.daemon.facts.flush();
+  const before = rig.journal.of('job').length;
+  rig.journal.syncs = null;
+  syncs[0]!(new Error('EIO'));
+  await until('both answers', () => sent.join('').includes('"id":2'));
+  expect(sent.join('')).toContain(NOT_STORED);
+  expect(rig.daemon.counters).toMatchObject({ accepted: 0, unstored: 2 });
+  expect(rig.lines).toContain('events cannot be synced, shares are refused: EIO');
+  // The job goes out when it is written again.
+  await until('the job', () => sent.join('').includes('mining.notify'));
+  expect(rig.journal.of('job').length).toBe(before + 1);
+  await until('it to be well', () => rig.daemon.problems.length === 0);
+  sent.length = 0;
+  submit(3, 1, rig.source.jobs.current!.id);
+  await until('an answer', () => sent.length > 0);
+  expect(JSON.parse(sent[0]!).result).toBe(true);
 });

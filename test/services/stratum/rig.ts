@@ -75,6 +75,19 @@ export class MemoryJournal implements JournalWriter {
   readonly entries: LogEntry[] = [];
   /** Set: appending fails, as on a full disk. */
   full = false;
+  /** Each turn waits for a sync. */
+  fsync = false;
+  /** Not null: a sync ends when its function here is called. */
+  syncs: ((error?: Error) => void)[] | null = null;
+  write(entries: readonly LogEntry[], encoded?: EncodedEvents): boolean {
+    this.append(entries, encoded);
+    return this.fsync;
+  }
+  sync(): Promise<void> {
+    const { syncs } = this;
+    if (syncs === null) return Promise.resolve();
+    return new Promise((resolve, reject) => syncs.push((error) => (error === undefined ? resolve() : reject(error))));
+  }
   append(entries: readonly LogEntry[], encoded?: EncodedEvents): void {
     if (this.full) throw new PoolError('disk', 'the journal cannot write: ENOSPC');
     this.entries.push(...entries);

@@ -466,3 +466,18 @@ describe('who may write', () => {
     expect(refusal(() => writer.append(shareEntries(0, 1))).code).toBe('journal_closed');
   });
 });
+
+test('with fsync, write leaves the sync to sync, and append does not; contract facts are never left', async () => {
+  const writer = openJournalWriter({ dir, instance: 'a', fsync: true, segmentBytes: 2000 });
+  expect(writer.write(shareEntries(0, 3))).toBe(true);
+  const first = writer.sync();
+  // Segments end and begin while it is on its way.
+  for (let i = 3; i < 60; i += 3) expect(writer.write(shareEntries(i, 3))).toBe(true);
+  await first;
+  await writer.sync();
+  writer.append(shareEntries(60, 3));
+  expect(writer.write([{ topic: 'contract', event: sampleContract(1) }])).toBe(false);
+  writer.close();
+  expect((await everything()).records.map(numberOf)).toEqual(range(0, 63));
+  expect(segments().length).toBeGreaterThan(3);
+});
