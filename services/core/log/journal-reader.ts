@@ -29,8 +29,11 @@ function parsePosition(position: Position): Place {
   return { run: match[1]!, sequence: Number(match[2]) };
 }
 
-/** A record or damage in order, with the position behind it. */
-type Item = { readonly record: StoredRecord } | { readonly damage: Damage; readonly after: Position | null };
+/** Damage in its place among the records, with the position behind it. */
+interface DamageItem {
+  readonly damage: Damage;
+  readonly after: Position | null;
+}
 
 export class PartitionReader {
   readonly topicDir: string;
@@ -42,7 +45,7 @@ export class PartitionReader {
   #listedAt = 0;
   #listedStamp = -1n;
   #segment: SegmentReader | null = null;
-  #queue: Item[] = [];
+  #queue: (StoredRecord | DamageItem)[] = [];
   #queueAt = 0;
   /** The position that the next read is expected to name; anything else is a seek. */
   #at: Position | null | undefined = undefined;
@@ -71,6 +74,7 @@ export class PartitionReader {
     const records: StoredRecord[] = [];
     const damage: Damage[] = [];
     let next = from;
+    let last: StoredRecord | null = null;
     while (records.length < maxRecords) {
       const item = this.#queue[this.#queueAt];
       if (item === undefined) {
@@ -79,14 +83,16 @@ export class PartitionReader {
         continue;
       }
       this.#queueAt++;
-      if ('record' in item) {
-        records.push(item.record);
-        next = `${item.record.run}:${item.record.sequence + 1}`;
-      } else {
+      if ('damage' in item) {
         damage.push(item.damage);
         next = item.after;
+        last = null;
+      } else {
+        records.push(item);
+        last = item;
       }
     }
+    if (last !== null) next = `${last.run}:${last.sequence + 1}`;
     this.#at = next;
     return { records, damage, next };
   }
@@ -142,7 +148,7 @@ export class PartitionReader {
         }
         let sequence = piece.sequence;
         for (const body of piece.records) {
-          if (sequence >= this.#skipBelow) this.#queue.push({ record: this.#record(segment, body, sequence) });
+          if (sequence >= this.#skipBelow) this.#queue.push(this.#record(segment, body, sequence));
           sequence++;
         }
       }
@@ -280,7 +286,7 @@ export class PartitionReader {
     };
   }
 
-  #damage(run: string, sequence: number, reason: string, bytes: Buffer, after: Position | null): Item {
+  #damage(run: string, sequence: number, reason: string, bytes: Buffer, after: Position | null): DamageItem {
     const cut = bytes.length > DAMAGE_BYTES;
     const damage = {
       topic: this.#topic,
