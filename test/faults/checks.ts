@@ -16,7 +16,7 @@ const QUIET_US = 5_000_000;
 const HASHED_EVERY = 997;
 
 /** Waits until all that the journal has is in ClickHouse and every touched minute is made anew. */
-export async function settled(stack: Stack, withinMs = 120_000): Promise<void> {
+export async function settled(stack: Stack, withinMs = 600_000): Promise<void> {
   const wanted = stack.relay?.running === true ? ['consume', 'relay'] : ['consume'];
   const beganUs = Date.now() * 1000;
   let quietUs: number | null = null;
