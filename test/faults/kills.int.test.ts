@@ -55,7 +55,7 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
       if ('missing' in own) throw new Error(own.missing);
       kafka = own;
     }
-    stack = await startStack(`faults-${log}`, workers, kafka);
+    stack = await startStack(`faults-${log}`, { workers, kafka });
     load = startLoad(() => stack.stratumPort, LINES, PER_SECOND);
   });
   afterAll(async () => {

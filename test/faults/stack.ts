@@ -2,7 +2,8 @@
  * Lodestream as an operator runs it, each program a process of its own that is started again whenever it ends: what the tests of this folder
  * kill. The node gives templates at a difficulty that nobody reaches, so the load is shares and nothing else.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { TestKafka } from '../helpers/kafka-broker.ts';
@@ -119,14 +120,40 @@ export interface Stack {
   close(): Promise<void>;
 }
 
+export interface StackOptions {
+  /** Of the pool; default 1. */
+  readonly workers?: number;
+  /** Default: the journal is the log of record. */
+  readonly kafka?: TestKafka | null;
+  /** The data directory is a file system of its own of so many MiB, see `mayMount`. */
+  readonly diskMiB?: number;
+}
+
+/** Whether this process may make file systems. */
+export function mayMount(): boolean {
+  const dir = tempDir('mount');
+  try {
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', dir.path]).status !== 0) return false;
+    return spawnSync('umount', [dir.path]).status === 0;
+  } finally {
+    dir.remove();
+  }
+}
+
 /** Starts all programs, and waits until the pool listens and ClickHouse answers. */
-export async function startStack(name: string, workers: number, kafka: TestKafka | null): Promise<Stack> {
+export async function startStack(name: string, options: StackOptions = {}): Promise<Stack> {
+  const { workers = 1, kafka = null, diskMiB } = options;
   const dir = tempDir(name);
   const node = await startTemplateNode();
   const [stratumPort, clickhousePort] = (await freePorts(2)) as [number, number];
   const dataDir = join(dir.path, 'data');
   const logDir = join(dir.path, 'logs');
   const said: string[] = [];
+  if (diskMiB !== undefined) {
+    mkdirSync(dataDir);
+    const made = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${diskMiB}m`, 'tmpfs', dataDir], { encoding: 'utf8' });
+    if (made.status !== 0) throw new Error(`mount: ${made.stderr}`);
+  }
   const configFile = (file: string, brokers: readonly string[] | null): string => {
     const path = join(dir.path, file);
     const config = {
@@ -186,6 +213,7 @@ export async function startStack(name: string, workers: number, kafka: TestKafka
     for (const program of [...programs].reverse()) await program.stop();
     await node.close();
     await kafka?.stop();
+    if (diskMiB !== undefined) spawnSync('umount', ['--lazy', dataDir]);
     dir.remove();
   };
   try {
