@@ -13,6 +13,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
   closeSync,
+  fdatasync,
   fdatasyncSync,
   mkdirSync,
   openSync,
@@ -25,8 +26,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { createClient } from '@clickhouse/client';
 import { Kafka, logLevel, type Message, Partitioners } from 'kafkajs';
@@ -46,6 +48,7 @@ import { untilReached } from './log-reached.ts';
 import { encodedTurns, shareSource } from './log-shares.ts';
 import { best, printMachine, printResults, type Result, resultOf, type Shown, type Values } from './table.ts';
 
+const fdatasyncAside = promisify(fdatasync);
 const CONSUMERS = fileURLToPath(new URL('log-consumers.ts', import.meta.url));
 /** Shares in a second of the time that they carry: a pool of 500 workers at 2.4 a minute each, so 400,000 shares are five and a half hours. */
 const SHARES_PER_S = 20;
@@ -101,23 +104,45 @@ const DISTINCT = 20_000;
 
 interface AppendRow {
   readonly perTurn: number;
-  readonly fsync?: boolean;
+  /** Synced each turn, or as the daemon does it: beside the loop, one sync at a time, GROUP_MS between the beginnings of two. */
+  readonly fsync?: 'turn' | 'group';
   /** Objects are handed over, and encoded on both sides. */
   readonly encode?: boolean;
 }
 
+/** Least time between the beginnings of two syncs, as in services/stratum/facts.ts. */
+const GROUP_MS = 5;
+
+/** Writes turn after turn of the loop, a sync beside it where none is on its way; ends when the last is synced. */
+async function inGroups(count: number, write: (turn: number) => void, sync: () => Promise<void>): Promise<void> {
+  let syncing: Promise<void> | null = null;
+  let beganMs = Number.NEGATIVE_INFINITY;
+  for (let turn = 0; turn < count; turn++) {
+    write(turn);
+    if (syncing === null && performance.now() - beganMs >= GROUP_MS) {
+      beganMs = performance.now();
+      syncing = sync().then(() => {
+        syncing = null;
+      });
+    }
+    await nextTurn();
+  }
+  await syncing;
+  await sync();
+}
+
 /** What could be done at the least: each body with its length and checksum, one write a turn. */
-function writeFramed(path: string, turns: readonly Turn[], count: number, { fsync, encode }: AppendRow): void {
+async function writeFramed(path: string, turns: readonly Turn[], count: number, row: AppendRow): Promise<void> {
+  const { fsync, encode = false } = row;
   const fd = openSync(path, 'w');
   let bytes = Buffer.allocUnsafe(1024 * 1024);
-  for (let turn = 0; turn < count; turn++) {
+  const write = (turn: number): void => {
     const { entries, encoded } = turns[turn % turns.length]!;
     let at = 0;
     let from = 0;
     for (let i = 0; i < encoded.count; i++) {
       const to = encoded.ends[i]!;
-      const body =
-        encode === true ? encodeEvent('share', entries[i]!.event as never) : encoded.bytes.subarray(from, to);
+      const body = encode ? encodeEvent('share', entries[i]!.event as never) : encoded.bytes.subarray(from, to);
       from = to;
       if (at + 8 + body.length > bytes.length) bytes = Buffer.concat([bytes], bytes.length * 2);
       bytes.writeUInt32LE(body.length, at);
@@ -126,8 +151,10 @@ function writeFramed(path: string, turns: readonly Turn[], count: number, { fsyn
       at += 8 + body.length;
     }
     writeSync(fd, bytes, 0, at);
-    if (fsync === true) fdatasyncSync(fd);
-  }
+    if (fsync === 'turn') fdatasyncSync(fd);
+  };
+  if (fsync === 'group') await inGroups(count, write, () => fdatasyncAside(fd));
+  else for (let turn = 0; turn < count; turn++) write(turn);
   closeSync(fd);
 }
 
@@ -139,14 +166,14 @@ interface Turn {
 const NO_ENTRIES: readonly LogEntry[] = [];
 
 function appendRow(row: AppendRow, records: number, more: Partial<Measure> = {}): Row {
-  const { perTurn, fsync = false, encode = false } = row;
+  const { perTurn, fsync, encode = false } = row;
   const turned = perTurn === 1 ? 'a share a turn' : `${perTurn} shares a turn`;
   return {
-    title: `${turned}${encode ? ', as objects' : ''}${fsync ? ', each turn synced' : ''}`,
+    title: `${turned}${encode ? ', as objects' : ''}${fsync === undefined ? '' : fsync === 'turn' ? ', each turn synced' : ', synced in groups'}`,
     records,
     measures: {
       rate: rateOf('records', { ofPlain: 0.5, ...more }),
-      cpu: cpuOf('CPU per record', fsync ? {} : { ofPlain: 2 }),
+      cpu: cpuOf('CPU per record', fsync === undefined ? { ofPlain: 2 } : {}),
     },
     async open(records) {
       const dir = tempDir('bench-log');
@@ -169,8 +196,14 @@ function appendRow(row: AppendRow, records: number, more: Partial<Measure> = {})
       return {
         async ours() {
           const journal = join(dir.path, String(round++));
-          const writer = openJournalWriter({ dir: journal, instance: 'a', fsync });
-          const took = await timed(() => {
+          const writer = openJournalWriter({ dir: journal, instance: 'a', fsync: fsync !== undefined });
+          const took = await timed(async () => {
+            if (fsync === 'group') {
+              const write = (turn: number): void => {
+                writer.write(NO_ENTRIES, turns[turn % turns.length]!.encoded);
+              };
+              return inGroups(count, write, () => writer.sync());
+            }
             for (let turn = 0; turn < count; turn++) {
               const { entries, encoded } = turns[turn % turns.length]!;
               if (encode) writer.append(entries);
@@ -216,7 +249,7 @@ const READ: Row = {
     writeJournal(journal, records);
     const framed = join(dir.path, 'framed');
     const turns = encodedTurns(shareSource(SHARES_PER_S), DISTINCT, 100).map((encoded) => ({ encoded, entries: [] }));
-    writeFramed(framed, turns, records / 100, { perTurn: 100 });
+    await writeFramed(framed, turns, records / 100, { perTurn: 100 });
     const values = ({ seconds, cpuS }: { seconds: number; cpuS: number }): Values => ({
       rate: records / seconds,
       cpu: (cpuS * 1e6) / records,
@@ -573,8 +606,9 @@ const ROWS: Readonly<Record<string, Row>> = {
   'append-16': appendRow({ perTurn: 16 }, 400_000),
   'append-1000': appendRow({ perTurn: 1000 }, 1_000_000),
   'append-objects': appendRow({ perTurn: 16, encode: true }, 200_000),
-  'append-fsync': appendRow({ perTurn: 16, fsync: true }, 10_000),
-  'append-fsync-1000': appendRow({ perTurn: 1000, fsync: true }, 400_000),
+  'append-fsync': appendRow({ perTurn: 16, fsync: 'turn' }, 10_000),
+  'append-fsync-1000': appendRow({ perTurn: 1000, fsync: 'turn' }, 400_000),
+  'append-group': appendRow({ perTurn: 16, fsync: 'group' }, 400_000),
   read: READ,
   relay: RELAY,
   consume: CONSUME,
