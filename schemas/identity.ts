@@ -45,3 +45,28 @@ export function eventKey<T extends Topic>(topic: T, event: Events[T] | Inputs[T]
       return `${position.instance}/${position.run}/${position.sequence}`;
   }
 }
+
+type Work = Pick<
+  Inputs['job'],
+  'prev_hash' | 'coinbase1' | 'coinbase2' | 'merkle_branch' | 'nbits' | 'enonce1_bytes' | 'nonce2_bytes'
+>;
+
+/** Digest of a job's content without its version and time, 32 hex digits: jobs that agree in it may have the same headers. */
+export function workDigest(job: Work): string {
+  const parts = [
+    job.prev_hash,
+    job.coinbase1,
+    job.coinbase2,
+    job.merkle_branch.join(','),
+    job.nbits,
+    job.enonce1_bytes,
+    job.nonce2_bytes,
+  ];
+  return hash('sha256', parts.join('|'), 'hex').slice(0, 32);
+}
+
+/** `job_key`: the origin and a digest of all that decides a job's headers, apart from what the miner puts in. */
+export function jobIdentity(job: Work & Pick<Inputs['job'], 'origin' | 'version' | 'version_mask' | 'ntime'>): string {
+  const parts = [workDigest(job), job.version, job.version_mask, job.ntime];
+  return `${job.origin}/${hash('sha256', parts.join('|'), 'hex').slice(0, 32)}`;
+}

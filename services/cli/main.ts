@@ -103,6 +103,15 @@ const VERBS: Readonly<Record<string, Runnable>> = {
       await ingestCommand(parsed);
     },
   },
+  audit: {
+    usage: 'audit [--from TIME] [--to TIME]',
+    doc: 'checks the proof of work of every live share in the log; 0 only where all hold',
+    flags: async () => ({ ...COMMON, ...(await import('./audit.ts')).AUDIT_FLAGS }),
+    async run(parsed) {
+      const { auditCommand } = await import('./audit.ts');
+      await auditCommand(parsed);
+    },
+  },
   contracts: {
     usage: 'contracts open|list',
     doc: 'opens a mining contract; lists them',

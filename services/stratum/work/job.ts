@@ -6,9 +6,9 @@
  * Numbers of a job: `id` is what the miner sees (start time of the daemon << 32, plus a counter, 16 hex digits); `order` rises with
  * each job and is what difficulties are tied to; `generation` rises with each new previous block, and a job of an older one is stale.
  */
-import { hash } from 'node:crypto';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { JobInput } from '../../../schemas/events.ts';
+import { jobIdentity, workDigest } from '../../../schemas/identity.ts';
 import { equalBytes, hexFromBytes } from '../../core/bitcoin/bytes.ts';
 import { bytesFromHashHex, stratumPrevHash } from '../../core/bitcoin/header.ts';
 import { bitsHex, targetFromBits } from '../../core/bitcoin/target.ts';
@@ -91,24 +91,25 @@ function hex32(n: number): string {
   return n.toString(16).padStart(8, '0');
 }
 
-/** Digest of a job's content without its time: jobs that agree in it may have the same headers. */
-function workKey(content: JobContent): string {
-  const parts = [
-    content.prevHashRpc,
-    hexFromBytes(content.coinbase1),
-    hexFromBytes(content.coinbase2),
-    content.branch.map(hexFromBytes).join(','),
-    bitsHex(content.bits),
-    content.enonce1Bytes,
-    content.nonce2Bytes,
-  ];
-  return hash('sha256', parts.join('|'), 'hex').slice(0, 32);
+/** What of a job's content its identity is made of, as its event has it. */
+function identityFields(content: JobContent) {
+  return {
+    prev_hash: content.prevHashRpc,
+    coinbase1: hexFromBytes(content.coinbase1),
+    coinbase2: hexFromBytes(content.coinbase2),
+    merkle_branch: content.branch.map(hexFromBytes),
+    nbits: bitsHex(content.bits),
+    enonce1_bytes: content.enonce1Bytes,
+    nonce2_bytes: content.nonce2Bytes,
+    version: hex32(content.version),
+    version_mask: hex32(content.versionMask),
+    ntime: hex32(content.ntime),
+  };
 }
 
 /** Identity of a job: the origin and a digest of all its content. */
 export function jobKey(origin: string, content: JobContent): string {
-  const parts = [workKey(content), hex32(content.version), hex32(content.versionMask), hex32(content.ntime)];
-  return `${origin}/${hash('sha256', parts.join('|'), 'hex').slice(0, 32)}`;
+  return jobIdentity({ origin, ...identityFields(content) });
 }
 
 /** The jobs of a pool, or of one upstream connection: the current one, and those that a share may still name. */
@@ -235,7 +236,7 @@ export class JobRegistry {
       bitsHex: bitsHex(content.bits),
       ntimeHex: hex32(content.ntime),
     });
-    const shared = workKey(content);
+    const shared = workDigest(identityFields(content));
     let seen = this.#seen.get(shared);
     if (seen === undefined) {
       seen = new Duplicates();
