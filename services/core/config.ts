@@ -33,10 +33,24 @@ export interface KafkaConfig {
   readonly brokers: readonly string[];
   readonly topicPrefix: string;
   readonly partitions: number;
-  readonly replication: number;
-  readonly minInsyncReplicas: number;
-  readonly ssl: boolean;
-  readonly sasl: { readonly mechanism: string; readonly username: string; readonly password: string } | null;
+  /** Null: 3, or as many as there are brokers. */
+  readonly replication: number | null;
+  /** Null: 2 where there are 3 copies, else 1. */
+  readonly minInsyncReplicas: number | null;
+  readonly compression: 'none' | 'gzip' | 'zstd';
+  /** Null: no TLS. Files are PEM; no authority: the system's. */
+  readonly ssl: {
+    readonly caFile: string | null;
+    readonly certFile: string | null;
+    readonly keyFile: string | null;
+  } | null;
+  readonly sasl: {
+    readonly mechanism: string;
+    readonly username: string;
+    readonly password: string;
+    /** Read instead of `password`. */
+    readonly passwordFile: string | null;
+  } | null;
 }
 
 /** The configuration as the programs use it. */
@@ -350,7 +364,14 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
             partitions: value('lodestream.kafka.partitions'),
             replication: value('lodestream.kafka.replication'),
             minInsyncReplicas: value('lodestream.kafka.min_insync_replicas'),
-            ssl: value('lodestream.kafka.ssl'),
+            compression: value('lodestream.kafka.compression'),
+            ssl: value<boolean>('lodestream.kafka.ssl')
+              ? {
+                  caFile: value('lodestream.kafka.ssl_ca_file'),
+                  certFile: value('lodestream.kafka.ssl_cert_file'),
+                  keyFile: value('lodestream.kafka.ssl_key_file'),
+                }
+              : null,
             sasl:
               saslMechanism === null
                 ? null
@@ -358,6 +379,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
                     mechanism: saslMechanism,
                     username: value('lodestream.kafka.sasl_username'),
                     password: value('lodestream.kafka.sasl_password'),
+                    passwordFile: value('lodestream.kafka.sasl_password_file'),
                   },
           },
     journal: { fsync: value('lodestream.journal.fsync'), segmentBytes: value('lodestream.journal.segment_bytes') },

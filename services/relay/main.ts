@@ -12,6 +12,8 @@ import { publishStatus } from '../core/status.ts';
 import { type Relay, startRelay } from './relay.ts';
 
 const LAG_MS = 2000;
+/** How often the topics' settings are looked at. */
+const TOPICS_MS = 300_000;
 
 /**
  * Starts the relay of a data directory and returns; it works until `life` ends. A broker that is away or refuses is waited for.
@@ -27,12 +29,13 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
   let relay: Relay | null = null;
   let problem = 'not connected to Kafka yet';
   let lagRecords = 0;
+  let unfit: readonly string[] = [];
 
   const status = publishStatus(paths.status, 'relay', () => {
     const wrong = relay === null ? problem : relay.problem();
     const { sent, damaged } = relay?.counts() ?? { sent: 0, damaged: 0 };
     return {
-      problems: wrong === null ? [] : [wrong],
+      problems: [...(wrong === null ? [] : [wrong]), ...unfit],
       values: { sent_records_count: sent, damaged_count: damaged, relay_lag_records: lagRecords },
     };
   });
@@ -50,7 +53,15 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
         log: life.log,
         signal,
       });
+      let lookedAt = Number.NEGATIVE_INFINITY;
       while (!signal.aborted) {
+        // Not while something is wrong anyway: that is said already.
+        if (performance.now() - lookedAt > TOPICS_MS && relay.problem() === null) {
+          lookedAt = performance.now();
+          const found = await log.topicProblems();
+          for (const line of found) if (!unfit.includes(line)) life.log(line);
+          unfit = found;
+        }
         lagRecords = (await relay.lag()).reduce((sum, { records }) => sum + records, 0);
         await sleep(LAG_MS, undefined, { signal }).catch(() => {});
       }

@@ -68,6 +68,11 @@ export async function kafkaJars(): Promise<string> {
   return jars;
 }
 
+/** 16 random bytes as base64url; a leading '-' would be read as an option. */
+export function randomClusterId(): string {
+  return randomBytes(16).toString('base64url').replace(/^-/, 'A');
+}
+
 export interface Broker {
   readonly version: string;
   /** `127.0.0.1:PORT`, as kafkajs takes it. */
@@ -88,16 +93,25 @@ const JVM = ['-Xms64m', '-Xmx256m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1
  * @param dataDir - formatted here where it is new; otherwise the broker goes on with what it holds
  * @param sessionMs - a broker that the controller has not heard from for so long loses its partitions, which a busy machine can bring about;
  *   after a kill -9 the next start waits for so long. Default 9 s, Kafka's
+ * @param extra - lines of server.properties that win over ours: other listeners, a node of a cluster
+ * @param format - more arguments for the storage tool where dataDir is new, such as --add-scram
+ * @param clusterId - the same for all nodes of a cluster
  * @throws PoolError missing_part as kafkaJars, port_in_use, held, data_dir, kafka with the broker's own words
  */
 export async function startBroker({
   port,
   dataDir,
   sessionMs = 9_000,
+  extra = '',
+  format = [],
+  clusterId = randomClusterId(),
 }: {
   port: number;
   dataDir: string;
   sessionMs?: number;
+  extra?: string;
+  format?: readonly string[];
+  clusterId?: string;
 }): Promise<Broker> {
   if (await answers(port)) throw new PoolError('port_in_use', `somebody listens on 127.0.0.1:${port} already`);
   const jars = await kafkaJars();
@@ -107,7 +121,7 @@ export async function startBroker({
     throw new PoolError('data_dir', `cannot make ${dataDir}: ${(error as Error).message}`, { cause: error });
   }
   const settingsFile = join(dataDir, 'server.properties');
-  writeFileSync(settingsFile, settings(port, await freePort(), join(dataDir, 'log'), sessionMs));
+  writeFileSync(settingsFile, `${settings(port, await freePort(), join(dataDir, 'log'), sessionMs)}${extra}`);
   const java = [
     ...JVM,
     `-Dlog4j2.configurationFile=${join(HERE, 'log4j2.properties')}`,
@@ -115,15 +129,12 @@ export async function startBroker({
     ...['-cp', join(jars, '*')],
   ];
   if (!existsSync(join(dataDir, 'log/meta.properties'))) {
-    // 16 random bytes as base64url; a leading '-' would be read as an option.
-    const clusterId = randomBytes(16).toString('base64url').replace(/^-/, 'A');
-    await run('java', [...java, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', settingsFile]).catch(
-      (error: Error & { stderr?: string; stdout?: string }) => {
-        throw new PoolError('kafka', `the broker's storage could not be formatted: ${lastWords(error.stderr)}`, {
-          cause: error,
-        });
-      },
-    );
+    const tool = ['kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', settingsFile];
+    await run('java', [...java, ...tool, ...format]).catch((error: Error & { stderr?: string; stdout?: string }) => {
+      throw new PoolError('kafka', `the broker's storage could not be formatted: ${lastWords(error.stderr)}`, {
+        cause: error,
+      });
+    });
   }
   const child = await startLeashed('java', [...java, 'kafka.Kafka', settingsFile], { cwd: dataDir });
   await new Promise<void>((up, down) => {

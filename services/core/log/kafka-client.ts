@@ -211,8 +211,14 @@ export function isStale(error: unknown): boolean {
 /**
  * What kafkajs threw, as one sentence with the facts to act on.
  * @param doing - `append to topic share`
+ * @param known - better words than these for a cause that the caller knows more of
  */
-export function kafkaError(doing: string, error: unknown, brokers: readonly string[]): PoolError {
+export function kafkaError(
+  doing: string,
+  error: unknown,
+  brokers: readonly string[],
+  known: { readonly authorization?: string } = {},
+): PoolError {
   if (error instanceof PoolError) return error;
   const chain = chainOf(error);
   const said = chain.map((fault) => fault.message ?? '').join(' · ');
@@ -227,14 +233,31 @@ export function kafkaError(doing: string, error: unknown, brokers: readonly stri
   if (has(/ENOTFOUND|EAI_AGAIN/)) {
     const host = /(?:ENOTFOUND|EAI_AGAIN) (\S+)/.exec(said)?.[1] ?? at;
     reason = `no such host: ${host}`;
+  } else if (type === 'UNSUPPORTED_SASL_MECHANISM' || has(/does not support the requested SASL mechanism/)) {
+    reason = `the broker at ${at} does not offer this login: choose another "sasl_mechanism"`;
+  } else if (type === 'ILLEGAL_SASL_STATE') {
+    reason = `the broker at ${at} takes no login at this port: leave "sasl_mechanism" out, or name its port for logins`;
   } else if (authentication !== undefined) {
-    reason = `the broker at ${at} refuses the user or password (${authentication.message})`;
+    reason = `the broker at ${at} refuses the user or password (${authentication.message}): correct "sasl_username" and "sasl_password"`;
   } else if (has(/ECONNREFUSED/)) {
     reason = `nothing listens at ${at}`;
+  } else if (has(/altnames/)) {
+    reason = `the certificate of ${at} is for another name (${certificateWords(said)}): name the broker as its certificate does`;
+  } else if (has(/certificate has expired|CERT_HAS_EXPIRED/)) {
+    reason = `the certificate of ${at} has expired: renew it there`;
+  } else if (has(/certificate|self[- ]signed|CERT_/i) && type === undefined) {
+    reason = `the certificate of ${at} is not trusted (${certificateWords(said)}): name its authority in "ssl_ca_file"`;
+  } else if (has(/before secure TLS|wrong version number|EPROTO|packet length/)) {
+    reason = `${at} does not speak TLS: name its port for TLS, or leave "ssl" out`;
+  } else if (has(/Closed connection/) && /^(connect|make)/.test(doing)) {
+    reason = `${at} closed the connection: where it does so each time, it expects TLS ("ssl") or a login ("sasl_mechanism")`;
   } else if (type?.endsWith('AUTHORIZATION_FAILED') === true) {
-    reason = `the broker does not allow this user to do that (${type})`;
+    reason = known.authorization ?? 'the broker does not allow this user to do that: allow it in its ACLs';
+    reason += ` (${type})`;
+  } else if (type === 'UNKNOWN_TOPIC_OR_PARTITION') {
+    reason = `the topic is not at the brokers any more, or not for this user (${type}): a start of this program makes topics that are absent`;
   } else if (type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE') {
-    reason = `a record is larger than the broker takes (${type}): raise message.max.bytes of the broker or topic`;
+    reason = `a record is larger than the broker takes (${type}): raise max.message.bytes of the topic, or message.max.bytes of the broker`;
   } else if (type === 'INVALID_REPLICATION_FACTOR') {
     reason = 'there are fewer brokers than "replication" asks for';
   } else if (type === 'NOT_ENOUGH_REPLICAS' || type === 'NOT_ENOUGH_REPLICAS_AFTER_APPEND') {
@@ -243,4 +266,12 @@ export function kafkaError(doing: string, error: unknown, brokers: readonly stri
     reason = type === undefined ? (chain[0]?.message ?? String(error)) : `${type}: ${chain[0]?.message}`;
   }
   return new PoolError('kafka', `Kafka: cannot ${doing}: ${reason}`, { cause: error, facts: { type, brokers } });
+}
+
+/** What Node says of a certificate, without its advice. */
+function certificateWords(said: string): string {
+  return (said.split(' · ').find((part) => /certificate|self[- ]signed|altnames|CERT_/i.test(part)) ?? said)
+    .replace(/^Connection error: /, '')
+    .replace(/; if the root CA.*$/, '')
+    .trim();
 }

@@ -9,7 +9,7 @@
  * have `partitions`. Produce waits for all replicas in sync. Reading goes on from the offsets that our checkpoints hold; no consumer group.
  */
 import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { readFileSync } from 'node:fs';
 import { type Admin, Kafka, type KafkaConfig, type SASLOptions } from 'kafkajs';
 import {
   currentSchema,
@@ -24,17 +24,10 @@ import { TOPICS, type Topic } from '../../../schemas/events.ts';
 import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
-import {
-  type FetchedMessage,
-  isStale,
-  kafkaError,
-  LEADER_PATIENCE_MS,
-  LEADER_RETRY_MS,
-  protocolError,
-  SILENT,
-} from './kafka-client.ts';
+import { type FetchedMessage, protocolError, SILENT } from './kafka-client.ts';
 import { type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
+import { createTopics, patiently, SCHEMA_TOPIC, topicProblems } from './kafka-topics.ts';
 import { type KeyWriter, keyWriter } from './record-key.ts';
 
 export interface KafkaLogOptions {
@@ -44,10 +37,10 @@ export interface KafkaLogOptions {
   readonly clientId: string;
   /** Put before each topic's name. Default none. */
   readonly topicPrefix?: string;
-  /** Copies of each record, for topics made here. Default: the brokers' own default. */
-  readonly replication?: number;
-  /** Copies that must be written before a record counts, for topics made here. Default: the brokers' own default. */
-  readonly minInsyncReplicas?: number;
+  /** Copies of each record, for topics made here. Default: 3, or as many as there are brokers. */
+  readonly replication?: number | undefined;
+  /** Copies that must be written before a record counts, for topics made here. Default: 2 where there are 3 copies, else 1. */
+  readonly minInsyncReplicas?: number | undefined;
   /** Partitions of the topics share, job and session, for topics made here. Default 4. */
   readonly partitions?: number;
   /** How batches are compressed. Default zstd. */
@@ -57,15 +50,45 @@ export interface KafkaLogOptions {
   readonly log?: (line: string) => void;
 }
 
-/** What the configuration's `lodestream.kafka` says, as options of a log. */
+/**
+ * What the configuration's `lodestream.kafka` says, as options of a log. Files are read at each call, so that a new password or certificate is
+ * taken up by the next attempt.
+ * @throws PoolError config where a file cannot be read
+ */
 export function kafkaOptions(kafka: ConfiguredKafka, clientId: string, log?: (line: string) => void): KafkaLogOptions {
-  const { brokers, topicPrefix, partitions, replication, minInsyncReplicas, ssl, sasl } = kafka;
+  const { brokers, topicPrefix, partitions, replication, minInsyncReplicas, compression, ssl, sasl } = kafka;
   return {
-    ...{ brokers, clientId, topicPrefix, partitions, replication, minInsyncReplicas, ssl },
+    ...{ brokers, clientId, topicPrefix, partitions, compression },
+    ...{ replication: replication ?? undefined, minInsyncReplicas: minInsyncReplicas ?? undefined },
+    ...(ssl === null ? {} : { ssl: tlsOf(ssl) }),
     // The option's table has checked the mechanism.
-    ...(sasl === null ? {} : { sasl: sasl as SASLOptions }),
+    ...(sasl === null ? {} : { sasl: loginOf(sasl) as SASLOptions }),
     ...(log === undefined ? {} : { log }),
   };
+}
+
+function tlsOf({ caFile, certFile, keyFile }: NonNullable<ConfiguredKafka['ssl']>): KafkaConfig['ssl'] {
+  if (caFile === null && certFile === null) return true;
+  return {
+    ...(caFile === null ? {} : { ca: [contentOf('ssl_ca_file', caFile)] }),
+    ...(certFile === null ? {} : { cert: contentOf('ssl_cert_file', certFile) }),
+    ...(keyFile === null ? {} : { key: contentOf('ssl_key_file', keyFile) }),
+  };
+}
+
+function loginOf({ mechanism, username, password, passwordFile }: NonNullable<ConfiguredKafka['sasl']>): object {
+  // An editor leaves a line end behind the password.
+  const secret = passwordFile === null ? password : contentOf('sasl_password_file', passwordFile).replace(/\r?\n$/, '');
+  return { mechanism, username, password: secret };
+}
+
+function contentOf(option: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new PoolError('config', `"lodestream.kafka.${option}": cannot read ${path}: ${why}`, { cause });
+  }
 }
 
 /** Records of one topic on their way to the brokers. */
@@ -93,22 +116,15 @@ export interface KafkaLog extends EventLog {
   produce(records: readonly StoredRecord[]): Promise<void>;
   /** The same for records of one topic, in two steps. */
   carry(topic: Topic, records: readonly StoredRecord[]): Carriage;
+  /** What makes the topics unfit as a log of record, one line each; empty where all is well. */
+  topicProblems(): Promise<string[]>;
 }
 
-const SCHEMA_TOPIC = 'schema';
-const ONE_PARTITION: ReadonlySet<Topic> = new Set(['block', 'contract']);
 const DEFAULT_PARTITIONS = 4;
 const DEFAULT_COMPRESSION: Compression = 'zstd';
 const CONNECTION_TIMEOUT_MS = 3000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const RETRY = { retries: 4, initialRetryTime: 100, maxRetryTime: 2000 };
-/**
- * A connected block is told with the outputs of its coinbase, which anybody may mine: 1 MB of the smallest (9 bytes, BIP 141's base size) come
- * to 3 MB here, and to the broker's default of 1 MiB nothing behind such a block would ever be carried.
- */
-const BLOCK_RECORD_BYTES = 8 * 1024 * 1024;
-const COMMON_SETTINGS = { 'retention.ms': '-1', 'retention.bytes': '-1' };
-
 /**
  * Connects, and makes the topics that are not there.
  * @throws PoolError kafka, naming the host that is not known, the user that is refused, or what the broker said
@@ -139,6 +155,10 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
   let closed = false;
 
   const topicName = (topic: Topic | typeof SCHEMA_TOPIC): string => `${topicPrefix}${topic}`;
+  const topicOptions = {
+    ...{ brokers, topicPrefix, partitions: options.partitions ?? DEFAULT_PARTITIONS, log: options.log },
+    ...{ replication: options.replication, minInsyncReplicas: options.minInsyncReplicas },
+  };
   const doing = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
     if (closed) throw new PoolError('journal_closed', 'the log is closed');
     return patiently(what, brokers, work);
@@ -146,9 +166,10 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
 
   try {
     await doing(`connect to ${brokers.join(', ')}`, () => admin.connect());
-    await doing('make its topics', () => createTopics(admin, options, topicName));
+    await doing('make its topics', () => createTopics(admin, topicOptions));
   } catch (error) {
     await admin.disconnect();
+    await producer.close();
     throw error;
   }
 
@@ -302,6 +323,8 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
 
     carry,
 
+    topicProblems: () => topicProblems(admin, topicOptions),
+
     async produce(records) {
       for (const [topic, ofTopic] of Map.groupBy(records, (record) => record.topic)) await carry(topic, ofTopic).send();
     },
@@ -366,63 +389,6 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
       await admin.disconnect();
     },
   };
-}
-
-/** Does the work; a leader that is just changing, or topics just made, are waited for. */
-async function patiently<T>(what: string, brokers: readonly string[], work: () => Promise<T>): Promise<T> {
-  const start = performance.now();
-  for (;;) {
-    try {
-      return await work();
-    } catch (error) {
-      if (!isStale(error) || performance.now() - start > LEADER_PATIENCE_MS) throw kafkaError(what, error, brokers);
-      await sleep(LEADER_RETRY_MS);
-    }
-  }
-}
-
-async function createTopics(
-  admin: Admin,
-  options: KafkaLogOptions,
-  topicName: (topic: Topic | typeof SCHEMA_TOPIC) => string,
-): Promise<void> {
-  const present = new Set(await admin.listTopics());
-  const insync = options.minInsyncReplicas;
-  const common = insync === undefined ? {} : { 'min.insync.replicas': String(insync) };
-  const wanted = [
-    ...TOPICS.map((topic) => ({
-      topic: topicName(topic),
-      numPartitions: ONE_PARTITION.has(topic) ? 1 : (options.partitions ?? DEFAULT_PARTITIONS),
-      settings: {
-        ...COMMON_SETTINGS,
-        'cleanup.policy': 'delete',
-        ...(topic === 'block' ? { 'max.message.bytes': String(BLOCK_RECORD_BYTES) } : {}),
-        ...common,
-      } as Record<string, string>,
-    })),
-    {
-      topic: topicName(SCHEMA_TOPIC),
-      numPartitions: 1,
-      settings: { 'cleanup.policy': 'compact', ...common } as Record<string, string>,
-    },
-  ].filter(({ topic }) => !present.has(topic));
-  if (wanted.length === 0) return;
-  await admin.createTopics({
-    // kafkajs waits for leaders too, and gives up where a broker has not heard of the topic yet: seen with 4.3.1.
-    waitForLeaders: false,
-    topics: wanted.map(({ topic, numPartitions, settings }) => ({
-      topic,
-      numPartitions,
-      replicationFactor: options.replication ?? -1,
-      configEntries: Object.entries(settings).map(([name, value]) => ({ name, value })),
-    })),
-  });
-  // A broker names itself as the leader before it takes records; it answers for offsets when it does. Waiting here keeps the first append
-  // from being sent again, and so from arriving twice.
-  for (const { topic } of wanted) {
-    await patiently(`see topic ${topic}, just made,`, options.brokers, () => admin.fetchTopicOffsets(topic));
-  }
-  options.log?.(`kafka: made the topics ${wanted.map(({ topic }) => topic).join(', ')}`);
 }
 
 /** @throws PoolError internal where the text is no offset */

@@ -65,7 +65,10 @@ test.each([
     { name: 'KafkaJSSASLAuthenticationError', message: 'SASL PLAIN authentication failed' },
     /refuses the user or password/,
   ],
-  [{ name: 'KafkaJSProtocolError', type: 'MESSAGE_TOO_LARGE', message: 'too large' }, /raise message.max.bytes/],
+  [
+    { name: 'KafkaJSProtocolError', type: 'MESSAGE_TOO_LARGE', message: 'too large' },
+    /raise max.message.bytes of the topic/,
+  ],
   [{ name: 'KafkaJSProtocolError', type: 'NOT_ENOUGH_REPLICAS', message: 'few' }, /fewer replicas are in sync/],
   [
     { name: 'KafkaJSProtocolError', type: 'INVALID_REPLICATION_FACTOR', message: 'x' },

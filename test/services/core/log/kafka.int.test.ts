@@ -84,6 +84,40 @@ describe.skipIf(!kafka)('topics and refusals of a real broker', () => {
     await admin.disconnect();
   });
 
+  test('topics that are there with settings that endanger the log are named, each with its mend', async () => {
+    const topicPrefix = own();
+    const admin = new Kafka({ brokers: kafka!.brokers, logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    const config = (settings: Record<string, string>) =>
+      Object.entries(settings).map(([name, value]) => ({ name, value }));
+    await admin.createTopics({
+      waitForLeaders: true,
+      topics: [
+        { topic: `${topicPrefix}share`, configEntries: config({ 'retention.ms': '604800000' }) },
+        { topic: `${topicPrefix}job`, configEntries: config({ 'cleanup.policy': 'compact' }) },
+        { topic: `${topicPrefix}session`, configEntries: config({ 'unclean.leader.election.enable': 'true' }) },
+        { topic: `${topicPrefix}block`, numPartitions: 2, configEntries: config({ 'retention.bytes': '1000000' }) },
+        { topic: `${topicPrefix}schema`, configEntries: config({ 'retention.ms': '604800000' }) },
+      ],
+    });
+    const log = await openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix, partitions: 1 });
+    const problems = (await log.topicProblems()).map((line) => line.replaceAll(topicPrefix, ''));
+    expect(problems.map((line) => line.split(/[:,]/)[0]).sort()).toEqual([
+      'topic block has 2 partitions and must have 1',
+      'topic block has max.message.bytes=1048588',
+      'topic block has retention.bytes=1000000',
+      'topic job has cleanup.policy=compact',
+      'topic schema has cleanup.policy=delete',
+      'topic session has unclean.leader.election.enable=true',
+      'topic share has retention.ms=604800000',
+    ]);
+    expect(problems).toContain(
+      'topic share has retention.ms=604800000: the log of record is forgotten; mend it with kafka-configs.sh --alter --topic share --add-config retention.ms=-1',
+    );
+    await admin.disconnect();
+    await log.close();
+  });
+
   test('more replicas than brokers are refused with that reason', async () => {
     const refused = openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix: own(), replication: 9 });
     await expect(refused).rejects.toMatchObject({

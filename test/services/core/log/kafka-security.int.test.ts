@@ -1,0 +1,136 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Kafka, logLevel } from 'kafkajs';
+import { afterAll, describe, expect, test } from 'vitest';
+import type { KafkaConfig } from '../../../../services/core/config.ts';
+import { type KafkaLog, kafkaOptions, openKafkaLog } from '../../../../services/core/log/kafka.ts';
+import { readAll } from '../../../contracts/event-log.ts';
+import { shareEntries } from '../../../contracts/samples.ts';
+import { secureKafkaForTests } from '../../../helpers/kafka-cluster.ts';
+import { havePart } from '../../../helpers/require.ts';
+
+const broker = await havePart('kafka', secureKafkaForTests);
+const dir = mkdtempSync(join(tmpdir(), 'kafka-security-'));
+afterAll(async () => {
+  await broker?.stop();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512'] as const;
+const tls = (caFile: string | null) => ({ caFile, certFile: null, keyFile: null });
+const login = (mechanism: string, more: Partial<NonNullable<KafkaConfig['sasl']>> = {}) => ({
+  ...{ mechanism, username: 'lode', password: 'secret', passwordFile: null },
+  ...more,
+});
+
+let count = 0;
+function open(more: Partial<KafkaConfig>): Promise<KafkaLog> {
+  const common = { topicPrefix: `t${++count}.`, partitions: 1, replication: null, minInsyncReplicas: null };
+  const config: KafkaConfig = { ...common, compression: 'zstd', ssl: null, sasl: null, brokers: [], ...more };
+  return openKafkaLog(kafkaOptions(config, 'test'));
+}
+
+async function worksWith(more: Partial<KafkaConfig>): Promise<void> {
+  const log = await open(more);
+  await log.append(shareEntries(0, 3));
+  expect(await readAll(log, 'share', 3)).toHaveLength(3);
+  expect(await log.topicProblems()).toEqual([]);
+  await log.close();
+}
+
+async function refused(more: Partial<KafkaConfig>): Promise<string> {
+  const error = await open(more).then(
+    () => expect.fail('not refused'),
+    (thrown: Error) => thrown,
+  );
+  expect(error.message).not.toContain('\n');
+  expect(error.message).not.toContain('hidden');
+  return error.message;
+}
+
+describe.skipIf(!broker)('a broker with logins, TLS and rights', () => {
+  test.each(MECHANISMS)(
+    'login %s: the password of the configuration or of a file is taken, another is refused',
+    async (mechanism) => {
+      const brokers = [broker!.sasl];
+      await worksWith({ brokers, sasl: login(mechanism) });
+      const passwordFile = join(dir, mechanism);
+      writeFileSync(passwordFile, 'hidden\n');
+      const sasl = login(mechanism, { password: '', passwordFile });
+      const said = await refused({ brokers, sasl });
+      expect(said).toContain(`the broker at ${broker!.sasl} refuses the user or password`);
+      expect(said).toContain('correct "sasl_username" and "sasl_password"');
+      writeFileSync(passwordFile, 'secret\n');
+      await worksWith({ brokers, sasl });
+    },
+  );
+
+  test('a login where none is taken, none where one is, and a file that is not there are said', async () => {
+    expect(await refused({ brokers: [broker!.plaintext], sasl: login('plain') })).toMatch(
+      /takes no login at this port/,
+    );
+    expect(await refused({ brokers: [broker!.sasl] })).toMatch(/expects TLS \("ssl"\) or a login \("sasl_mechanism"\)/);
+    const passwordFile = join(dir, 'absent');
+    expect(() => kafkaOptions({ sasl: login('plain', { passwordFile }), ssl: null } as KafkaConfig, 'test')).toThrow(
+      /"lodestream.kafka.sasl_password_file": cannot read .*absent/,
+    );
+  });
+
+  test('a user who may make no topics is told which are missing and where the commands that make them stand', async () => {
+    const said = await refused({
+      brokers: [broker!.sasl],
+      sasl: login('plain', { username: 'guest' }),
+      topicPrefix: 'g.',
+    });
+    expect(said).toMatch(
+      /cannot make its topics: g\.block, g\.contract, g\.job, g\.session, g\.share, g\.schema are not there, or not for this user/,
+    );
+    expect(said).toContain('allow it Create on the cluster, or make them by the commands in deploy/kafka/README.md');
+  });
+
+  test('a user who may not write is told so, with the topic', async () => {
+    const brokers = [broker!.sasl];
+    await (await open({ brokers: [broker!.plaintext], topicPrefix: 'w.' })).close();
+    const admin = new Kafka({ brokers: [broker!.plaintext], logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    // Describe alone (numbers of the protocol: topic, prefixed, describe, allow).
+    await admin.createAcls({
+      acl: [
+        {
+          ...{ resourceType: 2, resourceName: 'w.', resourcePatternType: 4, principal: 'User:guest', host: '*' },
+          ...{ operation: 8, permissionType: 3 },
+        },
+        {
+          ...{ resourceType: 2, resourceName: 'w.schema', resourcePatternType: 3, principal: 'User:guest', host: '*' },
+          ...{ operation: 2, permissionType: 3 },
+        },
+      ],
+    });
+    await admin.disconnect();
+    const log = await open({ brokers, sasl: login('plain', { username: 'guest' }), topicPrefix: 'w.' });
+    await expect(log.append(shareEntries(0, 1))).rejects.toThrow(
+      /cannot append to topic w\.share: the broker does not allow this user to do that: allow it in its ACLs \(TOPIC_AUTHORIZATION_FAILED\)/,
+    );
+    const problems = await log.topicProblems();
+    expect(problems).toEqual([
+      expect.stringMatching(/cannot look at the settings of its topics: .*AUTHORIZATION_FAILED/),
+    ]);
+    await log.close();
+  });
+
+  test('TLS works with the authority of the certificate, and every way to get it wrong is told with its mend', async () => {
+    const { ssl, caFile, plaintext } = broker!;
+    await worksWith({ brokers: [ssl], ssl: tls(caFile) });
+    expect(await refused({ brokers: [ssl], ssl: tls(null) })).toMatch(
+      /the certificate of localhost:\d+ is not trusted \(unable to verify the first certificate\): name its authority in "ssl_ca_file"/,
+    );
+    expect(await refused({ brokers: [ssl.replace('localhost', '127.0.0.1')], ssl: tls(caFile) })).toMatch(
+      /the certificate of 127.0.0.1:\d+ is for another name .*: name the broker as its certificate does/,
+    );
+    expect(await refused({ brokers: [plaintext], ssl: tls(caFile) })).toMatch(
+      /127.0.0.1:\d+ does not speak TLS: name its port for TLS, or leave "ssl" out/,
+    );
+    expect(await refused({ brokers: [ssl] })).toMatch(/localhost:\d+ closed the connection: .*expects TLS \("ssl"\)/);
+  });
+});
