@@ -64,8 +64,12 @@ const MAX_56 = (1n << 56n) - 1n;
  * @returns decimal digits of an unsigned 128-bit integer
  */
 export function rankOf(grade: number, instantNs: bigint, row: Row): string {
-  const digest = BigInt(`0x${rowDigest(row).slice(0, 14)}`);
-  return ((BigInt(grade) << 120n) | ((MAX_64 - instantNs) << 56n) | (MAX_56 - digest)).toString();
+  return rankFrom(grade, instantNs, rowDigest(row).slice(0, 14));
+}
+
+/** As `rankOf`. @param digest - 56 bits of a digest of what is compared, 14 hex digits */
+export function rankFrom(grade: number, instantNs: bigint, digest: string): string {
+  return ((BigInt(grade) << 120n) | ((MAX_64 - instantNs) << 56n) | (MAX_56 - BigInt(`0x${digest}`))).toString();
 }
 
 // What events state of their fields. Each check gives a sentence, or null.

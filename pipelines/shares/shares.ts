@@ -1,4 +1,6 @@
 /** `share` events to rows of `shares_raw` (schemas/clickhouse/0001_shares.sql): one row per copy; the table keeps the winner of each identity. */
+import { hash } from 'node:crypto';
+import { encodeEvent } from '../../schemas/codec.ts';
 import type { ShareEvent } from '../../schemas/events.ts';
 import { shareIdentity } from '../../schemas/identity.ts';
 import {
@@ -6,7 +8,7 @@ import {
   firstWrong,
   type Row,
   type RowPipeline,
-  rankOf,
+  rankFrom,
   timeText,
   wrongCount,
   wrongDifficulty,
@@ -27,15 +29,20 @@ function hasProof(share: ShareEvent): boolean {
 }
 
 /** Seconds since 1970 of the share's hour: a function of its identity, because copies may differ in everything else. */
-function bucketS(share: ShareEvent): number {
+export function bucketS(share: ShareEvent): number {
   // The ntime of refused shares is the sender's to choose, and would make partitions at will.
   const seconds = hasProof(share) ? Number.parseInt(share.ntime, 16) : Math.floor(share.time_us / 1e6);
   return Math.floor(seconds / HOUR_S) * HOUR_S;
 }
 
-/** Seconds since 1970 of the minute of receipt: the roll-up that the row counts in. */
-export function minuteS(share: ShareEvent): number {
-  return Math.floor(share.time_us / 60e6) * 60;
+/**
+ * What decides between copies of the same grade and instant: 56 bits of a digest of the share as the current schema encodes it, so that
+ * copies written by two versions tie with themselves, and the bytes of the log can be taken as they are.
+ *
+ * @returns 14 hex digits
+ */
+export function bodyDigest(body: Uint8Array): string {
+  return hash('sha256', body, 'hex').slice(0, 14);
 }
 
 export const sharePipeline: RowPipeline<'share'> = {
@@ -60,10 +67,12 @@ export const sharePipeline: RowPipeline<'share'> = {
   },
 
   row(share): Row {
-    const row = {
+    const identity = shareIdentity(share);
+    const instantNs = BigInt(share.time_us) * 1000n + BigInt(share.time_ns);
+    return {
       origin: share.origin,
       bucket: dateTimeText(bucketS(share)),
-      identity: shareIdentity(share),
+      identity,
       kind: share.kind,
       instance: share.instance,
       source: share.source,
@@ -83,7 +92,8 @@ export const sharePipeline: RowPipeline<'share'> = {
       reason: share.reason,
       diff: decimal18FromDouble(share.diff),
       sdiff: share.sdiff,
-      hash: share.hash,
+      // Where the hash is the identity, the views read it there.
+      hash: identity === share.hash ? '' : share.hash,
       block_hash: share.block_hash,
       enonce1: share.enonce1,
       nonce2: share.nonce2,
@@ -91,8 +101,7 @@ export const sharePipeline: RowPipeline<'share'> = {
       ntime: share.ntime,
       version_bits: share.version_bits,
       upstream: share.upstream,
+      rank: rankFrom(share.source === 'live' ? 1 : 0, instantNs, bodyDigest(encodeEvent('share', share))),
     };
-    const instantNs = BigInt(share.time_us) * 1000n + BigInt(share.time_ns);
-    return { ...row, rank: rankOf(share.source === 'live' ? 1 : 0, instantNs, row) };
   },
 };

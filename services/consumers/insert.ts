@@ -1,8 +1,10 @@
-/** Rows into ClickHouse as JSONEachRow, with the settings in the statement itself, so that they are valid everywhere and leak nowhere. */
+/** Rows into ClickHouse as JSONEachRow or as a file, with the settings in the statement itself, so that they are valid everywhere and leak nowhere. */
 import { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { Row } from '../../pipelines/row.ts';
+
+const PIECE_BYTES = 1024 * 1024;
 
 /**
  * Inserts rows that all have the same columns.
@@ -31,6 +33,17 @@ export async function insertRows(
     values: Readable.from([`${rows.map((row) => JSON.stringify(row)).join('\n')}\n`], { objectMode: false }),
   });
   await finished(stream.resume());
+}
+
+/** Inserts a file. @param query - the statement up to its data @throws what the client throws; the rows may be in the table then or not */
+export async function insertFile(client: ClickHouseClient, query: string, file: Buffer): Promise<void> {
+  const { stream } = await client.exec({ query, values: Readable.from(piecesOf(file), { objectMode: false }) });
+  await finished(stream.resume());
+}
+
+/** Pieces that a socket takes at once, so that other work comes in between. */
+function* piecesOf(file: Buffer): Generator<Buffer> {
+  for (let at = 0; at < file.length; at += PIECE_BYTES) yield file.subarray(at, at + PIECE_BYTES);
 }
 
 /** Now as DateTime64 reads it, for the columns `ingest_time`. */

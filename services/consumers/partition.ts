@@ -1,7 +1,8 @@
 /**
  * One partition of one topic into ClickHouse: read, rows, write, checkpoint.
  *
- *   read a batch ─► rows, poison ─► store the cut ─► insert ─► finish (position, cut gone, minutes marked)
+ *   read a batch ─► rows or a file, poison ─► store the cut ─► insert ─► finish (position, cut gone, minutes marked)
+ *                                                               └─ meanwhile the next batch of shares is read, where more is waiting
  *
  * A crash anywhere between the two writes to SQLite leaves the cut, and it is repeated unchanged. Whatever is not poison (an unknown
  * schema, a missing column, an absent ClickHouse) throws out of `step`, and the same batch is tried again: nothing is skipped.
@@ -9,14 +10,17 @@
 import { hash } from 'node:crypto';
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { Place, Row, RowPipeline } from '../../pipelines/row.ts';
-import { minuteS } from '../../pipelines/shares/shares.ts';
 import type { Events, Topic } from '../../schemas/events.ts';
 import type { Damage, EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
-import { ingestTime, insertRows, literal } from './insert.ts';
+import { Copies } from './copies.ts';
+import { ingestTime, insertFile, insertRows } from './insert.ts';
+import { type BucketMinute, ShareFile, shareInsert } from './share-file.ts';
 import type { ConsumerState, Cut, Minute } from './state.ts';
 
 /** Batches end at whichever comes first. */
 const BATCH_RECORDS = 10_000;
+/** The larger, the less an insert costs; 15 MB of memory, twice while another is read. */
+const SHARE_BATCH_RECORDS = 50_000;
 const BATCH_MS = 250;
 const IDLE_WAIT_MS = 1_000;
 
@@ -34,12 +38,6 @@ export interface PartitionParts {
   /** One for each partition that has looked for copies and is not at the end of its cut: others put the minutes there that they finish. */
   readonly overlaps: Set<Map<string, Minute>>;
   readonly signal: AbortSignal;
-}
-
-interface Batch {
-  readonly records: readonly StoredRecord[];
-  readonly damage: readonly Damage[];
-  readonly next: Position | null;
 }
 
 /** A record that is not taken in, with the reason. */
@@ -73,15 +71,41 @@ export async function decodeRecord<T extends Topic>(
   }
 }
 
+/** Records of a batch as what is inserted; kept until it is, however often that is tried. */
+interface Prepared<T extends Topic> {
+  readonly from: Position | null;
+  readonly to: Position | null;
+  readonly records: number;
+  /** The batch ended by its number: more may be there. */
+  readonly full: boolean;
+  readonly letters: readonly Row[];
+  readonly rows: number;
+  readonly minutes: readonly BucketMinute[];
+  /** Minutes in which copies stand; asked before the insert, each time. */
+  copies(): Promise<readonly Minute[]>;
+  insert(token: string): Promise<void>;
+  readonly events: readonly Events[T][];
+}
+
+/** What becomes of the records of a batch as they are read. */
+interface Maker<T extends Topic> {
+  take(records: readonly StoredRecord[], letters: Row[]): Promise<void>;
+  make(): Pick<Prepared<T>, 'rows' | 'minutes' | 'copies' | 'insert' | 'events'>;
+}
+
 export class PartitionConsumer<T extends Topic> {
   readonly #parts: PartitionParts;
   readonly #pipeline: RowPipeline<T>;
   readonly #partition: string;
-  /** Called with events that are in ClickHouse now, in order. */
+  /** Called with events that are in ClickHouse now, in order; shares are not among them, as they are not decoded. */
   readonly #taken: (events: readonly Events[T][]) => void;
   #position: Position | null;
   #records = 0;
   #pending: Cut | null;
+  /** What is being inserted, or is to be tried again. */
+  #current: Prepared<T> | null = null;
+  /** What comes behind it, read meanwhile. */
+  #following: Promise<Prepared<T> | null> | null = null;
   /** Minutes that others finished since this partition last looked for copies; kept over failures. */
   readonly #overlapping = new Map<string, Minute>();
 
@@ -108,168 +132,203 @@ export class PartitionConsumer<T extends Topic> {
     return this.#records;
   }
 
-  /** Takes one batch in; returns after a while also without one. @throws anything that is to be tried again */
-  async step(): Promise<void> {
-    const { topic } = this.#pipeline;
-    const batch = await this.#read();
-    if (batch === null) return;
-    const rows: Row[] = [];
-    const letters: Row[] = batch.damage.map((damage) => deadLetterRow(damage, damage.reason));
-    const events: Events[T][] = [];
-    const minutes = new Map<string, Minute>();
-    const buckets = new Map<string, Row>();
-    for (const record of batch.records) {
-      const decoded = await decodeRecord(this.#parts.log, topic, record);
-      const poison = 'poison' in decoded ? decoded.poison : this.#pipeline.wrong(decoded.event);
-      if (poison !== null || 'poison' in decoded) {
-        letters.push(deadLetterRow(record, poison ?? ''));
-        continue;
-      }
-      const place: Place = record;
-      const row = this.#pipeline.row(decoded.event, place);
-      rows.push(row);
-      events.push(decoded.event);
-      if (topic === 'share') {
-        const share = decoded.event as Events['share'];
-        const minute = { origin: share.origin, minuteS: minuteS(share) };
-        minutes.set(`${minute.origin}/${minute.minuteS}`, minute);
-        buckets.set(`${minute.origin}/${minute.minuteS}/${row.bucket}`, {
-          origin: minute.origin,
-          minute: minute.minuteS,
-          bucket: row.bucket,
-        });
-      }
-    }
-    for (const minute of this.#pending?.minutes ?? []) minutes.set(`${minute.origin}/${minute.minuteS}`, minute);
-    // A copy that another partition inserts from here on is not found by the look below: its minute is taken over at the end.
-    this.#parts.overlaps.add(this.#overlapping);
-    await this.#insert(batch, rows, letters, minutes, [...buckets.values()]);
-    if (events.length > 0) this.#taken(events);
+  /** The last batch was as large as batches become: more may be waiting. */
+  get behind(): boolean {
+    return this.#following !== null;
   }
 
-  async #insert(
-    batch: Batch,
-    rows: readonly Row[],
-    letters: readonly Row[],
-    minutes: Map<string, Minute>,
-    buckets: readonly Row[],
-  ): Promise<void> {
-    const { state, client, counters, overlaps } = this.#parts;
-    const { topic, table } = this.#pipeline;
-    if (topic === 'share') {
-      for (const minute of await minutesOfCopies(client, rows)) {
-        minutes.set(`${minute.origin}/${minute.minuteS}`, minute);
-      }
+  /** Takes one batch in; returns after a while also without one. @throws anything that is to be tried again */
+  async step(): Promise<void> {
+    this.#current ??= await this.#next();
+    const current = this.#current;
+    if (current === null) return;
+    if (current.full && this.#following === null) {
+      this.#following = this.#prepare(current.to, null);
+      // Said when it is its turn.
+      this.#following.catch(() => {});
     }
+    try {
+      await this.#insert(current);
+    } finally {
+      // Nothing reads on when the log is closed.
+      if (this.#parts.signal.aborted) await this.#following?.catch(() => {});
+    }
+    this.#current = null;
+    if (current.events.length > 0) this.#taken(current.events);
+  }
+
+  #next(): Promise<Prepared<T> | null> {
+    const following = this.#following;
+    this.#following = null;
+    return following ?? this.#prepare(this.#position, this.#pending);
+  }
+
+  async #insert(prepared: Prepared<T>): Promise<void> {
+    const { state, client, counters, overlaps } = this.#parts;
+    const { topic } = this.#pipeline;
+    const minutes = new Map<string, Minute>();
+    const mark = ({ origin, minuteS }: Minute): unknown => minutes.set(`${origin}/${minuteS}`, { origin, minuteS });
+    prepared.minutes.forEach(mark);
+    this.#pending?.minutes.forEach(mark);
+    // A copy that another partition inserts from here on is not found by the look below: its minute is taken over at the end.
+    overlaps.add(this.#overlapping);
+    (await prepared.copies()).forEach(mark);
+    const { from, to, records } = prepared;
     const cut: Cut = {
       topic,
       partition: this.#partition,
-      from: this.#position,
-      to: batch.next,
-      records: batch.records.length,
-      token: hash(
-        'sha256',
-        JSON.stringify([state.generation, topic, this.#partition, this.#position, batch.next, batch.records.length]),
-        'hex',
-      ).slice(0, 32),
+      from,
+      to,
+      records,
+      token: hash('sha256', JSON.stringify([state.generation, topic, this.#partition, from, to, records]), 'hex').slice(
+        0,
+        32,
+      ),
       minutes: [...minutes.values()],
     };
     this.#pending = cut;
     state.storeCut(cut);
+    const buckets = prepared.minutes.map(({ origin, minuteS, bucketS }) => ({
+      origin,
+      minute: minuteS,
+      bucket: bucketS,
+    }));
     await insertRows(client, 'share_minutes', buckets, `${cut.token}-share_minutes`);
-    await insertRows(client, table, rows, `${cut.token}-${table}`);
-    await insertRows(client, 'dead_letters', letters, `${cut.token}-dead_letters`);
+    await prepared.insert(cut.token);
+    await insertRows(client, 'dead_letters', prepared.letters, `${cut.token}-dead_letters`);
     state.finish({ ...cut, minutes: [...new Map([...minutes, ...this.#overlapping]).values()] });
     overlaps.delete(this.#overlapping);
     this.#overlapping.clear();
     for (const other of overlaps) for (const [key, minute] of minutes) other.set(key, minute);
     this.#pending = null;
-    this.#position = cut.to;
-    this.#records += batch.records.length;
-    counters.records += batch.records.length;
-    counters.rows += rows.length;
-    counters.deadLetters += letters.length;
+    this.#position = to;
+    this.#records += records;
+    counters.records += records;
+    counters.rows += prepared.rows;
+    counters.deadLetters += prepared.letters.length;
   }
 
   /** The outstanding cut's records again, or a new batch; null where there is nothing. */
-  async #read(): Promise<Batch | null> {
+  async #prepare(from: Position | null, cut: Cut | null): Promise<Prepared<T> | null> {
     const { log, signal } = this.#parts;
-    const cut = this.#pending;
-    const most = cut === null ? BATCH_RECORDS : Math.max(cut.records, 1);
-    const records: StoredRecord[] = [];
-    const damage: Damage[] = [];
-    let next = this.#position;
+    const { topic } = this.#pipeline;
+    const usual = topic === 'share' ? SHARE_BATCH_RECORDS : BATCH_RECORDS;
+    const most = cut === null ? usual : Math.max(cut.records, 1);
+    let records = 0;
+    const letters: Row[] = [];
+    const maker = (topic === 'share' ? this.#shareMaker(most) : this.#rowMaker()) as Maker<T>;
+    let next = from;
     let deadline = Number.POSITIVE_INFINITY;
     for (;;) {
       const leftMs = Math.max(0, deadline - performance.now());
-      const batch = await log.read(this.#pipeline.topic, this.#partition, next, {
-        maxRecords: most - records.length,
+      const batch = await log.read(topic, this.#partition, next, {
+        maxRecords: most - records,
         waitMs: Math.ceil(Math.min(IDLE_WAIT_MS, leftMs)),
         signal,
       });
       if (batch.records.length === 0 && batch.damage.length === 0) {
         // The journal may have moved past the end of a run; there is nothing to insert, and the position can wait.
-        if (records.length === 0 && damage.length === 0) return null;
+        if (records === 0 && letters.length === 0) return null;
         break;
       }
-      records.push(...batch.records);
-      damage.push(...batch.damage);
+      for (const damage of batch.damage) letters.push(deadLetterRow(damage, damage.reason));
+      await maker.take(batch.records, letters);
+      records += batch.records.length;
       next = batch.next;
-      if (records.length >= most || signal.aborted) break;
+      if (records >= most || signal.aborted) break;
       // A stored cut is filled up to its number; a new batch is closed by time.
       if (cut === null && deadline === Number.POSITIVE_INFINITY) deadline = performance.now() + BATCH_MS;
       if (performance.now() >= deadline) break;
+      // A log that always has more at hand must not keep sockets waiting.
+      await new Promise((resolve) => setImmediate(resolve));
     }
-    return { records, damage, next };
+    return { from, to: next, records, full: topic === 'share' && records >= usual, letters, ...maker.make() };
+  }
+
+  /** Any topic's records, decoded, as rows. */
+  #rowMaker(): Maker<T> {
+    const { log, client } = this.#parts;
+    const { topic, table } = this.#pipeline;
+    const rows: Row[] = [];
+    const events: Events[T][] = [];
+    return {
+      take: async (records, letters) => {
+        for (const record of records) {
+          const decoded = await decodeRecord(log, topic, record);
+          const poison = 'poison' in decoded ? decoded.poison : this.#pipeline.wrong(decoded.event);
+          if (poison !== null || 'poison' in decoded) {
+            letters.push(deadLetterRow(record, poison ?? ''));
+            continue;
+          }
+          const place: Place = record;
+          rows.push(this.#pipeline.row(decoded.event, place));
+          events.push(decoded.event);
+        }
+      },
+      make: () => ({
+        rows: rows.length,
+        minutes: [],
+        copies: async () => [],
+        insert: (token) => insertRows(client, table, rows, `${token}-${table}`),
+        events,
+      }),
+    };
+  }
+
+  /** Shares as an Avro file. */
+  #shareMaker(most: number): Maker<'share'> {
+    const { log, client } = this.#parts;
+    const copies = copiesOf(this.#parts);
+    const file = new ShareFile(most);
+    return {
+      take: async (records, letters) => {
+        for (const record of records) {
+          if (file.addPlain(record.fingerprint, record.body)) continue;
+          const decoded = await decodeRecord(log, 'share', record);
+          const poison = 'poison' in decoded ? decoded.poison : file.add(decoded.event);
+          if (poison !== null) letters.push(deadLetterRow(record, poison));
+        }
+      },
+      make: () => {
+        // The filters may be asked once only: they hold this batch afterwards.
+        let candidates: ReturnType<Copies['candidates']> | null = null;
+        let bytes: Buffer | null = null;
+        return {
+          rows: file.count,
+          minutes: file.minutes(),
+          copies: async () => {
+            if (file.count === 0) return [];
+            candidates ??= copies.candidates(file);
+            try {
+              return await copies.minutes(await candidates);
+            } catch (error) {
+              // Where it was the look at the hours that failed, nothing is noted yet.
+              await candidates.catch(() => {
+                candidates = null;
+              });
+              throw error;
+            }
+          },
+          insert: async (token) => {
+            if (file.count === 0) return;
+            bytes ??= file.finish();
+            await insertFile(client, shareInsert(`${token}-shares_raw`), bytes);
+          },
+          events: [],
+        };
+      },
+    };
   }
 }
 
-/** What the lists of one query may hold, below ClickHouse's default limit of 256 KiB for a statement (`max_query_size`). */
-const LIST_BYTES = 240 * 1024;
+/** One for all partitions that write to a ClickHouse through the same parts. */
+const copiesByOverlaps = new WeakMap<PartitionParts['overlaps'], Copies>();
 
-/** Rows cut so that the distinct origins, buckets and identities of each part fit into a statement. */
-function partsOf(rows: readonly Row[]): Row[][] {
-  const parts: Row[][] = [];
-  const listed = new Set<string>();
-  let bytes = 0;
-  const listedBytes = (values: readonly string[]): number =>
-    values.reduce((sum, value) => (listed.has(value) ? sum : sum + Buffer.byteLength(value) + 1), 0);
-  for (const row of rows) {
-    const values = [row.origin, row.bucket, row.identity].map((value) => literal(String(value)));
-    let size = listedBytes(values);
-    if (parts.length === 0 || bytes + size > LIST_BYTES) {
-      parts.push([]);
-      listed.clear();
-      bytes = 0;
-      size = listedBytes(values);
-    }
-    parts.at(-1)!.push(row);
-    bytes += size;
-    for (const value of values) listed.add(value);
+function copiesOf({ overlaps, client }: PartitionParts): Copies {
+  let copies = copiesByOverlaps.get(overlaps);
+  if (copies === undefined) {
+    copies = new Copies(client);
+    copiesByOverlaps.set(overlaps, copies);
   }
-  return parts;
-}
-
-/**
- * The minutes in which copies of these shares stand already. A copy that wins over them may have another receipt instant, and then the
- * loser's minute changes too. Read before the insert, because a merge may remove the loser at any time after it.
- */
-async function minutesOfCopies(client: ClickHouseClient, rows: readonly Row[]): Promise<Minute[]> {
-  const found: Minute[] = [];
-  const submitted = rows.filter((row) => row.kind === 'submitted');
-  const list = (values: readonly unknown[]): string =>
-    [...new Set(values)].map((value) => literal(String(value))).join(',');
-  for (const part of partsOf(submitted)) {
-    // Three lists are a third of the text of tuples; a minute too many, of another origin's share, is computed in vain and rightly.
-    const answer = await client.query({
-      query: `SELECT DISTINCT toString(origin) AS origin, toUInt32(toStartOfMinute(time)) AS minute FROM shares_raw
-        WHERE origin IN (${list(part.map((row) => row.origin))}) AND bucket IN (${list(part.map((row) => row.bucket))})
-        AND identity IN (${list(part.map((row) => row.identity))})`,
-      format: 'JSONEachRow',
-    });
-    for (const row of await answer.json<{ origin: string; minute: number }>()) {
-      found.push({ origin: row.origin, minuteS: row.minute });
-    }
-  }
-  return found;
+  return copies;
 }

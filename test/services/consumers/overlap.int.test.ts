@@ -11,19 +11,17 @@ import { noClickHouse, startTestClickHouse } from '../../helpers/clickhouse.ts';
 import { randomFrom } from '../../pipelines/blocks.ts';
 import { START_US, shareOf, tempDir } from './world.ts';
 
-/** The client, with each query's answer held back until the gate opens; `reached` resolves when one is held. */
+/** The client, with each insert held back until the gate opens; `reached` resolves when one is held. */
 function gated(client: ClickHouseClient): { client: ClickHouseClient; reached: Promise<void>; open: () => void } {
   const reached = Promise.withResolvers<void>();
   const gate = Promise.withResolvers<void>();
-  const query = async (...args: Parameters<ClickHouseClient['query']>) => {
-    const answer = await client.query(...args);
-    const rows = await answer.json();
+  const exec = async (...args: Parameters<ClickHouseClient['exec']>) => {
     reached.resolve();
     await gate.promise;
-    return { json: async () => rows };
+    return client.exec(...args);
   };
   const held = new Proxy(client, {
-    get: (target, name) => (name === 'query' ? query : Reflect.get(target, name).bind(target)),
+    get: (target, name) => (name === 'exec' ? exec : Reflect.get(target, name).bind(target)),
   });
   return { client: held, reached: reached.promise, open: gate.resolve };
 }

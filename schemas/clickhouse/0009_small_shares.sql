@@ -1,0 +1,76 @@
+-- Half of a share's bytes were its hash, kept twice and as text: what the identity says is not kept again, and hex digits pack well.
+
+ALTER TABLE shares_raw
+    MODIFY COLUMN origin LowCardinality(String) COMMENT 'Accounting point: a pool or one proxy level' CODEC(ZSTD(1)),
+    MODIFY COLUMN bucket DateTime('UTC') COMMENT 'Hour, a function of the identity: of ntime for accepted shares and verdicts, of receipt for refused ones' CODEC(ZSTD(1)),
+    MODIFY COLUMN identity String COMMENT 'With origin what makes two copies one share: the proof-of-work hash where accepted, a digest where refused, verdict:hash:upstream for verdicts' CODEC(ZSTD(1)),
+    MODIFY COLUMN rank UInt128 COMMENT 'Order of copies, the highest wins: live before others, then smallest receipt instant, then smallest digest of the row' CODEC(ZSTD(1)),
+    MODIFY COLUMN kind LowCardinality(String) COMMENT 'submitted, or verdict: what the upstream pool said of a share forwarded to it' CODEC(ZSTD(1)),
+    MODIFY COLUMN instance LowCardinality(String) COMMENT 'Process that saw it; never part of an identity' CODEC(ZSTD(1)),
+    MODIFY COLUMN source LowCardinality(String) COMMENT 'live (the daemon) or backfill (a share log)' CODEC(ZSTD(1)),
+    MODIFY COLUMN time DateTime64(6, 'UTC') COMMENT 'Receipt, microseconds' CODEC(ZSTD(1)),
+    MODIFY COLUMN time_ns UInt16 COMMENT 'Nanoseconds within the microsecond of receipt, 0 to 999' CODEC(ZSTD(1)),
+    MODIFY COLUMN client_id UInt64 COMMENT 'Connection number in its process' CODEC(ZSTD(1)),
+    MODIFY COLUMN listener LowCardinality(String) COMMENT 'Listen address that the client used' CODEC(ZSTD(1)),
+    MODIFY COLUMN job_id String COMMENT 'Job id as the miner sent it; of a back-filled line the workinfoid as 16 hex digits' CODEC(ZSTD(1)),
+    MODIFY COLUMN job_key String COMMENT 'Identity of the job; empty where unknown (unknown job, back-fill)' CODEC(ZSTD(1)),
+    MODIFY COLUMN height UInt32 COMMENT 'Height of the block being mined; 0 where unknown' CODEC(ZSTD(1)),
+    MODIFY COLUMN user LowCardinality(String) COMMENT 'Worker name up to the first . or _' CODEC(ZSTD(1)),
+    MODIFY COLUMN worker LowCardinality(String) COMMENT 'Worker name as authorized' CODEC(ZSTD(1)),
+    MODIFY COLUMN agent LowCardinality(String) COMMENT 'User agent of the miner''s software' CODEC(ZSTD(1)),
+    MODIFY COLUMN address String COMMENT 'Client''s network address' CODEC(ZSTD(1)),
+    MODIFY COLUMN accepted Bool COMMENT 'True: credited' CODEC(ZSTD(1)),
+    MODIFY COLUMN errn Int32 COMMENT 'CKPool''s number: 0 accepted, 1 unknown job, 2 stale, 3 ntime, 4 duplicate, 5 above target, below 0 malformed' CODEC(ZSTD(1)),
+    MODIFY COLUMN reason LowCardinality(String) COMMENT 'Why it was refused, in words; empty when accepted' CODEC(ZSTD(1)),
+    MODIFY COLUMN diff Decimal(38, 18) COMMENT 'Difficulty required, and credited if accepted; the double rounded half-even to 18 decimals' CODEC(ZSTD(1)),
+    MODIFY COLUMN sdiff Float64 COMMENT 'Difficulty reached, never summed; -1 where no hash was computed' CODEC(ZSTD(1)),
+    MODIFY COLUMN hash String COMMENT 'Proof-of-work hash, 64 hex digits as CKPool prints it, where it is not the identity; empty where it is, or was not computed' CODEC(ZSTD(1)),
+    MODIFY COLUMN block_hash String COMMENT 'Block hash where it differs from hash (scrypt chains); else empty' CODEC(ZSTD(1)),
+    MODIFY COLUMN enonce1 String COMMENT 'Full extranonce1, hex' CODEC(ZSTD(1)),
+    MODIFY COLUMN nonce2 String COMMENT 'Extranonce2, hex' CODEC(ZSTD(1)),
+    MODIFY COLUMN nonce String COMMENT 'Nonce, 8 hex digits as sent' CODEC(ZSTD(1)),
+    MODIFY COLUMN ntime String COMMENT 'Time, 8 hex digits as sent' CODEC(ZSTD(1)),
+    MODIFY COLUMN version_bits String COMMENT 'Rolled version bits, 8 hex digits; empty where none were sent or where unknown (back-fill)' CODEC(ZSTD(1)),
+    MODIFY COLUMN upstream LowCardinality(String) COMMENT 'verdict: the upstream pool asked, host:port' CODEC(ZSTD(1));
+
+CREATE OR REPLACE VIEW shares
+(
+    time           DateTime64(6, 'UTC')    COMMENT 'Receipt, UTC, microseconds',
+    origin         LowCardinality(String)  COMMENT 'Accounting point: a pool or one proxy level; never add several',
+    instance       LowCardinality(String)  COMMENT 'Process that saw it',
+    source         LowCardinality(String)  COMMENT 'live (the daemon) or backfill (a share log: without version bits and exact job, so it cannot be audited against a header)',
+    job_id         String                  COMMENT 'Job id as the miner sent it; of a back-filled line the workinfoid as 16 hex digits',
+    workinfoid     UInt64                  COMMENT 'job_id as the number in CKPool''s logs; 0 where it is not 1 to 16 hex digits',
+    job_key        String                  COMMENT 'Identity of the job, joins jobs; empty where unknown (unknown job, back-fill)',
+    height         UInt32                  COMMENT 'Height of the block being mined; 0 where unknown',
+    user           LowCardinality(String)  COMMENT 'Worker name up to the first . or _',
+    worker         LowCardinality(String)  COMMENT 'Worker name as authorized',
+    agent          LowCardinality(String)  COMMENT 'User agent of the miner''s software',
+    address        String                  COMMENT 'Client''s network address',
+    client_id      UInt64                  COMMENT 'Connection number in its process',
+    listener       LowCardinality(String)  COMMENT 'Listen address that the client used',
+    accepted       Bool                    COMMENT 'True: credited',
+    errn           Int32                   COMMENT 'CKPool''s number: 0 accepted, 1 unknown job, 2 stale, 3 ntime, 4 duplicate, 5 above target, below 0 malformed',
+    reason         LowCardinality(String)  COMMENT 'Why it was refused, in words; empty when accepted',
+    diff           Decimal(38, 18)         COMMENT 'Difficulty required, and credited if accepted; sums are exact',
+    sdiff          Float64                 COMMENT 'Difficulty reached; a double, do not sum; -1 where no hash was computed',
+    hash           String                  COMMENT 'Proof-of-work hash, 64 hex digits as CKPool prints it; empty where not computed',
+    block_hash     String                  COMMENT 'Block hash, joins blocks where the share solved one; equals hash except on scrypt chains',
+    nonce          String                  COMMENT 'Nonce, 8 hex digits as sent',
+    nonce2         String                  COMMENT 'Extranonce2, hex',
+    enonce1        String                  COMMENT 'Full extranonce1, hex',
+    ntime          String                  COMMENT 'Time, 8 hex digits as sent',
+    version_bits   String                  COMMENT 'Rolled version bits, 8 hex digits; empty where none were sent or where unknown (back-fill)',
+    time_ns        UInt16                  COMMENT 'Nanoseconds within the microsecond of receipt (CKPool''s logs have them)',
+    bucket         DateTime('UTC')         COMMENT 'Hour of ntime (accepted) or receipt (refused): the table is sorted by it, so add a condition on it to queries of a short time',
+    identity       String                  COMMENT 'Unique within origin'
+)
+AS SELECT
+    time, origin, instance, source, job_id,
+    if(match(job_id, '^[0-9a-fA-F]{1,16}$'), reinterpretAsUInt64(reverse(unhex(leftPad(job_id, 16, '0')))), 0) AS workinfoid,
+    job_key, height, user, worker, agent, address, client_id, listener, accepted, errn, reason, diff, sdiff,
+    if(r.hash = '' AND accepted, identity, r.hash) AS hash, if(r.block_hash = '', hash, r.block_hash) AS block_hash,
+    nonce, nonce2, enonce1, ntime, version_bits, time_ns, bucket, identity
+FROM shares_raw AS r FINAL
+WHERE kind = 'submitted'
+COMMENT 'One row is one submission of a miner, accepted or refused, each once whatever came twice';
