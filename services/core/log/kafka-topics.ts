@@ -8,7 +8,8 @@
  *     schema                   1              the same, compacted: fingerprint → text
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Admin, ConfigResourceTypes } from 'kafkajs';
+// Node finds no name of ConfigResourceTypes in this CommonJS module; vitest does.
+import kafkajs, { type Admin } from 'kafkajs';
 import { TOPICS, type Topic } from '../../../schemas/events.ts';
 import { errorLine } from '../errors.ts';
 import { isStale, kafkaError, LEADER_PATIENCE_MS, LEADER_RETRY_MS, protocolError } from './kafka-client.ts';
@@ -120,7 +121,7 @@ export async function topicProblems(admin: Admin, options: TopicOptions): Promis
     }
     const { resources } = await admin.describeConfigs({
       includeSynonyms: false,
-      resources: names.map((name) => ({ type: ConfigResourceTypes.TOPIC, name })),
+      resources: names.map((name) => ({ type: kafkajs.ConfigResourceTypes.TOPIC, name })),
     });
     for (const { resourceName, configEntries } of resources) {
       const topic = resourceName.slice(options.topicPrefix.length) as Topic;
