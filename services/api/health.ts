@@ -23,7 +23,6 @@ const HEALTH_VALUES = {
 } as const;
 
 const LAG_LIMIT_S = 60;
-export const DISK_RESERVE_BYTES = 256 * 1024 * 1024;
 /** A program that nobody expects and that stopped longer ago than this is not missed: it was renamed or taken away. */
 const FORGET_AFTER_US = 3_600 * 1_000_000;
 
@@ -40,6 +39,8 @@ export interface HealthInput {
   /** What ClickHouse said instead of an answer; null: it answers. */
   readonly storeProblem: string | null;
   readonly diskFreeBytes: number;
+  /** Free bytes below which shares are refused. */
+  readonly diskReserveBytes: number;
 }
 
 export interface Problem {
@@ -154,11 +155,11 @@ export function healthOf(input: HealthInput): Health {
     });
   }
 
-  if (input.diskFreeBytes < DISK_RESERVE_BYTES) {
+  if (input.diskFreeBytes < input.diskReserveBytes) {
     problems.push({
       part: 'disk',
-      what: `${Math.floor(input.diskFreeBytes / 1048576)} MiB are free under the data directory, reserve ${DISK_RESERVE_BYTES / 1048576} MiB`,
-      mend: 'free space: when the disk is full, shares are refused',
+      what: `${Math.floor(input.diskFreeBytes / 1048576)} MiB are free under the data directory, reserve ${Math.floor(input.diskReserveBytes / 1048576)} MiB`,
+      mend: 'free space: shares are refused, and after a minute miners are sent away',
     });
   }
 
@@ -172,7 +173,7 @@ export function healthOf(input: HealthInput): Health {
       lag_limit_s: LAG_LIMIT_S,
       dead_letters_count: deadLetters,
       disk_free_bytes: input.diskFreeBytes,
-      disk_reserve_bytes: DISK_RESERVE_BYTES,
+      disk_reserve_bytes: input.diskReserveBytes,
       clickhouse: input.storeProblem === null ? 'ok' : 'wrong',
     },
     programs: statuses.map((status) => ({

@@ -15,6 +15,7 @@ import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
 import { type Config, hostPortText } from '../core/config.ts';
 import { ContractBook, type ContractTerms, currentTip } from '../core/contracts.ts';
 import { openDataDir, secretOf } from '../core/data-dir.ts';
+import { reserveBytesOf } from '../core/disk-watch.ts';
 import { ERRORS, errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle, Log } from '../core/lifecycle.ts';
 import { publishStatus, readStatuses, STATUS_FRESH_US } from '../core/status.ts';
@@ -224,7 +225,7 @@ async function gatherHealth(
   } catch (error) {
     storeProblem = storeWords(error);
   }
-  const { bavail, bsize } = statfsSync(config.dataDir);
+  const { bavail, blocks, bsize } = statfsSync(config.dataDir);
   return healthOf({
     nowUs,
     statuses: readStatuses(openDataDir(config.dataDir).status),
@@ -234,6 +235,7 @@ async function gatherHealth(
     storedDeadLetters,
     storeProblem,
     diskFreeBytes: bavail * bsize,
+    diskReserveBytes: reserveBytesOf(config.diskReserve, blocks * bsize),
   });
 }
 

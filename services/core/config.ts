@@ -115,6 +115,8 @@ export interface Config {
   readonly database: string;
   readonly kafka: KafkaConfig | null;
   readonly journal: { readonly fsync: boolean; readonly segmentBytes: number };
+  /** Free space under the data directory below which shares are refused; the larger of the two. */
+  readonly diskReserve: { readonly bytes: number; readonly percent: number };
   /** Null: the start of the epoch before the present one. */
   readonly followFromHeight: number | null;
   /** Deepest reorganisation that is followed without asking a person, blocks. */
@@ -383,6 +385,10 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
                   },
           },
     journal: { fsync: value('lodestream.journal.fsync'), segmentBytes: value('lodestream.journal.segment_bytes') },
+    diskReserve: {
+      bytes: value('lodestream.disk_reserve_bytes'),
+      percent: value('lodestream.disk_reserve_percent'),
+    },
     followFromHeight: followFrom === -1 ? null : followFrom,
     maxReorg: value('lodestream.max_reorg'),
   };

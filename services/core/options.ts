@@ -553,6 +553,23 @@ export const OPTIONS = {
     example: 134_217_728,
     doc: 'Size at which a new segment of the journal is begun',
   },
+  'lodestream.disk_reserve_bytes': {
+    type: 'integer',
+    unit: 'bytes',
+    default: 268_435_456,
+    min: 0,
+    example: 1_073_741_824,
+    doc: 'Below so much free space under data_dir shares are refused, and after a minute lines close, while jobs and blocks go on',
+  },
+  'lodestream.disk_reserve_percent': {
+    type: 'number',
+    unit: 'percent',
+    default: 0,
+    min: 0,
+    max: 50,
+    example: 2,
+    doc: 'The same as a part of the file system; the larger of the two counts',
+  },
   'lodestream.follow_from_height': {
     type: 'integer',
     unit: 'height',

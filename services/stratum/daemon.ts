@@ -5,6 +5,7 @@
 import type { ShareInput } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
+import type { DiskWatch } from '../core/disk-watch.ts';
 import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { type AllowanceOptions, Allowances } from './allowances.ts';
@@ -14,7 +15,7 @@ import { LowShareUsers } from './difficulty.ts';
 import { clientKey } from './edge/limits.ts';
 import type { Connection } from './edge/line.ts';
 import { Facts } from './facts.ts';
-import { Intake } from './intake.ts';
+import { Intake, NOT_STORED } from './intake.ts';
 import { showMessage } from './methods/show-message.ts';
 import { Limits } from './profiles.ts';
 import { Resumption } from './resumption.ts';
@@ -45,6 +46,8 @@ const ROOM_LINES = 4;
 const ROOM_AT_ONCE = 100;
 /** Of `mining.get_txnhashes`. */
 const LISTS_PER_S = 10;
+/** Shares that cannot be stored for so long: miners are better off elsewhere. */
+const AWAY_MS = 60_000;
 const HASHRATE_INTERVAL_S = 60;
 /** A line without an accepted share for so long is idle (CKPool). */
 const IDLE_LINE_MS = 60_000;
@@ -79,6 +82,8 @@ export interface DaemonOptions {
   readonly instance?: string;
   /** Absent: this process counts for itself. */
   readonly bans?: Bans;
+  /** Absent: nothing is known of the disk's room. */
+  readonly disk?: Pick<DiskWatch, 'low' | 'lowProblem'>;
   /** Milliseconds since 1970; for tests. */
   readonly nowMs?: () => number;
   /** For tests. */
@@ -119,6 +124,11 @@ export class Daemon {
   /** True while miners are to be pinged each update interval. Set by main.ts or worker.ts. */
   pings: () => boolean = () => false;
 
+  readonly #disk: DaemonOptions['disk'] | null;
+  /** Since when shares are refused for want of a disk; null: they are not. */
+  #refusesSinceMs: number | null = null;
+  /** That has lasted so long that miners shall look for another pool. */
+  #sentAway = false;
   readonly #fanout: Fanout;
   readonly shareLog: ShareLog | null;
   /** Shares that wait for their verdict: whatever changes what a verdict depends on calls `judge` first. */
@@ -163,6 +173,8 @@ export class Daemon {
       () => this.intake.judge(),
       () => this.#hold(),
     );
+    this.#disk = options.disk ?? null;
+    if (options.disk !== undefined) this.facts.noRoom = () => options.disk!.low;
     this.resumption = new Resumption({
       origin: options.config.origin,
       ids: options.ids,
@@ -208,11 +220,11 @@ export class Daemon {
         6,
       );
     }
-    if (this.accepting) {
+    if (this.accepting && !this.#sentAway) {
       this.sessions.add(session);
     } else {
       this.allowances.leave(session.allowance, 0);
-      connection.close('no connections are accepted now');
+      connection.close(this.accepting ? NOT_STORED : 'no connections are accepted now');
     }
     return session;
   }
@@ -567,9 +579,27 @@ export class Daemon {
     step();
   }
 
+  /** Notes whether shares are refused for want of a disk. Lines that a sweep meets after a minute of that are closed. */
+  #lookAtStore(now: number): void {
+    if (!this.facts.refuses) {
+      if (this.#sentAway) this.log('shares can be stored again: miners are let in');
+      this.#sentAway = false;
+      this.#refusesSinceMs = null;
+      return;
+    }
+    if (this.#refusesSinceMs === null || this.#refusesSinceMs > now) this.#refusesSinceMs = now;
+    if (!this.#sentAway && now - this.#refusesSinceMs >= AWAY_MS) {
+      this.#sentAway = true;
+      this.log(
+        `shares cannot be stored for ${AWAY_MS / 1000} s: ${this.sessions.size} lines are closed, so that miners go elsewhere`,
+      );
+    }
+  }
+
   #beginSweep(): SweepRound {
     this.intake.judge();
     const now = this.nowMs();
+    this.#lookAtStore(now);
     const pings = now - this.#pingedMs >= this.config.updateIntervalS * 1_000;
     if (pings) this.#pingedMs = now;
     for (const [session, sinceMs] of this.#stranded) {
@@ -596,6 +626,11 @@ export class Daemon {
       if (done === true) {
         this.#idleLines = round.idle;
         return false;
+      }
+      if (this.#sentAway) {
+        showMessage(session, NOT_STORED);
+        session.end(NOT_STORED);
+        continue;
       }
       session.sweep();
       if (!session.authorized) continue;
@@ -624,7 +659,8 @@ export class Daemon {
 
   /** What an operator has to mend: journal, share log, certificates. */
   get problems(): string[] {
-    return [...this.facts.problems, ...this.serverProblems()];
+    const low = this.#disk?.lowProblem ?? null;
+    return [...this.facts.problems, ...(low === null ? [] : [low]), ...this.serverProblems()];
   }
 
   /** Counters and gauges of the status file. */

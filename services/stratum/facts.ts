@@ -61,6 +61,8 @@ export class Facts {
   onClockStep: ((ms: number) => void) | null = null;
   #problem: string | null = null;
   #logProblem: string | null = null;
+  /** True: shares are refused, for there is no room for them. Asked once a turn. */
+  noRoom: () => boolean = () => false;
 
   /**
    * @param onFlushed - sends the turn's answers; false: its shares are not in the journal
@@ -88,6 +90,11 @@ export class Facts {
     const slow = this.#syncing !== null && performance.now() - this.#syncBeganMs > SLOW_SYNC_MS;
     const waiting = slow ? 'the disk has not synced for seconds: answers wait for it' : null;
     return [this.#problem, this.#syncProblem, waiting, this.#logProblem].filter((line) => line !== null);
+  }
+
+  /** True while shares are refused: below the disk's reserve, or because the disk takes none. */
+  get refuses(): boolean {
+    return this.#problem !== null || this.#syncProblem !== null || this.noRoom();
   }
 
   /** Now, in microseconds, strictly above every value given before: two receipts never share an instant. */
@@ -129,7 +136,8 @@ export class Facts {
   flush(): void {
     this.#beforeAppend();
     this.#scheduled = false;
-    let ok = true;
+    let ok = this.records.count === 0 || !this.noRoom();
+    if (!ok) this.records.clear();
     let waits = false;
     let entries: readonly LogEntry[] = NONE;
     if (this.#kept.length + this.records.count > 0) {
@@ -137,10 +145,23 @@ export class Facts {
         waits = this.#append();
         entries = this.#kept;
         this.#kept = [];
-        if (this.#problem !== null) this.#log('the journal takes events again');
-        this.#problem = null;
+        // In space that is held for it a full disk takes jobs and blocks, and no shares.
+        if (!this.#writer.cramped) {
+          if (this.#problem !== null) this.#log('the journal takes events again');
+          this.#problem = null;
+        }
       } catch (error) {
         ok = false;
+        if (this.records.count > 0 && this.#kept.length > 0) {
+          this.records.clear();
+          try {
+            waits = this.#append();
+            entries = this.#kept;
+            this.#kept = [];
+          } catch {
+            // They wait.
+          }
+        }
         const line = errorLine(error);
         if (this.#problem !== line) this.#log(`events cannot be written, shares are refused: ${line}`);
         this.#problem = line;

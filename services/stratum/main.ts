@@ -7,6 +7,7 @@ import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
 import type { Config, ListenerConfig } from '../core/config.ts';
 import { hostPortText } from '../core/config.ts';
 import { type DataPaths, openDataDir } from '../core/data-dir.ts';
+import type { DiskWatch } from '../core/disk-watch.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { publishStatus } from '../core/status.ts';
@@ -14,7 +15,7 @@ import { keepStats, sayReady, sayStarting, templateRecorder, withMainLog } from 
 import type { ControlTarget } from './control/control-commands.ts';
 import { controlTarget } from './control/control-target.ts';
 import { Daemon } from './daemon.ts';
-import { listenersOf, maxClientsOf, openIds, openNodes, openServer, openWriter } from './wiring.ts';
+import { listenersOf, maxClientsOf, openIds, openNodes, openServer, openWriter, watchDisk } from './wiring.ts';
 import { BlockDesk } from './work/blocks.ts';
 import { PoolSource, payoutAddressOf } from './work/pool.ts';
 import { ProxyUpstreams } from './work/proxy.ts';
@@ -30,9 +31,9 @@ export interface StratumHandle {
   readonly statusLine: (spinner: string) => string;
 }
 
-function openDaemon(config: Config, profile: ChainProfile, paths: DataPaths, life: Lifecycle): Daemon {
+function openDaemon(config: Config, profile: ChainProfile, paths: DataPaths, life: Lifecycle, disk: DiskWatch): Daemon {
   const writer = openWriter(config, config.name, paths, life);
-  const daemon = new Daemon({ config, profile, writer, ids: openIds(config, paths, life.log), log: life.log });
+  const daemon = new Daemon({ config, profile, writer, ids: openIds(config, paths, life.log), log: life.log, disk });
   life.onStop('sessions', () => daemon.close());
   return daemon;
 }
@@ -41,6 +42,7 @@ function publish(
   paths: DataPaths,
   daemon: Daemon,
   life: Lifecycle,
+  disk: DiskWatch,
   upstream: () => {
     problems: string[];
     values: Record<string, number | string>;
@@ -49,7 +51,11 @@ function publish(
 ): void {
   const status = publishStatus(paths.status, daemon.config.origin, () => {
     const { problems, values, current } = upstream();
-    return { problems: [...problems, ...daemon.problems], values: { ...daemon.values(current), ...values } };
+    const { alert } = disk;
+    return {
+      problems: [...problems, ...daemon.problems, ...(alert === null ? [] : [alert])],
+      values: { ...daemon.values(current), ...disk.values, ...values },
+    };
   });
   life.onStop('status', () => status.close());
 }
@@ -67,7 +73,8 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   sayStarting(config, life.log);
   const { profile, identity, templates } = await openNodes(config, paths, life);
   const desk = keepStats(config, profile, life);
-  const daemon = openDaemon(config, profile, paths, life);
+  const disk = watchDisk(config, life, true);
+  const daemon = openDaemon(config, profile, paths, life, disk);
   const blocks = new BlockDesk({
     dir: join(paths.root, 'blocks'),
     templates,
@@ -96,7 +103,7 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   const server = await openServer(daemon, life, listenersOf(config, life.log), maxClientsOf(config, life.log));
   life.log(`stratum listens on ${server.addresses.map(hostPortText).join(', ')}`);
   sayReady(config, 'connector', life.log);
-  publish(paths, daemon, life, () => ({
+  publish(paths, daemon, life, disk, () => ({
     problems: [templates.problem(), source.problem].filter((line) => line !== null),
     values: {},
     current: source.jobs.current,
@@ -128,7 +135,8 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   if (config.chain === 'auto') life.log('the chain is not named: taken as bitcoin');
   sayStarting(config, life.log);
   const desk = keepStats(config, profile, life, () => proxy.lines());
-  const daemon = openDaemon(config, profile, paths, life);
+  const disk = watchDisk(config, life, true);
+  const daemon = openDaemon(config, profile, paths, life, disk);
   desk.show = (words, worker) => daemon.show(words, worker);
   const proxy = new ProxyUpstreams(daemon, config.upstreams);
   desk.follow(() => {
@@ -143,7 +151,7 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   const server = await openServer(daemon, life, listenersOf(config, life.log), maxClientsOf(config, life.log));
   life.log(`stratum listens on ${server.addresses.map(hostPortText).join(', ')}`);
   sayReady(config, 'connector', life.log);
-  publish(paths, daemon, life, () => proxy.status());
+  publish(paths, daemon, life, disk, () => proxy.status());
   const control = controlTarget({
     daemon,
     currentJob: () => proxy.status().current,

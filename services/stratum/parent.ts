@@ -21,7 +21,7 @@ import { controlOf, workRow } from './control/parent-control.ts';
 import { bindListeners } from './edge/listeners.ts';
 import { Facts } from './facts.ts';
 import type { MadeTemplate } from './messages.ts';
-import { listenersOf, maxClientsOf, openIds, openNodes, openWriter } from './wiring.ts';
+import { listenersOf, maxClientsOf, openIds, openNodes, openWriter, watchDisk } from './wiring.ts';
 import { BlockDesk } from './work/blocks.ts';
 import { payoutAddressOf } from './work/pool.ts';
 import { Workers } from './workers.ts';
@@ -84,6 +84,7 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
   sayStarting(config, life.log);
   const { profile, templates } = await openNodes(config, paths, life);
   const writer = openWriter(config, `${config.name}.0`, paths, life);
+  const disk = watchDisk(config, life, true);
   const facts = new Facts(writer, null, life.log, () => {});
   life.onStop('last events', () => facts.close());
   const ids = openIds(config, paths, life.log);
@@ -145,11 +146,12 @@ export async function startPoolTree(config: Config, outer: Lifecycle, reload: ()
     const nodeProblem = templates.problem();
     workers.nodeReady(nodeProblem === null);
     return {
-      problems: [nodeProblem, ...problems, ...facts.problems].filter((line) => line !== null),
+      problems: [nodeProblem, ...problems, ...facts.problems, disk.alert].filter((line) => line !== null),
       values: {
         mode: config.mode,
         chain: profile.name,
         ...values,
+        ...disk.values,
         ...(current === null
           ? {}
           : { job_age_s: (performance.now() - current.sinceMs) / 1000, ...workOf(current.made) }),

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import type { DataPaths } from '../core/data-dir.ts';
+import { DiskWatch } from '../core/disk-watch.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle, Log } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
@@ -37,6 +38,13 @@ export function openWriter(config: Config, instance: string, paths: DataPaths, l
   });
   life.onStop('journal', () => writer.close());
   return writer;
+}
+
+/** Watches the room under the data directory. @param holds - this process takes space in advance for when the disk is full */
+export function watchDisk(config: Config, life: Lifecycle, holds: boolean): DiskWatch {
+  const disk = new DiskWatch({ dir: config.dataDir, reserve: config.diskReserve, log: life.log, holds });
+  life.onStop('disk watch', () => disk.close());
+  return disk;
 }
 
 /** The ids of this run's jobs. @throws PoolError data_dir */

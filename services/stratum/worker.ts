@@ -19,7 +19,7 @@ import { Daemon } from './daemon.ts';
 import { askAllToGo } from './departure.ts';
 import type { StratumServer } from './edge/server.ts';
 import type { Begin, ControlCall, FromWorker, ToWorker } from './messages.ts';
-import { openServer, openWriter } from './wiring.ts';
+import { openServer, openWriter, watchDisk } from './wiring.ts';
 import { type BlockTaker, forgetOldest, keepBlock, type SolvedBlock } from './work/blocks.ts';
 import { JobIds } from './work/job.ts';
 import { PoolSource, poolIdentity } from './work/pool.ts';
@@ -116,6 +116,7 @@ async function serve(
     ids: new JobIds(begin.firstOwnId),
     bans: new Bans(Date.now, (address, user) => tell({ kind: 'refusedLine', address, user })),
     log: life.log,
+    disk: watchDisk(config, life, false),
   });
   life.onStop('sessions', () => daemon.close());
   const courier = new Courier(join(paths.root, 'blocks'), daemon);

@@ -171,6 +171,7 @@ export interface Together {
 const COUNTERS = [
   'shares_accepted_count',
   'shares_refused_count',
+  'shares_unstored_count',
   'submissions_malformed_count',
   'blocks_solved_count',
   ...SERVER_COUNTERS,

@@ -167,6 +167,7 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
       lodestream: {
         listen: [`127.0.0.1:${stratumPort}`],
         data_dir: dataDir,
+        ...(diskMiB === undefined ? {} : { disk_reserve_bytes: 16 * 1024 * 1024 }),
         clickhouse_http: `127.0.0.1:${clickhousePort}`,
         workers,
         ...(brokers === null ? {} : { kafka: { brokers, topic_prefix: kafka!.prefix, partitions: 3 } }),

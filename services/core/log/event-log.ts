@@ -121,6 +121,8 @@ export interface JournalWriter {
    * @returns whether something waits for `sync`; false: the turn is as safe as it is to be
    */
   write(entries: readonly LogEntry[], encoded?: EncodedEvents): boolean;
+  /** The disk was full, turns without shares go on in space that was held for that, and there is no other room yet. */
+  readonly cramped: boolean;
   /**
    * Syncs what `write` has written up to now, beside the loop; one at a time.
    *

@@ -45,6 +45,7 @@ import {
   segmentName,
 } from './journal-files.ts';
 import { recoverSegment, writeAll } from './journal-recovery.ts';
+import { hasRoom, releaseSpace } from './reserve-space.ts';
 import {
   encodeIndexHead,
   INDEX_ENTRY_BYTES,
@@ -83,6 +84,8 @@ const BLOCK_HEAD_BYTES = 20;
 const RESERVE_ENTRIES = 128;
 const DEFAULT_SEGMENT_BYTES = 64 * 1024 * 1024;
 const DEFAULT_WAIT_MS = 5000;
+/** The disk is full, or the quota used up. */
+const NO_SPACE: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
 
 const fdatasyncAside = promisify(fdatasync);
 
@@ -504,10 +507,28 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
     if (closed) throw new PoolError('journal_closed', `the journal of instance ${instance} is closed`);
   };
 
+  let cramped = false;
+
+  /** Where the disk is full, what is no share goes on in space that is held for it. */
   function put(entries: readonly LogEntry[], encoded: EncodedEvents | undefined, later: boolean): void {
     checkOpen();
     // Encoding comes first: an event that does not fit its schema is thrown before anything is written.
     const bodies = encodeByTopic(entries);
+    const shares = bodies.has('share') || (encoded?.topic === 'share' && encoded.count > 0);
+    for (;;) {
+      try {
+        putBodies(bodies, encoded, later);
+        if (cramped && (shares || hasRoom(options.dir))) cramped = false;
+        return;
+      } catch (error) {
+        const full = error instanceof PoolError && NO_SPACE.has(String(error.facts?.code));
+        if (!full || shares || !releaseSpace(options.dir)) throw error;
+        cramped = true;
+      }
+    }
+  }
+
+  function putBodies(bodies: Map<Topic, Buffer[]>, encoded: EncodedEvents | undefined, later: boolean): void {
     const touched: TopicWriter[] = [];
     const prepared: Prepared[] = [];
     try {
@@ -532,6 +553,9 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
   return {
     instance,
     run,
+    get cramped() {
+      return cramped;
+    },
     append: (entries, encoded) => put(entries, encoded, false),
     write(entries, encoded) {
       put(entries, encoded, true);

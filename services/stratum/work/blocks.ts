@@ -22,6 +22,7 @@ import type { BlockInput, NodeAnswer } from '../../../schemas/events.ts';
 import { hexFromBytes } from '../../core/bitcoin/bytes.ts';
 import { errorLine, PoolError } from '../../core/errors.ts';
 import type { Log } from '../../core/lifecycle.ts';
+import { releaseSpace } from '../../core/log/reserve-space.ts';
 import type { Tails } from '../../core/node/template-store.ts';
 import { isVerdict, type SubmitAnswer, type TemplateFollower } from '../../core/node/templates.ts';
 import type { Facts } from '../facts.ts';
@@ -108,6 +109,12 @@ export function keepBlock(dir: string, block: SolvedBlock, log: Log): void {
     }
   } catch (error) {
     rmSync(fresh, { force: true });
+    const { code } = error as NodeJS.ErrnoException;
+    // Of the space that is held for when the disk is full.
+    if ((code === 'ENOSPC' || code === 'EDQUOT') && releaseSpace(join(dir, '..', 'journal'))) {
+      keepBlock(dir, block, log);
+      return;
+    }
     log(`block ${block.event.hash} could not be kept on disk: ${errorLine(error)}`);
   }
 }

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { DISK_RESERVE_BYTES, type HealthInput, healthOf } from '../../../services/api/health.ts';
+import { type HealthInput, healthOf } from '../../../services/api/health.ts';
 import { metricsText } from '../../../services/api/metrics.ts';
 import type { Status } from '../../../services/core/status.ts';
 
+const DISK_RESERVE_BYTES = 256 * 1024 * 1024;
 const nowUs = 1_800_000_000_000_000;
 const status = (program: string, values: Status['values'] = {}, more: Partial<Status> = {}): Status => ({
   program,
@@ -25,6 +26,7 @@ const well: HealthInput = {
   storedDeadLetters: 0,
   storeProblem: null,
   diskFreeBytes: 10 * DISK_RESERVE_BYTES,
+  diskReserveBytes: DISK_RESERVE_BYTES,
 };
 
 describe('healthz', () => {

@@ -43,6 +43,7 @@ afterEach(() => dir.remove());
 const collector = (): JournalWriter => ({
   instance: 'test',
   run: '0',
+  cramped: false,
   append: (entries) => {
     for (const entry of entries) if (entry.topic === 'share') written.push(entry.event);
   },

@@ -27,7 +27,7 @@ import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { checkTemplate, reduceTemplate, type Template } from '../../../services/core/node/template.ts';
 import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
 import type { AllowanceOptions } from '../../../services/stratum/allowances.ts';
-import { Daemon } from '../../../services/stratum/daemon.ts';
+import { Daemon, type DaemonOptions } from '../../../services/stratum/daemon.ts';
 import { startServer } from '../../../services/stratum/edge/server.ts';
 import { shareHeader } from '../../../services/stratum/share.ts';
 import { BlockDesk } from '../../../services/stratum/work/blocks.ts';
@@ -72,6 +72,7 @@ export function template(
 export class MemoryJournal implements JournalWriter {
   readonly instance = 'test';
   readonly run = '0000000000000000';
+  readonly cramped = false;
   readonly entries: LogEntry[] = [];
   /** Set: appending fails, as on a full disk. */
   full = false;
@@ -132,6 +133,7 @@ export async function startRig(
     bits?: number;
     lineLimitBytes?: number;
     allowances?: AllowanceOptions;
+    disk?: DaemonOptions['disk'];
   } = {},
 ): Promise<Rig> {
   const dir = tempDir('stratum');
@@ -150,6 +152,7 @@ export async function startRig(
   let offsetMs = 0;
   const nowMs = (): number => Date.now() + offsetMs;
   const daemon = new Daemon({
+    ...(options.disk === undefined ? {} : { disk: options.disk }),
     config,
     profile,
     writer: journal,

@@ -210,6 +210,13 @@ describe.skipIf(!mount)('on a file system of its own', () => {
     }
   });
 
+  test('on a full disk jobs and contracts go on in the space that is held for them, and shares do not', () => {
+    const lines = mounted('size=6m', `${process.execPath} ${join(import.meta.dirname, 'reserve-child.ts')} ${dir}`);
+    expect(lines.slice(0, 2)).toEqual(['held 3145728', 'shares disk']);
+    expect(lines[2]).toMatch(/^jobs 1000, cramped true, held [12]\d{6}$/);
+    expect(lines.slice(3)).toEqual(['then disk, held 0', 'again, cramped false']);
+  });
+
   test('a read-only directory is refused as data_dir', () => {
     const lines = mounted('size=1m', `${write(0, 3)}; mount -o remount,ro ${dir}; ${write(10, 3)}`);
     expect(lines.at(-1)).toMatch(/^error data_dir cannot lock the journal of instance a .*: EROFS/);
