@@ -1,39 +1,24 @@
 /**
- * One connection: what it subscribed to and authorized, its difficulties and the jobs that they apply from, and the answers that wait for
- * the end of the turn. methods/ changes it, daemon.ts sends it jobs and looks after idle ones.
+ * One connection: what it subscribed to and authorized, which jobs it was sent, and the answers that wait for the end of the turn. methods/
+ * changes it, daemon.ts sends it jobs and looks after idle ones. What its difficulties are is decided in line-difficulty.ts, what is done about
+ * refused shares in refusals.ts; here it is sent.
  */
 import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import type { Allowance } from './allowances.ts';
 import type { Daemon } from './daemon.ts';
-import {
-  type DifficultyStep,
-  type LowShares,
-  pruneSteps,
-  type Requirement,
-  requirementFor,
-  SWITCH_OVER_JOBS,
-  tellable,
-  wholeTellable,
-} from './difficulty.ts';
+import { type DifficultyStep, type Requirement, SWITCH_OVER_JOBS } from './difficulty.ts';
 import type { Connection, LineHandler } from './edge/line.ts';
 import { NOT_STORED, type ShareForm } from './intake.ts';
+import { LineDifficulty } from './line-difficulty.ts';
 import { maskHex } from './methods/configure.ts';
 import { malformedText } from './methods/errors.ts';
 import { dispatch } from './methods/index.ts';
 import { showMessage } from './methods/show-message.ts';
 import { submitBytes } from './methods/submit.ts';
 import { type ListenerLimits, ruledLimits } from './profiles.ts';
+import { Refusals } from './refusals.ts';
 import { vardiffLine } from './share-lines.ts';
 import type { WorkerTally } from './stats/tally.ts';
-import {
-  type AcceptedShare,
-  IDLE_MS,
-  idleDifficulty,
-  initialVardiff,
-  type VardiffState,
-  vardiffPooled,
-  vardiffStep,
-} from './vardiff.ts';
 import { type ReplyOrder, type Request, replyText, setDifficultyText, type WireId } from './wire.ts';
 import type { Job } from './work/job.ts';
 import type { WorkSource } from './work/source.ts';
@@ -53,23 +38,10 @@ export interface Worker {
 
 /** A rise is told with new work where the present job is older than this. */
 const OLD_JOB_MS = 10_000;
-/** Refusals without an accepted share between: new work after the first, the end after the second. */
-const REFUSALS_NEW_WORK_MS = 60_000;
-const REFUSALS_CLOSE_MS = 120_000;
-/** CKPool's: the same new work, then a request to connect again, then the end. */
-const REFUSALS_RECONNECT_CKPOOL_MS = 120_000;
-const REFUSALS_CLOSE_CKPOOL_MS = 180_000;
 /** Who has not authorized by then is not a miner. */
 const UNAUTHORIZED_MS = 60_000;
-/** A wish may lower the difficulty at most this often, once shares have come. */
-const WISH_PAUSE_MS = 60_000;
-/** Each wish may cost a job and an event: so many in WISH_PAUSE_MS are heard. */
-const WISHES_LIMIT = 10;
 /** A session is told of at least this often: within what a restarted process reads of the journal (ten minutes). */
 const ALIVE_MS = 8 * 60_000;
-/** Refused shares of one connection that become events of their own, per second. */
-const REFUSALS_PER_SECOND = 10;
-
 /** A number is the id of an accepted share, which is answered by whether it was journaled. */
 export type Answer = string | number | ((journaled: boolean) => string);
 
@@ -110,40 +82,17 @@ export class Session implements LineHandler {
   /** Shares that came on a resumed line before its authorize: they are judged after it. */
   early: Request[] | null = null;
 
-  /** What vardiff or a wish asks for; unit of the wire, as all difficulties here. */
-  #wanted: number;
-  /** Of its listener, its agent, its worker. */
-  #limits: ListenerLimits;
-  /** What counts as asked for by the miner, within the limits; null: nothing, or it is forgotten. */
-  #wish: number | null;
-  /** The last wish as it was said. */
-  #wished: number | null = null;
-  /** CKPool: what the configuration says of the worker counts as its suggestion where it has none. */
-  #workerMinimum: number | null = null;
-  /** BIP 310: the client takes nothing below it. */
-  #minimum = 0;
-  #wishMs = 0;
-  #wishes = 0;
-  #wishesSinceMs = 0;
-  #steps: DifficultyStep[] = [];
-  /** Of its user; null before it has authorized. */
-  #lowShares: LowShares | null = null;
-  #vardiff: VardiffState;
+  readonly #difficulty: LineDifficulty;
+  readonly #refusals = new Refusals();
   #lastOrder = -1;
   /** The highest `Job.order` that it was sent or a share of it named: a new difficulty applies from the next. */
   #highestOrder = -1;
   #lastGeneration = -1;
   #cleanNext = false;
-  #lastProgressMs: number;
   /** Of the last accepted share; before the first when the line began. */
   lastShareMs: number;
   /** A share of it was accepted. */
   hasShare = false;
-  #refusedSinceMs: number | null = null;
-  #newWorkSent = false;
-  #reconnectSent = false;
-  #refusalSecond = 0;
-  #refusals = 0;
   #answers: Answer[] = [];
   /** All that is queued is ASCII. */
   #plain = true;
@@ -156,12 +105,8 @@ export class Session implements LineHandler {
     this.daemon = daemon;
     this.allowance = daemon.allowances.join(connection.address);
     this.startedMs = daemon.nowMs();
-    this.#lastProgressMs = this.startedMs;
     this.lastShareMs = this.startedMs;
-    this.#vardiff = initialVardiff(this.startedMs);
-    this.#limits = daemon.limits.of(connection.listenerIndex);
-    this.#wanted = this.#limits.start;
-    this.#wish = this.#limits.wish;
+    this.#difficulty = new LineDifficulty(daemon.limits.of(connection.listenerIndex), this.#ckpool, this.startedMs);
   }
 
   get subscribed(): boolean {
@@ -174,7 +119,7 @@ export class Session implements LineHandler {
 
   /** The difficulty in force; 0 before the subscription. */
   get difficulty(): number {
-    return this.#steps.at(-1)?.diff ?? 0;
+    return this.#difficulty.inForce;
   }
 
   // --- lines -----------------------------------------------------------------------------------------------------------------
@@ -298,7 +243,7 @@ export class Session implements LineHandler {
 
   /** False where a source leaves fewer bytes of extranonce2 than the listener promises. */
   fits(source: WorkSource): boolean {
-    return source.nonce2Bytes >= this.#limits.nonce2Bytes;
+    return source.nonce2Bytes >= this.#difficulty.limits.nonce2Bytes;
   }
 
   subscribe(source: WorkSource, enonce1: Uint8Array): void {
@@ -310,8 +255,7 @@ export class Session implements LineHandler {
 
   /** Begins at a difficulty that an earlier line had, within the limits; 0: none. */
   startAt(diff: number): void {
-    const { min, max } = this.#limits;
-    if (diff > 0) this.#wanted = Math.min(Math.max(diff, min), max);
+    this.#difficulty.startAt(diff);
   }
 
   /**
@@ -323,8 +267,8 @@ export class Session implements LineHandler {
    */
   begin(lastOrder: number, steps: readonly DifficultyStep[] = []): void {
     const job = this.source!.jobs.current;
-    this.#steps = this.#ckpool ? [] : [...steps];
-    this.#tell(this.#tellable(job), this.#steps.length === 0 ? 0 : lastOrder + 1, 'subscribed');
+    const from = this.#difficulty.resume(steps) ? lastOrder + 1 : 0;
+    this.#tell(this.#tellable(job), from, 'subscribed');
     this.#lastOrder = lastOrder;
     this.#highestOrder = lastOrder;
     if (job !== null) this.sendFreshJob();
@@ -341,7 +285,7 @@ export class Session implements LineHandler {
     this.send(`{"params":["${this.enonce1Hex}",${source.nonce2Bytes}],"id":null,"method":"mining.set_extranonce"}\n`);
     this.tellMask();
     // Jobs of the other source are known by their own orders, and no share of the first one comes any more.
-    this.#steps = [{ from: 0, diff: this.difficulty }];
+    this.#difficulty.keepLast();
     this.#lastOrder = lastOrder;
     this.#highestOrder = lastOrder;
     this.#lastGeneration = -1;
@@ -365,7 +309,7 @@ export class Session implements LineHandler {
 
   /** What an earlier line leaves to the next with its extranonce1. */
   get legacy(): { readonly lastOrder: number; readonly diff: number; readonly steps: readonly DifficultyStep[] } {
-    return { lastOrder: this.#highestOrder, diff: this.difficulty, steps: this.#steps };
+    return { lastOrder: this.#highestOrder, diff: this.difficulty, steps: this.#difficulty.steps };
   }
 
   /** `Job.order` of the last job sent; -1: none. */
@@ -433,11 +377,7 @@ export class Session implements LineHandler {
   // --- difficulty ------------------------------------------------------------------------------------------------------------
 
   requirement(job: Job): Requirement {
-    const requirement = requirementFor(this.#steps, job.order);
-    // CKPool knows one value for a job, whichever way it changed.
-    const open = !this.#ckpool && this.#lowShares?.open === true;
-    if (requirement.asked === requirement.least || open) return requirement;
-    return { asked: requirement.asked, least: requirement.asked };
+    return this.#difficulty.requirement(job.order);
   }
 
   /**
@@ -446,14 +386,8 @@ export class Session implements LineHandler {
    * @returns false where it asks too often
    */
   wishDifficulty(wished: number): boolean {
-    const wish = this.#within(wished);
-    const now = this.daemon.nowMs();
-    if (!this.#mayAsk(now)) return false;
-    const shares = this.#vardiff.firstShareMs !== null;
-    if (!this.#ckpool && wish < this.#wanted && shares && now - this.#wishMs < WISH_PAUSE_MS) return false;
-    this.#wishMs = now;
-    this.#wished = wished;
-    this.#wish = wish;
+    const wish = this.#difficulty.wish(wished, this.daemon.nowMs());
+    if (wish === null) return false;
     this.changeDifficulty(wish, 'wish');
     return true;
   }
@@ -465,27 +399,9 @@ export class Session implements LineHandler {
    */
   minimumDifficulty(minimum: number): boolean {
     const job = (this.source ?? this.daemon.pickSource())?.jobs.current;
-    if (minimum > this.#limits.max || minimum > (job?.cap ?? Infinity)) return false;
-    if (!this.#mayAsk(this.daemon.nowMs())) return false;
-    this.#minimum = minimum;
-    this.#limitTo(this.#limits, 'minimum');
+    if (!this.#difficulty.takeMinimum(minimum, job?.cap ?? Infinity, this.daemon.nowMs())) return false;
+    this.#limitTo(this.#difficulty.limits, 'minimum');
     return true;
-  }
-
-  /** True while few have asked for a difficulty on this line lately. */
-  #mayAsk(now: number): boolean {
-    if (now - this.#wishesSinceMs >= WISH_PAUSE_MS) {
-      this.#wishesSinceMs = now;
-      this.#wishes = 0;
-    }
-    this.#wishes += 1;
-    return this.#wishes <= WISHES_LIMIT;
-  }
-
-  #within(wished: number): number {
-    const { min, max } = this.#limits;
-    // CKPool's maxdiff does not touch what a miner asks for.
-    return Math.min(Math.max(wished, min), this.#ckpool ? Infinity : max);
   }
 
   /** What the configuration says of its agent. */
@@ -497,19 +413,13 @@ export class Session implements LineHandler {
   limitByMiner(worker: string, user: string): void {
     const rule = this.daemon.limits.forMiner(worker, user);
     if (rule === undefined) return;
-    if (this.#ckpool) this.#workerMinimum = rule.minDiff ?? null;
-    this.#limitTo(ruledLimits(this.#limits, rule), 'miner');
+    this.#difficulty.setWorkerMinimum(rule.minDiff ?? null);
+    this.#limitTo(ruledLimits(this.#difficulty.limits, rule), 'miner');
   }
 
   #limitTo(limits: ListenerLimits, reason: string): void {
-    const before = this.#limits;
-    const min = Math.max(limits.min, Math.min(this.#minimum, limits.max));
-    this.#limits = min === limits.min ? limits : { ...limits, min, start: Math.max(limits.start, min) };
-    if (this.#limits === before) return;
-    this.#wish = this.#wished === null ? this.#limits.wish : this.#within(this.#wished);
-    // Where it has a difficulty of its own already it keeps to that.
-    const known = this.#vardiff.firstShareMs !== null || this.resumedUser !== null;
-    this.changeDifficulty(known ? this.#within(this.#wanted) : (this.#wish ?? this.#limits.start), reason);
+    const wanted = this.#difficulty.limit(limits, this.resumedUser !== null);
+    if (wanted !== null) this.changeDifficulty(wanted, reason);
   }
 
   get #ckpool(): boolean {
@@ -517,14 +427,12 @@ export class Session implements LineHandler {
   }
 
   #tellable(job: Job | null): number {
-    const cap = job?.cap ?? Infinity;
-    if (!this.#ckpool) return tellable(this.#wanted, cap);
-    return wholeTellable(this.#wanted, cap, this.#limits.min);
+    return this.#difficulty.tellable(job?.cap ?? Infinity);
   }
 
   /** @param atOnce - true: with new work, however young the present job is */
   changeDifficulty(wanted: number, reason: string, atOnce = false): void {
-    this.#wanted = wanted;
+    this.#difficulty.want(wanted);
     if (!this.subscribed) return;
     const job = this.source!.jobs.current;
     const before = this.difficulty;
@@ -532,7 +440,7 @@ export class Session implements LineHandler {
     if (diff === before) return;
     if (this.#ckpool) {
       // Only the value before is remembered, and it judges the present job and the next one; no new work comes with a change.
-      this.#steps = [{ from: 0, diff: before }];
+      this.#difficulty.keepLast();
       this.#tell(diff, (job?.order ?? 0) + SWITCH_OVER_JOBS, reason);
       return;
     }
@@ -544,28 +452,19 @@ export class Session implements LineHandler {
   }
 
   #tell(diff: number, from: number, reason: string): void {
-    const now = this.daemon.nowMs();
-    this.#steps = pruneSteps([...this.#steps, { from, diff }], this.source!.jobs.oldestOrder);
-    this.#lastProgressMs = now;
-    if (reason !== 'vardiff') this.#vardiff = { ...this.#vardiff, lastChangeMs: now, sharesSinceChange: 0 };
+    const { oldestOrder } = this.source!.jobs;
+    this.#difficulty.tell(diff, from, oldestOrder, reason === 'vardiff', this.daemon.nowMs());
     this.send(setDifficultyText(diff));
     if (reason !== 'subscribed') this.daemon.sessionEvent(this, 'difficulty', reason);
   }
 
-  #forgetWish(): void {
-    this.#wish = null;
-    this.#wished = null;
-  }
-
   /** Its user is known. */
   joinUser(user: string): void {
-    // CKPool takes none: a share on a job from before a fall has to meet the old value.
-    if (!this.#ckpool) this.#lowShares ??= this.daemon.lowShares.join(user);
+    this.#difficulty.joinUser(this.daemon.lowShares, user);
   }
 
   leaveUser(): void {
-    if (this.#lowShares !== null) this.daemon.lowShares.leave(this.#lowShares);
-    this.#lowShares = null;
+    this.#difficulty.leaveUser(this.daemon.lowShares);
   }
 
   // --- what shares do to it --------------------------------------------------------------------------------------------------
@@ -574,17 +473,12 @@ export class Session implements LineHandler {
    * @param credited - the value that the share was credited with
    */
   accepted(job: Job, credited: number, now: number): void {
-    this.#lastProgressMs = now;
     this.lastShareMs = now;
     this.hasShare = true;
     this.allowance.earn();
-    this.#refusedSinceMs = null;
-    this.#newWorkSent = false;
-    this.#reconnectSent = false;
+    this.#refusals.end();
     if (job.order > this.#highestOrder) this.#highestOrder = job.order;
-    // The present value is the lowest that can be credited for a job sent with it.
-    const low = this.#steps.length > 1 && credited < requirementFor(this.#steps, job.order).asked;
-    this.#lowShares?.accepted(low);
+    this.#difficulty.accepted(job.order, credited, now);
     this.measure(job, credited, now);
   }
 
@@ -595,72 +489,46 @@ export class Session implements LineHandler {
    * @param credited - the value that the share was credited with, or would have been
    */
   measure(job: Job, credited: number, now: number): void {
-    const judgedAtOld = job.order < (this.#steps.at(-1)?.from ?? 0);
-    if (vardiffPooled(this.#vardiff, credited, judgedAtOld, now, this.#ckpool)) return;
-    const share: AcceptedShare = { credited, inForce: this.difficulty, judgedAtOld, nowMs: now };
-    const { min, max } = this.#limits;
+    const difficulty = this.#difficulty;
     const cap = this.source?.jobs.current?.cap ?? Infinity;
-    const whole = this.#ckpool;
-    const outcome = vardiffStep(this.#vardiff, share, {
-      min,
-      max,
-      cap,
-      wish: this.#wish ?? this.#workerMinimum,
-      whole,
-    });
-    this.#vardiff = outcome.state;
-    if (outcome.forgetWish) this.#forgetWish();
-    if (outcome.wanted === null) return;
+    const outcome = difficulty.measure(job.order, credited, cap, now);
+    if (outcome === null || outcome.wanted === null) return;
     if (this.daemon.says(6)) {
-      this.daemon.log(vardiffLine(this.connection.id, this.#vardiff, this.difficulty, outcome.wanted, now), 6);
+      this.daemon.log(vardiffLine(this.connection.id, difficulty.vardiff, difficulty.inForce, outcome.wanted, now), 6);
     }
     this.changeDifficulty(outcome.wanted, 'vardiff', outcome.flood);
   }
 
   refused(now = this.daemon.nowMs()): void {
-    this.#refusedSinceMs ??= now;
-    const lasts = now - this.#refusedSinceMs;
-    if (lasts >= REFUSALS_NEW_WORK_MS && !this.#newWorkSent) {
-      this.#newWorkSent = true;
-      if (this.#ckpool) this.send(setDifficultyText(this.difficulty));
-      this.sendFreshJob();
-      return;
-    }
-    if (this.#ckpool) this.#refusedAsCkpool(lasts);
-    else if (lasts >= REFUSALS_CLOSE_MS) {
-      // Further lines of the same packet begin a new run.
-      this.#refusedSinceMs = null;
-      this.daemon.closedForRefusals(this);
-      this.end('nothing but refused shares for two minutes');
-    }
-  }
-
-  #refusedAsCkpool(lastsMs: number): void {
-    if (lastsMs >= REFUSALS_CLOSE_CKPOOL_MS) {
-      showMessage(this, 'Disconnecting for continuous invalid shares');
-      this.end('nothing but refused shares for three minutes');
-    } else if (lastsMs >= REFUSALS_RECONNECT_CKPOOL_MS && !this.#reconnectSent) {
-      this.#reconnectSent = true;
-      showMessage(this, 'Reconnecting for continuous invalid shares');
-      this.reconnect();
+    switch (this.#refusals.refused(now, this.#ckpool)) {
+      case 'new work':
+        if (this.#ckpool) this.send(setDifficultyText(this.difficulty));
+        this.sendFreshJob();
+        break;
+      case 'reconnect':
+        showMessage(this, 'Reconnecting for continuous invalid shares');
+        this.reconnect();
+        break;
+      case 'close':
+        if (this.#ckpool) {
+          showMessage(this, 'Disconnecting for continuous invalid shares');
+          this.end('nothing but refused shares for three minutes');
+        } else {
+          this.daemon.closedForRefusals(this);
+          this.end('nothing but refused shares for two minutes');
+        }
+        break;
     }
   }
 
   /** True where this refusal becomes an event of its own; the others are counted and told by `sweep`. */
   refusalIsEvent(nowMs = this.daemon.nowMs()): boolean {
-    const second = Math.floor(nowMs / 1000);
-    if (second !== this.#refusalSecond) {
-      this.tellRefusals();
-      this.#refusalSecond = second;
-      this.#refusals = 0;
-    }
-    this.#refusals += 1;
-    return this.#refusals <= REFUSALS_PER_SECOND && this.allowance.entry();
+    if (this.#refusals.isNewSecond(nowMs)) this.tellRefusals();
+    return this.#refusals.count(nowMs) && this.allowance.entry();
   }
 
   tellRefusals(): void {
-    const more = this.#refusals - REFUSALS_PER_SECOND;
-    this.#refusals = Math.min(this.#refusals, REFUSALS_PER_SECOND);
+    const more = this.#refusals.takeUntold();
     if (more > 0) this.daemon.sessionEvent(this, 'refused', `${more} more refused shares within a second`);
   }
 
@@ -676,11 +544,8 @@ export class Session implements LineHandler {
     // A rise that was told on a young job has waited for the next one long enough.
     const job = this.source?.jobs.current ?? null;
     if (this.#cleanNext && job !== null && now - job.madeMs > OLD_JOB_MS) this.sendFreshJob();
-    // CKPool lowers nobody who sends no share.
-    if (this.#ckpool || now - this.#lastProgressMs < IDLE_MS || job === null) return;
-    this.#lastProgressMs = now;
-    this.#forgetWish();
-    const lower = idleDifficulty(this.difficulty, Math.min(this.#limits.min, this.difficulty));
+    if (job === null) return;
+    const lower = this.#difficulty.idle(now);
     if (lower !== null) this.changeDifficulty(lower, 'idle');
   }
 }
