@@ -114,7 +114,7 @@ export interface Config {
   readonly clickhouse: { readonly url: string; readonly user: string; readonly password: string } | null;
   readonly database: string;
   readonly kafka: KafkaConfig | null;
-  readonly journal: { readonly fsync: boolean; readonly segmentBytes: number };
+  readonly journal: { readonly fsync: boolean; readonly segmentBytes: number; readonly keepDays: number };
   /** Free space under the data directory below which shares are refused; the larger of the two. */
   readonly diskReserve: { readonly bytes: number; readonly percent: number };
   /** Null: the start of the epoch before the present one. */
@@ -384,7 +384,11 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
                     passwordFile: value('lodestream.kafka.sasl_password_file'),
                   },
           },
-    journal: { fsync: value('lodestream.journal.fsync'), segmentBytes: value('lodestream.journal.segment_bytes') },
+    journal: {
+      fsync: value('lodestream.journal.fsync'),
+      segmentBytes: value('lodestream.journal.segment_bytes'),
+      keepDays: value('lodestream.journal.keep_days'),
+    },
     diskReserve: {
       bytes: value('lodestream.disk_reserve_bytes'),
       percent: value('lodestream.disk_reserve_percent'),

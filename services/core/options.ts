@@ -553,6 +553,15 @@ export const OPTIONS = {
     example: 134_217_728,
     doc: 'Size at which a new segment of the journal is begun',
   },
+  'lodestream.journal.keep_days': {
+    type: 'number',
+    unit: 'days',
+    default: 7,
+    min: 1,
+    max: 36_500,
+    example: 7,
+    doc: 'With Kafka: how long segments of the journal stay after it has them; without Kafka the journal is kept without limit',
+  },
   'lodestream.disk_reserve_bytes': {
     type: 'integer',
     unit: 'bytes',

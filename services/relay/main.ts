@@ -8,6 +8,7 @@ import { openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { openKafka } from '../core/log/open.ts';
+import { DAY_US } from '../core/log/retention.ts';
 import { publishStatus } from '../core/status.ts';
 import { type Relay, startRelay } from './relay.ts';
 
@@ -50,6 +51,7 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
         journalDir: paths.journal,
         kafka: log,
         stateFile: join(paths.state, 'relay.sqlite'),
+        retention: { stateFile: join(paths.state, 'retention.json'), keepUs: config.journal.keepDays * DAY_US },
         log: life.log,
         signal,
       });

@@ -14,6 +14,7 @@ import type { Damage, Position, RecordBatch, StoredRecord } from '../core/log/ev
 import { openJournalLog } from '../core/log/journal.ts';
 import type { Carriage, KafkaLog } from '../core/log/kafka.ts';
 import { openPositions } from '../core/log/positions.ts';
+import { Retention } from '../core/log/retention.ts';
 
 export interface RelayOptions {
   /** `<data-dir>/journal`. */
@@ -21,6 +22,8 @@ export interface RelayOptions {
   readonly kafka: KafkaLog;
   /** SQLite file with the positions. */
   readonly stateFile: string;
+  /** Removes what Kafka has from the journal (retention.ts); absent: nothing is. */
+  readonly retention?: { readonly stateFile: string; readonly keepUs: number };
   readonly log: (line: string) => void;
   /** Ends the relay as `stop` does. */
   readonly signal?: AbortSignal;
@@ -48,6 +51,7 @@ const BATCH_RECORDS = 8000;
 const WAIT_MS = 1000;
 /** How often new instances and topics are looked for. */
 const DISCOVER_MS = 500;
+const RETENTION_MS = 600_000;
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 5000;
 const COMPLAIN_MS = 60_000;
@@ -160,6 +164,18 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     await ahead?.catch(() => {});
   }
 
+  const retention =
+    options.retention === undefined
+      ? null
+      : new Retention({
+          ...options.retention,
+          journalDir: options.journalDir,
+          // Positions move with the acknowledgements of all replicas.
+          required: [{ name: 'relay', load: (topic, instance) => positions.load(topic, instance) }],
+          log,
+        });
+  let retainedAt = performance.now();
+
   async function discover(): Promise<void> {
     while (!signal.aborted) {
       for (const topic of TOPICS) {
@@ -167,6 +183,10 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
           const key = `${topic}/${instance}`;
           if (!workers.has(key)) workers.set(key, carry(topic, instance));
         }
+      }
+      if (retention !== null && performance.now() - retainedAt > RETENTION_MS) {
+        retainedAt = performance.now();
+        retention.run();
       }
       await sleep(DISCOVER_MS, undefined, { signal }).catch(() => {});
     }

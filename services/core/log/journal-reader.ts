@@ -185,6 +185,12 @@ export class PartitionReader {
         segment.seek(place.sequence);
         this.#segment = segment;
         this.#skipBelow = place.sequence;
+        const first = segment.head.firstSequence;
+        if (first > place.sequence) {
+          const reason = `records ${place.sequence} to ${first - 1} of run ${place.run} are not in the journal any more`;
+          const after = `${place.run}:${first}`;
+          this.#queue.push(this.#damage(place.run, place.sequence, reason, Buffer.alloc(0), after));
+        }
         return true;
       }
       segment.close();

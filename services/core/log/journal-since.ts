@@ -10,7 +10,7 @@ import { listSegments } from './journal-files.ts';
 import { SegmentReader } from './segment-reader.ts';
 
 /** Receipt of the first whole record at or behind a sequence, microseconds; null where there is none that can be read. */
-function timeAt(segment: SegmentReader, topic: Topic, sequence: number): number | null {
+export function timeAt(segment: SegmentReader, topic: Topic, sequence: number): number | null {
   segment.seek(sequence);
   const { schemaText, fingerprint } = segment.head;
   if (schemaText === null && fingerprint !== currentSchema(topic).fingerprint) return null;
