@@ -1,12 +1,12 @@
 /**
- * The consumers in a process of their own, as a bench measures them: says when they begin, and when so many records are in ClickHouse.
- * Arguments as JSON in argv[2]; lines of JSON on standard output.
+ * The consumers in a process of their own, as a bench measures them: says when reading begins, and when so many records are in
+ * ClickHouse. Arguments as JSON in argv[2]; lines of JSON on standard output.
  */
 
 import { join } from 'node:path';
 import { startConsumers } from '../../services/consumers/main.ts';
-import { loadConfig } from '../../services/core/config.ts';
-import { run } from '../../services/core/lifecycle.ts';
+import { type Config, loadConfig } from '../../services/core/config.ts';
+import { type Lifecycle, run } from '../../services/core/lifecycle.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';
 import { untilReached } from './log-reached.ts';
 
@@ -20,12 +20,29 @@ export interface ConsumersAsked {
 }
 
 const asked = JSON.parse(process.argv[2]!) as ConsumersAsked;
+const said = new Set<string>();
+/** Once for each fact. */
 const say = (fact: string): void => {
+  if (said.has(fact)) return;
+  said.add(fact);
   const { user, system } = process.cpuUsage();
-  process.stdout.write(
-    `${JSON.stringify({ fact, atMs: performance.timeOrigin + performance.now(), cpuS: (user + system) / 1e6 })}\n`,
-  );
+  const atMs = performance.timeOrigin + performance.now();
+  process.stdout.write(`${JSON.stringify({ fact, atMs, cpuS: (user + system) / 1e6 })}\n`);
 };
+
+async function live(config: Config, life: Lifecycle): Promise<void> {
+  const log = openJournalLog({ dir: join(asked.dataDir, 'journal') });
+  life.onStop('log', () => log.close());
+  const consumers = await startConsumers(config, life, { log });
+  await consumers.ready;
+  say('begun');
+  await untilReached(
+    () => consumers.counters.records,
+    asked.records,
+    () => consumers.problems(),
+  );
+  say('done');
+}
 
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));
@@ -42,15 +59,5 @@ await run('bench', async (life) => {
     },
     {},
   );
-  const log = openJournalLog({ dir: join(asked.dataDir, 'journal') });
-  life.onStop('log', () => log.close());
-  const consumers = await startConsumers(config, life, { log });
-  await consumers.ready;
-  say('begun');
-  await untilReached(
-    () => consumers.counters.records,
-    asked.records,
-    () => consumers.problems(),
-  );
-  say('done');
+  await live(config, life);
 });

@@ -22,6 +22,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -32,10 +33,11 @@ import { parseArgs, promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { createClient } from '@clickhouse/client';
 import { Kafka, logLevel, type Message, Partitioners } from 'kafkajs';
-import { currentSchemaText, decoderFor, encodeEvent, singleObject } from '../../schemas/codec.ts';
+import { decoderFor, encodeEvent, singleObject } from '../../schemas/codec.ts';
 import { eventKey } from '../../schemas/identity.ts';
 import { migrate } from '../../services/consumers/migrations.ts';
-import type { EncodedEvents, LogEntry } from '../../services/core/log/event-log.ts';
+import { ShareFile, shareInsert } from '../../services/consumers/share-file.ts';
+import type { EncodedEvents, LogEntry, RecordBatch } from '../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
 import { openKafkaLog } from '../../services/core/log/kafka.ts';
 import { startRelay } from '../../services/relay/relay.ts';
@@ -398,8 +400,90 @@ async function messagesOf(journalDir: string, records: number): Promise<Message[
 
 // --- into ClickHouse ---------------------------------------------------------------------------------------------------------
 
-/** What chDB inserts at once by itself. */
+/** Shares that the consumers insert at once where so many are there. */
 const PLAIN_BATCH = 50_000;
+
+type Client = ReturnType<typeof createClient>;
+
+/** A journal of so many shares, and the embedded ClickHouse. */
+async function openTables(records: number) {
+  const dir = tempDir('bench-log');
+  const journal = join(dir.path, 'journal');
+  writeJournal(journal, records);
+  const server = await startTestClickHouse();
+  const enginePid = server.process.pid!;
+  let round = 0;
+
+  async function database(): Promise<{ name: string; client: Client }> {
+    const name = `bench${round++}`;
+    await server.writer.command({ query: `CREATE DATABASE ${name}` });
+    const client = createClient({ url: server.url, username: 'writer', password: server.token, database: name });
+    await migrate(client);
+    return { name, client };
+  }
+
+  /** Counts what can be queried, merges, and drops the database. @returns bytes of a share */
+  async function settle(client: Client, name: string): Promise<number> {
+    const answer = await client.query({ query: 'SELECT count() AS count FROM shares', format: 'JSONEachRow' });
+    const [row] = await answer.json<{ count: string }>();
+    if (Number(row?.count) !== records) throw new Error(`${row?.count} shares of ${records} can be queried`);
+    await client.command({ query: 'OPTIMIZE TABLE shares_raw FINAL' });
+    const parts = await client.query({
+      query: `SELECT sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND database = '${name}' AND table = 'shares_raw'`,
+      format: 'JSONEachRow',
+    });
+    const [sum] = await parts.json<{ bytes: string }>();
+    await client.close();
+    await server.writer.command({ query: `DROP DATABASE ${name} SYNC` });
+    return Number(sum?.bytes) / records;
+  }
+
+  const valuesOf = (seconds: number, clientS: number, engineS: number, bytes: number): Values => ({
+    rate: records / seconds,
+    core: records / (clientS + engineS),
+    client: clientS === 0 ? Number.NaN : (clientS * 1e6) / records,
+    engine: (engineS * 1e6) / records,
+    bytes,
+  });
+
+  return {
+    dir: dir.path,
+    journal,
+    /** By the consumers. */
+    async fill(): Promise<Values> {
+      const { name, client } = await database();
+      const dataDir = join(dir.path, name);
+      mkdirSync(dataDir);
+      symlinkSync(journal, join(dataDir, 'journal'));
+      const address = { url: server.url, user: 'writer', password: server.token };
+      const child = startConsumersApart({ ...address, dataDir, database: name, records });
+      const begun = await child.fact('begun');
+      const engineBegun = cpuSeconds([enginePid]);
+      const done = await child.fact('done');
+      const engineS = cpuSeconds([enginePid]) - engineBegun;
+      await child.end();
+      const seconds = (done.atMs - begun.atMs) / 1000;
+      return valuesOf(seconds, done.cpuS - begun.cpuS, engineS, await settle(client, name));
+    },
+    /** By statements alone. */
+    async insert(files: readonly string[]): Promise<Values> {
+      const { name, client } = await database();
+      const before = cpuSeconds([enginePid]);
+      const { seconds } = await timed(async () => {
+        for (const path of files) await client.command({ query: fileInsert(path) });
+      });
+      const engineS = cpuSeconds([enginePid]) - before;
+      return valuesOf(seconds, 0, engineS, await settle(client, name));
+    },
+    async close() {
+      await server.stop();
+      dir.remove();
+    },
+  };
+}
+
+const CLIENT = cpuOf("the consumers' CPU per share");
+const ENGINE = cpuOf("the engine's CPU per share");
 
 const CONSUME: Row = {
   title: 'journal → queryable in the embedded ClickHouse',
@@ -407,130 +491,45 @@ const CONSUME: Row = {
   measures: {
     rate: rateOf('shares', { ofPlain: 0.6, least: 200_000 }),
     core: rateOf('shares per second of CPU', { ofPlain: 0.6 }),
-    client: cpuOf("the consumers' CPU per share"),
-    engine: cpuOf("the engine's CPU per share"),
+    client: CLIENT,
+    engine: ENGINE,
     bytes: { what: 'bytes per share in ClickHouse, merged', unit: 'B', digits: 1, reach: 100 },
   },
   async open(records) {
-    const dir = tempDir('bench-log');
-    const journal = join(dir.path, 'journal');
-    writeJournal(journal, records);
-    const files = avroFiles(join(dir.path, 'avro'), records);
-    const server = await startTestClickHouse();
-    const address = { url: server.url, user: 'writer', password: server.token };
-    const enginePid = server.process.pid!;
-    let round = 0;
-    const database = async (): Promise<{ name: string; client: ReturnType<typeof createClient> }> => {
-      const name = `bench${round++}`;
-      await server.writer.command({ query: `CREATE DATABASE ${name}` });
-      const client = createClient({ url: server.url, username: 'writer', password: server.token, database: name });
-      await migrate(client);
-      return { name, client };
-    };
-    const settle = async (client: ReturnType<typeof createClient>, name: string): Promise<number> => {
-      const answer = await client.query({ query: 'SELECT count() AS count FROM shares', format: 'JSONEachRow' });
-      const [row] = await answer.json<{ count: string }>();
-      if (Number(row?.count) !== records) throw new Error(`${row?.count} shares of ${records} can be queried`);
-      await client.command({ query: 'OPTIMIZE TABLE shares_raw FINAL' });
-      const parts = await client.query({
-        query: `SELECT sum(bytes_on_disk) AS bytes FROM system.parts WHERE active AND database = '${name}' AND table = 'shares_raw'`,
-        format: 'JSONEachRow',
-      });
-      const [sum] = await parts.json<{ bytes: string }>();
-      await client.close();
-      await server.writer.command({ query: `DROP DATABASE ${name} SYNC` });
-      return Number(sum?.bytes) / records;
-    };
-    return {
-      async ours() {
-        const { name, client } = await database();
-        const dataDir = join(dir.path, name);
-        mkdirSync(dataDir);
-        symlinkSync(journal, join(dataDir, 'journal'));
-        const child = startConsumersApart({ ...address, dataDir, database: name, records });
-        const begun = await child.fact('begun');
-        const engineBegun = cpuSeconds([enginePid]);
-        const done = await child.fact('done');
-        const engineS = cpuSeconds([enginePid]) - engineBegun;
-        const clientS = done.cpuS - begun.cpuS;
-        await child.end();
-        const bytes = await settle(client, name);
-        return {
-          rate: records / ((done.atMs - begun.atMs) / 1000),
-          core: records / (clientS + engineS),
-          client: (clientS * 1e6) / records,
-          engine: (engineS * 1e6) / records,
-          bytes,
-        };
-      },
-      async plain() {
-        const { name, client } = await database();
-        const statements = await plainStatements(client, name, files);
-        const before = cpuSeconds([enginePid]);
-        const { seconds } = await timed(async () => {
-          for (const query of statements) await client.command({ query });
-        });
-        const engineS = cpuSeconds([enginePid]) - before;
-        const bytes = await settle(client, name);
-        return {
-          rate: records / seconds,
-          core: records / engineS,
-          client: Number.NaN,
-          engine: (engineS * 1e6) / records,
-          bytes,
-        };
-      },
-      async close() {
-        await server.stop();
-        dir.remove();
-      },
-    };
+    const tables = await openTables(records);
+    const files = await batchFiles(tables.journal, join(tables.dir, 'batches'), records);
+    return { ours: () => tables.fill(), plain: () => tables.insert(files), close: tables.close };
   },
 };
 
-/** The same shares as Avro container files, a batch each. */
-function avroFiles(dir: string, records: number): string[] {
-  const source = shareSource(SHARES_PER_S);
-  const files: string[] = [];
-  for (let made = 0; made < records; made += PLAIN_BATCH) {
-    const instance = `batch-${files.length}`;
-    const writer = openJournalWriter({ dir, instance });
-    for (const turn of encodedTurns(source, Math.min(PLAIN_BATCH, records - made), 1000))
-      writer.append(NO_ENTRIES, turn);
-    writer.close();
-    const topicDir = join(dir, instance, 'share');
-    files.push(join(topicDir, readdirSync(topicDir).find((name) => name.endsWith('.avro'))!));
+/** The same shares as the files that the consumers make of them, a batch each. */
+async function batchFiles(journalDir: string, dir: string, records: number): Promise<string[]> {
+  mkdirSync(dir);
+  const journal = openJournalLog({ dir: journalDir });
+  const paths: string[] = [];
+  let from: string | null = null;
+  for (let left = records; left > 0; ) {
+    const file = new ShareFile(PLAIN_BATCH);
+    while (file.count < PLAIN_BATCH && left > 0) {
+      const maxRecords = PLAIN_BATCH - file.count;
+      const batch: RecordBatch = await journal.read('share', 'pool-0', from, { maxRecords, waitMs: 0 });
+      for (const { fingerprint, body } of batch.records) {
+        if (!file.addPlain(fingerprint, body)) throw new Error('a share of this bench is not a plain one');
+      }
+      from = batch.next;
+      left -= batch.records.length;
+    }
+    const path = join(dir, `${paths.length}.avro`);
+    writeFileSync(path, file.finish());
+    paths.push(path);
   }
-  return files;
+  await journal.close();
+  return paths;
 }
 
-/** What the columns that no field is named as are made of, as cheaply as they can be. */
-const EXPRESSIONS: Readonly<Record<string, string>> = {
-  bucket: "toStartOfHour(toDateTime(reinterpretAsUInt32(reverse(unhex(ntime))), 'UTC'))",
-  identity: 'hash',
-  rank: 'bitShiftLeft(toUInt128(18446744073709551615 - toUInt64(time_us) * 1000), 56)',
-  time: 'fromUnixTimestamp64Micro(time_us)',
-};
-
-async function plainStatements(
-  client: ReturnType<typeof createClient>,
-  database: string,
-  files: readonly string[],
-): Promise<string[]> {
-  const fields = new Set(
-    (JSON.parse(currentSchemaText('share')) as { fields: { name: string }[] }).fields.map(({ name }) => name),
-  );
-  const answer = await client.query({
-    query: `SELECT name FROM system.columns WHERE database = '${database}' AND table = 'shares_raw' AND default_kind = '' ORDER BY position`,
-    format: 'JSONEachRow',
-  });
-  const columns = (await answer.json<{ name: string }>())
-    .map(({ name }) => name)
-    .filter((name) => fields.has(name) || EXPRESSIONS[name] !== undefined);
-  const values = columns.map((name) => EXPRESSIONS[name] ?? name);
-  return files.map(
-    (file) => `INSERT INTO shares_raw (${columns.join(', ')}) SELECT ${values.join(', ')} FROM file('${file}', 'Avro')`,
-  );
+/** The consumers' own statement, with the data in a file. */
+function fileInsert(path: string): string {
+  return shareInsert(path).replace("input('", `file('${path}', 'Avro', '`).replace('FORMAT Avro', '');
 }
 
 interface Fact {
