@@ -19,7 +19,17 @@ import { openJournalLog, openJournalWriter } from '../../../services/core/log/jo
 import { positionSince } from '../../../services/core/log/journal-since.ts';
 import { startProxy } from '../../../services/stratum/main.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
-import { BITS_EASY, Client, journaled, type Rig, someHash, startRig, template, testLife } from '../stratum/rig.ts';
+import {
+  ADDRESS_REGTEST,
+  BITS_EASY,
+  Client,
+  journaled,
+  type Rig,
+  someHash,
+  startRig,
+  template,
+  testLife,
+} from '../stratum/rig.ts';
 
 /** Events as a daemon left them, in the order of its journal. */
 type Log = readonly LogEntry[];
@@ -170,6 +180,36 @@ async function manyLog(): Promise<Log> {
   }
 }
 
+/** Solo: each user has a job of its own, made when it comes, the template's or a later one's. */
+async function soloLog(): Promise<Log> {
+  const rig = await startRig({ config: { solo: true, btcAddress: null } });
+  const users = [ADDRESS_REGTEST, 'mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn'];
+  try {
+    const clients: Client[] = [];
+    for (const user of users) {
+      const client = await rig.client();
+      await client.login(user);
+      clients.push(client);
+      // Whoever came first goes on with its job while others get theirs.
+      for (const [i, each] of clients.entries()) {
+        const share = each.mine(each.job, { atLeast: each.difficulty, nonce2: clients.length });
+        expect((await each.submit(users[i]!, share)).result).toBe(true);
+      }
+    }
+    for (const height of [112, 113]) {
+      rig.source.take(template(rig.profile, { height, prevHash: someHash(`solo ${height}`) }));
+      for (const [i, each] of clients.entries()) {
+        await until('the next job', () => each.jobs.length > height - 111);
+        const share = each.mine(each.job, { atLeast: each.difficulty });
+        expect((await each.submit(users[i]!, share)).result).toBe(true);
+      }
+    }
+    return [...rig.journal.entries];
+  } finally {
+    await rig.close();
+  }
+}
+
 /** The job's version has a bit that the pool lets miners roll and this client does not roll. */
 async function narrowLog(): Promise<Log> {
   const rig = await startRig({ template: null });
@@ -259,6 +299,7 @@ let scrypt: Log;
 let proxy: Log;
 let many: Log;
 let narrow: Log;
+let solo: Log;
 beforeAll(async () => {
   pool = await poolLog();
   easy = await easyLog();
@@ -266,6 +307,7 @@ beforeAll(async () => {
   proxy = await proxyLog();
   many = await manyLog();
   narrow = await narrowLog();
+  solo = await soloLog();
 }, 60_000);
 
 describe('what daemons wrote holds', () => {
@@ -300,6 +342,12 @@ describe('what daemons wrote holds', () => {
     const { counts, findings } = await audit(narrow);
     expect(findings).toEqual([]);
     expect(counts).toMatchObject({ shares: 3, held: 3 });
+  });
+
+  test('solo, where each user has jobs of its own', async () => {
+    const { counts, findings } = await audit(solo);
+    expect(findings).toEqual([]);
+    expect(counts).toMatchObject({ shares: 7, held: 7, jobs: 6 });
   });
 
   test.each([
