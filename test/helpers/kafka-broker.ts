@@ -20,6 +20,8 @@ export interface TestKafka {
   readonly pid?: number;
   /** Stops (with `signal`, default SIGTERM) and starts a broker of one's own: same port, same data. */
   restart?(signal?: NodeJS.Signals): Promise<void>;
+  /** Stops a broker of one's own; `restart` starts it again. */
+  halt?(): Promise<void>;
 }
 
 /**
@@ -56,6 +58,9 @@ async function ownKafka(sessionMs = 9_000): Promise<TestKafka | Missing> {
       async stop() {
         await broker.process.stop();
         dir.remove();
+      },
+      async halt() {
+        await broker.process.stop();
       },
       async restart(signal = 'SIGTERM') {
         await broker.process.stop({ signal });
