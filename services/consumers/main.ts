@@ -34,6 +34,8 @@ import { ConsumerState } from './state.ts';
 /** How often new partitions are looked for, and how far behind each is. */
 const LOOK_MS = 1_000;
 const ROLLUP_MS = 1_000;
+/** How often minutes are made anew while shares are behind: each time reads the whole hour, which the next batch adds to. */
+const ROLLUP_BEHIND_MS = 30_000;
 const DERIVE_MS = 200;
 /** How long an insert under way is waited for at the end. */
 const CLOSE_MS = 5_000;
@@ -207,11 +209,16 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   }
 
   async function rollUp(): Promise<void> {
+    let lastMs = performance.now();
+    const isBehind = (): boolean => [...running.values()].some(({ consumer }) => consumer.behind);
     while (!signal.aborted) {
+      while (!signal.aborted && isBehind() && performance.now() - lastMs < ROLLUP_BEHIND_MS)
+        await pause(ROLLUP_MS, signal);
       const begun = performance.now();
       const made = await untilDone('roll-ups', problems, signal, lineOf, () => rollups.step());
       // Making the present minute anew over and over must not take more than a part of the engine's time.
       const tookMs = performance.now() - begun;
+      lastMs = performance.now();
       await pause(made === null || made === 0 ? ROLLUP_MS : Math.max(ROLLUP_MS, 4 * tookMs), signal);
     }
   }

@@ -10,18 +10,21 @@
 import { hash } from 'node:crypto';
 import type { ClickHouseClient } from '@clickhouse/client';
 import type { Place, Row, RowPipeline } from '../../pipelines/row.ts';
+import { currentSchema, currentSchemaText } from '../../schemas/codec.ts';
 import type { Events, Topic } from '../../schemas/events.ts';
+import { PoolError } from '../core/errors.ts';
 import type { Damage, EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
 import { Copies } from './copies.ts';
 import { ingestTime, insertFile, insertRows } from './insert.ts';
 import { type BucketMinute, ShareFile, shareInsert } from './share-file.ts';
 import type { ConsumerState, Cut, Minute } from './state.ts';
 
-/** Batches end at whichever comes first. */
+/** Batches end at whichever comes first: by time where the log has nothing more at hand. */
 const BATCH_RECORDS = 10_000;
-/** The larger, the less an insert costs; 15 MB of memory, twice while another is read. */
-const SHARE_BATCH_RECORDS = 50_000;
+/** The larger, the less an insert and its merges cost; 30 MB of memory, twice while another is read. */
+const SHARE_BATCH_RECORDS = 100_000;
 const BATCH_MS = 250;
+const BATCH_BEHIND_MS = 5_000;
 const IDLE_WAIT_MS = 1_000;
 
 export interface Counters {
@@ -57,12 +60,50 @@ function deadLetterRow(record: StoredRecord | Damage, reason: string): Row {
   };
 }
 
+/** Names of the fields of all records in a schema, each with that of its record. */
+function fieldsIn(node: unknown, found = new Set<string>()): Set<string> {
+  if (Array.isArray(node)) for (const each of node) fieldsIn(each, found);
+  else if (node !== null && typeof node === 'object') {
+    const { name, type, items, values, fields } = node as Record<string, unknown>;
+    for (const field of Array.isArray(fields) ? (fields as { name: string; type: unknown }[]) : []) {
+      found.add(`${String(name).split('.').at(-1)}.${field.name}`);
+      fieldsIn(field.type, found);
+    }
+    fieldsIn([type, items, values], found);
+  }
+  return found;
+}
+
+/** Schemas that were found to have no field that is unknown here. */
+const understood = new Set<string>();
+
+/**
+ * Avro would pass over a field that this version does not know, and its value would be missing from ClickHouse for ever.
+ * @throws PoolError schema_unknown where the schema is of a newer version
+ */
+async function checkUnderstood(log: EventLog, topic: Topic, fingerprint: string): Promise<void> {
+  if (fingerprint === currentSchema(topic).fingerprint || understood.has(`${topic}/${fingerprint}`)) return;
+  const known = fieldsIn(JSON.parse(currentSchemaText(topic)));
+  const unknown = [...fieldsIn(JSON.parse(await log.schemaText(topic, fingerprint)))].filter(
+    (name) => !known.has(name),
+  );
+  if (unknown.length > 0) {
+    throw new PoolError(
+      'schema_unknown',
+      `records of topic ${topic} are written by a newer version (schema ${fingerprint} has ${unknown.join(', ')}): install that version here too`,
+      { facts: { topic, fingerprint } },
+    );
+  }
+  understood.add(`${topic}/${fingerprint}`);
+}
+
 /** Decodes a record. @returns the event, or why its own schema cannot decode it @throws PoolError schema_unknown */
 export async function decodeRecord<T extends Topic>(
   log: EventLog,
   topic: T,
   record: StoredRecord,
 ): Promise<{ event: Events[T] } | { poison: string }> {
+  await checkUnderstood(log, topic, record.fingerprint);
   const decode = await log.decoder(topic, record.fingerprint);
   try {
     return { event: decode(record.body) };
@@ -238,7 +279,8 @@ export class PartitionConsumer<T extends Topic> {
       if (records >= most || signal.aborted) break;
       // A stored cut is filled up to its number; a new batch is closed by time.
       if (cut === null && deadline === Number.POSITIVE_INFINITY) deadline = performance.now() + BATCH_MS;
-      if (performance.now() >= deadline) break;
+      // Behind it, what is at hand is still taken: where much waits, small batches would keep it waiting.
+      if (performance.now() >= deadline + BATCH_BEHIND_MS) break;
       // A log that always has more at hand must not keep sockets waiting.
       await new Promise((resolve) => setImmediate(resolve));
     }

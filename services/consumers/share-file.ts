@@ -310,7 +310,11 @@ export interface Submission {
   readonly identity: () => string;
 }
 
-let bytesPerShare = 400;
+/** Holds the head, and the batch of a small pool. */
+const FIRST_BYTES = 64 * 1024;
+const FIRST_SUBMISSIONS = 128;
+/** Numbers kept of each submission. */
+const SLOT = 5;
 
 export class ShareFile {
   #bytes: Buffer;
@@ -323,7 +327,7 @@ export class ShareFile {
   readonly #buckets = new Map<string, number>();
   readonly #bucketList: Bucket[] = [];
   /** Of each submission: which bucket, two halves of its hash, where its identity lies in the bytes and how long it is. */
-  readonly #found: Int32Array;
+  #found = new Int32Array(FIRST_SUBMISSIONS * SLOT);
   #submissions = 0;
   #lastOrigin = Buffer.alloc(0);
   #lastOriginText = '';
@@ -335,13 +339,11 @@ export class ShareFile {
   constructor(most: number) {
     const head = encodeHead(new Map([['avro.schema', FILE_SCHEMA], ['avro.codec', 'null']]), this.#sync); // biome-ignore format: pairs
     this.#most = most;
-    this.#bytes = Buffer.allocUnsafe(
-      head.length + BLOCK_HEAD_BYTES + SYNC_BYTES + Math.ceil(most * bytesPerShare * 1.1),
-    );
+    // Grows: a live batch has a few shares, one that catches up as many as it may have.
+    this.#bytes = Buffer.allocUnsafe(FIRST_BYTES);
     this.#bytes.set(head, 0);
     this.#bodyStart = head.length + BLOCK_HEAD_BYTES;
     this.#at = this.#bodyStart;
-    this.#found = new Int32Array(most * 5);
   }
 
   get count(): number {
@@ -399,7 +401,12 @@ export class ShareFile {
     this.#count++;
     const bucket = this.#place(body, bucketS, Math.floor(timeUs / 60e6) * 60);
     if (!submitted) return;
-    const slot = this.#submissions++ * 5;
+    const slot = this.#submissions++ * SLOT;
+    if (slot === this.#found.length) {
+      const larger = new Int32Array(this.#found.length * 2);
+      larger.set(this.#found);
+      this.#found = larger;
+    }
     const found = this.#found;
     found[slot] = bucket;
     // The last digits: the first of a proof of work are zeros.
@@ -437,7 +444,6 @@ export class ShareFile {
   /** Ends the block. @returns the file; nothing is added after that */
   finish(): Buffer {
     const size = this.#at - this.#bodyStart;
-    if (this.#count > 0) bytesPerShare = Math.max(100, Math.min(4096, size / this.#count));
     // The block's head is as long as its numbers are: the container's head moves up to it.
     const blockHead = Buffer.allocUnsafe(BLOCK_HEAD_BYTES);
     const blockHeadLength = writeLong(blockHead, writeLong(blockHead, 0, this.#count), size);
@@ -466,7 +472,7 @@ export class ShareFile {
     const out: { bucket: Bucket; identity: string }[] = [];
     const found = this.#found;
     for (let i = 0; i < this.#submissions; i++) {
-      const slot = i * 5;
+      const slot = i * SLOT;
       if (!wanted(found[slot]!, found[slot + 1]!, found[slot + 2]!)) continue;
       const at = found[slot + 3]!;
       out.push({

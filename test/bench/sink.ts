@@ -22,7 +22,7 @@ import { configFor, testLife } from '../services/consumers/world.ts';
 const SHARES = Number(process.argv[2] ?? 500_000);
 const PER_SECOND = 2_000;
 const WORKERS = 1_000;
-const BATCH = 50_000;
+const BATCH = 100_000;
 const START_US = 1_760_000_000_000_000;
 
 let seed = 1;
@@ -125,10 +125,10 @@ try {
   const log = openJournalLog({ dir: join(dir, 'journal') });
   life.onStop('log', () => log.close());
   const config = configFor(dir, { url: ch.url, user: 'writer', password: ch.token });
-  const before = { own: process.cpuUsage(), chdb: cpuOf(ch.process.pid!), ms: performance.now() };
   const consumers = await startConsumers(config, life, { log });
   await consumers.ready;
   const readyMs = performance.now();
+  const before = { own: process.cpuUsage(), chdb: cpuOf(ch.process.pid!) };
   while (consumers.counters.records < SHARES) {
     if (life.signal.aborted || performance.now() - readyMs > 300_000) throw new Error(life.lines.join('\n'));
     await sleep(5);

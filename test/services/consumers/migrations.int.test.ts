@@ -37,6 +37,16 @@ describe.skipIf(noClickHouse !== undefined)('the tables', { timeout: 60_000 }, (
     expect(await migrate(ch.writer)).toEqual(names);
   });
 
+  test('two programs that start together on an empty ClickHouse make them both', async () => {
+    const two = await startTestClickHouse();
+    try {
+      await Promise.all([migrate(two.writer), migrate(two.writer)]);
+      expect(await migrate(two.writer)).toEqual([]);
+    } finally {
+      await two.stop();
+    }
+  });
+
   test('a payout of the largest hashrate on the easiest chain is not wrapped, also after its table was lost', async () => {
     await ch.writer.command({ query: 'DROP TABLE payouts_raw' });
     const lost: string[] = [];
