@@ -16,7 +16,8 @@ export default defineConfig({
     globalSetup: ['test/helpers/run.ts'],
     pool: 'forks',
     // Files wait for servers, blocks and kills most of the time. Vitest's default on 2 cores is one file at a time: measured 314 s; three: 145 s.
-    maxWorkers: Math.max(3, availableParallelism()),
+    // The load of the faults is to be the only one.
+    maxWorkers: asked === 'faults' ? 1 : Math.max(3, availableParallelism()),
     // Limits for what never comes, not measures of speed: real servers start beside other files' on a machine that may be busy.
     testTimeout: 60_000,
     hookTimeout: 120_000,

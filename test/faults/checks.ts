@@ -15,8 +15,11 @@ const QUIET_US = 5_000_000;
 /** One share in so many is hashed here too. */
 const HASHED_EVERY = 997;
 
-/** Waits until all that the journal has is in ClickHouse and every touched minute is made anew. */
-export async function settled(stack: Stack, withinMs = 600_000): Promise<void> {
+/**
+ * Waits until all that the journal has is in ClickHouse and every touched minute is made anew.
+ * @param records - that the consumers have taken in since they started, at least: those who have not begun yet have nothing waiting
+ */
+export async function settled(stack: Stack, records = 1, withinMs = 600_000): Promise<void> {
   const wanted = stack.relay?.running === true ? ['consume', 'relay'] : ['consume'];
   const beganUs = Date.now() * 1000;
   let quietUs: number | null = null;
@@ -31,7 +34,8 @@ export async function settled(stack: Stack, withinMs = 600_000): Promise<void> {
         if (status === undefined || status.time_us < beganUs) return false;
         seen = JSON.stringify(status);
         const { lag_records = 0, minutes_marked = 0, relay_lag_records = 0 } = status.values;
-        if (status.problems.length > 0 || lag_records !== 0 || minutes_marked !== 0 || relay_lag_records !== 0) {
+        const few = name === 'consume' && Number(status.values.records_count) < records;
+        if (few || status.problems.length > 0 || lag_records !== 0 || minutes_marked !== 0 || relay_lag_records !== 0) {
           quietUs = null;
           return false;
         }
@@ -155,7 +159,9 @@ export async function expectRecord(stack: Stack, load: Load): Promise<Account> {
         acknowledged += 1;
         expected += diff;
         if (marks[share] === 0)
-          note(`acknowledged and not stored: ${line.worker} ${share} ${JSON.stringify(line.spanOf(share))}`);
+          note(
+            `acknowledged and not stored: ${line.worker} ${share} of job ${line.spanOf(share).jobId}, ${line.spanOf(share).enonce1}`,
+          );
       } else if (marks[share]! > 0) expected += diff;
     }
     if ((sums.get(line.worker) ?? 0n) !== expected) {

@@ -3,7 +3,7 @@
  * kill. The node gives templates at a difficulty that nobody reaches, so the load is shares and nothing else.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { TestKafka } from '../helpers/kafka-broker.ts';
@@ -127,6 +127,8 @@ export interface StackOptions {
   readonly kafka?: TestKafka | null;
   /** The data directory is a file system of its own of so many MiB, see `mayMount`. */
   readonly diskMiB?: number;
+  /** Of the journal's segments; default 128 MiB. */
+  readonly segmentBytes?: number;
 }
 
 /** Whether this process may make file systems. */
@@ -142,7 +144,7 @@ export function mayMount(): boolean {
 
 /** Starts all programs, and waits until the pool listens and ClickHouse answers. */
 export async function startStack(name: string, options: StackOptions = {}): Promise<Stack> {
-  const { workers = 1, kafka = null, diskMiB } = options;
+  const { workers = 1, kafka = null, diskMiB, segmentBytes } = options;
   const dir = tempDir(name);
   const node = await startTemplateNode();
   const [stratumPort, clickhousePort] = (await freePorts(2)) as [number, number];
@@ -170,6 +172,7 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
         ...(diskMiB === undefined ? {} : { disk_reserve_bytes: 16 * 1024 * 1024 }),
         clickhouse_http: `127.0.0.1:${clickhousePort}`,
         workers,
+        ...(segmentBytes === undefined ? {} : { journal: { segment_bytes: segmentBytes } }),
         ...(brokers === null ? {} : { kafka: { brokers, topic_prefix: kafka!.prefix, partitions: 3 } }),
       },
     };
@@ -238,4 +241,12 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
     consumeJournal: () => journalConsume,
     once: (verb, ...args) => lodestreamOnce([verb, '--config', file, ...args]),
   };
+}
+
+/** Throws a program's positions away, as a lost disk would. */
+export function forget(stack: Stack, program: 'consumers' | 'relay'): void {
+  const state = join(stack.dataDir, 'state');
+  for (const name of readdirSync(state)) {
+    if (name.startsWith(`${program}.sqlite`)) rmSync(join(state, name));
+  }
 }
