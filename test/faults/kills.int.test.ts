@@ -44,7 +44,8 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
   const random = seeded(seed);
   let stack: Stack;
   let load: Load;
-  let hashes: Record<string, string>;
+  /** null where the kills have failed already: what follows builds on them. */
+  let hashes: Record<string, string> | null = null;
   let stored = 0;
   let perSecond = 0;
 
@@ -119,11 +120,13 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
         if (!strike()) continue;
         counts[name] = (counts[name] ?? 0) + 1;
         i += 1;
+        if (i % 50 === 0) console.log(`${log}: ${i} kills, ${load.acknowledged()} shares acknowledged`);
         // The load is to go on: a pool that is always down would prove nothing.
         const had = load.acknowledged();
         await until(
           () => `shares to be acknowledged after kill ${i}, of ${name}\n${stack.said.slice(-30).join('\n')}`,
           () => load.acknowledged() > had + PER_SECOND / 4,
+          { withinMs: 120_000 },
         );
         if (random() < 0.1) await stack.node.newBlock();
       }
@@ -158,7 +161,8 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
 
   test.skipIf(left)(
     'delivered again with all positions lost, no number changes',
-    async () => {
+    async ({ skip }) => {
+      skip(hashes === null);
       await stack.consume.stop();
       await stack.relay?.stop();
       forget(stack, 'consumers');
@@ -174,7 +178,8 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
 
   test.skipIf(left || log === 'journal')(
     'read from the journal in place of Kafka, so in another order, no number changes',
-    async () => {
+    async ({ skip }) => {
+      skip(hashes === null);
       await stack.consume.stop();
       await stack.relay!.stop();
       forget(stack, 'consumers');
@@ -190,7 +195,8 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
 
   test.skipIf(left)(
     'back-filled from the share logs, no number changes',
-    async () => {
+    async ({ skip }) => {
+      skip(hashes === null);
       if (!stack.consume.running) stack.consume.start();
       const { status, output } = await stack.once('ingest', '--json');
       expect(output).toContain('"bad":0');
