@@ -82,6 +82,6 @@ describe.runIf(mount)('a full disk', () => {
     console.log(
       `${JSON.stringify(account)}; refused as not stored ${refused()}; ended by themselves ${JSON.stringify(stack.surprises(), null, 1)}`,
     );
-    expect(account.acknowledged).toBeGreaterThan(5 * PER_SECOND);
+    expect(account.acknowledged).toBeGreaterThan(4 * PER_SECOND);
   }, 300_000);
 });
