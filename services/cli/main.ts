@@ -112,6 +112,15 @@ const VERBS: Readonly<Record<string, Runnable>> = {
       await auditCommand(parsed);
     },
   },
+  replay: {
+    usage: 'replay [--into DATABASE | --verify | --dead-letters]',
+    doc: 'rebuilds the tables of ClickHouse from the log and swaps them in, or compares them',
+    flags: async () => ({ ...COMMON, ...MODE_FLAGS, ...(await import('./replay.ts')).REPLAY_FLAGS }),
+    async run(parsed) {
+      const { replayCommand } = await import('./replay.ts');
+      await replayCommand(parsed);
+    },
+  },
   contracts: {
     usage: 'contracts open|list',
     doc: 'opens a mining contract; lists them',

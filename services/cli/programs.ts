@@ -45,11 +45,11 @@ export async function startProgram(program: PlainProgram, config: Config, life: 
       return;
     }
     case 'consume': {
-      const { startConsumers } = await import('../consumers/main.ts');
+      const { startConsumersAside } = await import('../consumers/replay-aside.ts');
       inBackground(life, async () => {
         const log = await openLog(config, program, life);
         life.onStop('log of the consumers', () => log.close());
-        await startConsumers(config, life, { log });
+        await startConsumersAside(config, life, { log });
       });
       return;
     }

@@ -22,12 +22,13 @@ import type { Lifecycle } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
 import type { EventLog, Position } from '../core/log/event-log.ts';
 import { publishStatus } from '../core/status.ts';
-import { openStore, storeAddress } from '../core/store.ts';
+import { openStore, storeAddress, targetOf } from '../core/store.ts';
 import { Derived } from './derived.ts';
 import { recognise } from './filled-from.ts';
 import { migrate, readMigrations } from './migrations.ts';
 import { type Counters, decodeRecord, PartitionConsumer, type PartitionParts } from './partition.ts';
 import { Problems, pause, untilDone } from './problems.ts';
+import { dropReplayed, readReplayed } from './replay-positions.ts';
 import { Rollups } from './rollups.ts';
 import { ConsumerState } from './state.ts';
 
@@ -231,9 +232,12 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
           // Derived tables are compared with what they should hold in any case.
           if (!lost.some((name) => FILLED.has(name))) return;
           state.forget();
+          for (const { generation } of readReplayed(paths.state)) dropReplayed(paths.state, generation);
           life.log('the log is read again from its beginning');
         });
-        if (await recognise(client, state)) {
+        const found = await recognise(client, state, paths.state);
+        if (found === 'replayed') life.log('a replay has filled this ClickHouse: reading goes on where it stopped');
+        if (found === 'stranger') {
           life.log('this ClickHouse is not the one that was filled: the log is read again from its beginning');
         }
         return applied;
@@ -270,6 +274,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       rows_count: counters.rows,
       derived_rows_count: derivedRows,
       partitions: running.size,
+      target: targetOf(config),
       minutes_marked: state.marked(),
     },
   }));
@@ -280,7 +285,12 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     stopping.abort();
     status.close();
     // An insert under way may finish; a ClickHouse that does not answer must not hold up the end. Its cut is repeated.
-    const ended = ready.catch(() => {}).then(() => Promise.all(loops));
+    const ended = ready
+      .catch(() => {})
+      .then(() => Promise.all(loops))
+      // What was taken in last; else it waits for the next start.
+      .then(() => (unfolded === 0 ? derived.flush() : 0))
+      .catch(() => {});
     const patience = new AbortController();
     await Promise.race([ended, pause(CLOSE_MS, patience.signal)]);
     patience.abort();

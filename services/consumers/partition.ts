@@ -40,6 +40,8 @@ export interface PartitionParts {
   readonly counters: Counters;
   /** One for each partition that has looked for copies and is not at the end of its cut: others put the minutes there that they finish. */
   readonly overlaps: Set<Map<string, Minute>>;
+  /** True where nobody has filled the tables before and roll-ups are made when all is in: no minute of a loser stands anywhere. */
+  readonly fresh?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -213,7 +215,7 @@ export class PartitionConsumer<T extends Topic> {
     this.#pending?.minutes.forEach(mark);
     // A copy that another partition inserts from here on is not found by the look below: its minute is taken over at the end.
     overlaps.add(this.#overlapping);
-    (await prepared.copies()).forEach(mark);
+    if (this.#parts.fresh !== true) (await prepared.copies()).forEach(mark);
     const { from, to, records } = prepared;
     const cut: Cut = {
       topic,

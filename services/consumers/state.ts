@@ -3,6 +3,7 @@
  * partition, and the minutes whose roll-up is to be made anew. Losing the file costs time, not truth: everything is read again.
  */
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { Topic } from '../../schemas/events.ts';
 import { PoolError } from '../core/errors.ts';
@@ -46,6 +47,33 @@ function newGeneration(): string {
   return randomBytes(8).toString('hex');
 }
 
+/** What consumers remember, read beside them while they run; null where nothing is there. */
+export function storedPositions(path: string): {
+  readonly generation: string;
+  readonly places: readonly { readonly topic: Topic; readonly partition: string; readonly position: Position | null }[];
+} | null {
+  if (!existsSync(path)) return null;
+  const db = new DatabaseSync(path, { readOnly: true, timeout: 5_000 });
+  try {
+    const about = db.prepare('SELECT value FROM about WHERE name = ?').get('generation');
+    const rows = db.prepare('SELECT topic, partition, position FROM positions').all();
+    return {
+      generation: String(about?.value),
+      places: rows.map((row) => ({
+        topic: row.topic as Topic,
+        partition: row.partition as string,
+        position: row.position as Position | null,
+      })),
+    };
+  } catch (cause) {
+    throw new PoolError('data_dir', `cannot read the state of the consumers in ${path}: ${(cause as Error).message}`, {
+      cause,
+    });
+  } finally {
+    db.close();
+  }
+}
+
 export class ConsumerState {
   readonly #db: DatabaseSync;
   #generation: string;
@@ -84,6 +112,20 @@ export class ConsumerState {
     return this.#db.prepare('SELECT count(*) AS n FROM positions').get()!.n === 0;
   }
 
+  /** Takes over what a replay has read, under its generation. */
+  adopt(
+    generation: string,
+    places: readonly { readonly topic: Topic; readonly partition: string; readonly position: Position | null }[],
+  ): void {
+    this.forget();
+    this.#transaction(() => {
+      const insert = this.#db.prepare('INSERT OR REPLACE INTO positions (topic, partition, position) VALUES (?, ?, ?)');
+      for (const { topic, partition, position } of places) insert.run(topic, partition, position);
+      this.#db.prepare('UPDATE about SET value = ? WHERE name = ?').run(generation, 'generation');
+    });
+    this.#generation = generation;
+  }
+
   /** Forgets what was read, under a new generation; the minutes that wait for their roll-up stay marked. */
   forget(): void {
     const generation = newGeneration();
@@ -99,6 +141,14 @@ export class ConsumerState {
       .prepare('SELECT position FROM positions WHERE topic = ? AND partition = ?')
       .get(topic, partition);
     return (row?.position as string | null | undefined) ?? null;
+  }
+
+  /** Partitions that have a cut which was stored and not finished. */
+  outstanding(): { topic: Topic; partition: string }[] {
+    return this.#db
+      .prepare('SELECT topic, partition FROM cuts')
+      .all()
+      .map((row) => ({ topic: row.topic as Topic, partition: row.partition as string }));
   }
 
   /** The cut that was stored and not finished, or null. */
@@ -120,10 +170,19 @@ export class ConsumerState {
         .prepare('INSERT OR REPLACE INTO positions (topic, partition, position) VALUES (?, ?, ?)')
         .run(cut.topic, cut.partition, cut.to);
       this.#db.prepare('DELETE FROM cuts WHERE topic = ? AND partition = ?').run(cut.topic, cut.partition);
-      // Replacing gives a new number: a roll-up that is under way for the old mark does not clear the new one.
-      const mark = this.#db.prepare('INSERT OR REPLACE INTO marks (origin, minute_s) VALUES (?, ?)');
-      for (const { origin, minuteS } of cut.minutes) mark.run(origin, minuteS);
+      this.#mark(cut.minutes);
     });
+  }
+
+  /** Minutes whose rows are in ClickHouse wait for their roll-up. */
+  mark(minutes: readonly Minute[]): void {
+    this.#transaction(() => this.#mark(minutes));
+  }
+
+  #mark(minutes: readonly Minute[]): void {
+    // Replacing gives a new number: a roll-up that is under way for the old mark does not clear the new one.
+    const mark = this.#db.prepare('INSERT OR REPLACE INTO marks (origin, minute_s) VALUES (?, ?)');
+    for (const { origin, minuteS } of minutes) mark.run(origin, minuteS);
   }
 
   /** Marks, the newest minutes first: a back-fill of years must not keep the present minute waiting, which is marked again and again. */

@@ -69,6 +69,16 @@ export const ERRORS = {
     retry: false,
     exit: 78,
   },
+  replay: {
+    mend: 'the tables are as they were; mend what the message names, and run it again',
+    retry: false,
+    exit: 65,
+  },
+  replay_loss: {
+    mend: 'the tables are as they were; find the rest of the log, or swap all the same with --allow-loss',
+    retry: false,
+    exit: 65,
+  },
   missing_part: { mend: 'install the part named in the message', retry: false, exit: 69 },
   contract: { mend: "correct the contract's terms named in the message", retry: false, exit: 65 },
   internal: { mend: 'this is a fault of the program: report it with the message', retry: false, exit: 70 },

@@ -17,6 +17,11 @@ export function storeAddress(config: Config): { url: string; user: string; passw
   };
 }
 
+/** URL and database: which tables a program writes to, for a person and for comparing. */
+export function targetOf(config: Config): string {
+  return `${storeAddress(config).url}/${config.database}`;
+}
+
 /** A client that may write. */
 export function openStore(config: Config): ClickHouseClient {
   const { url, user, password } = storeAddress(config);

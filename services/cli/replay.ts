@@ -1,0 +1,157 @@
+/** `lodestream replay [--into DATABASE] [--verify] [--dead-letters]`: rebuilds what ClickHouse holds from the log, or compares the two. */
+
+import type { LettersSummary, Progress, ReplayParts, ReplaySummary, VerifySummary } from '../consumers/replay.ts';
+import { replayInto, replayLetters, replayTables, verifyTables } from '../consumers/replay.ts';
+import type { Comparison } from '../consumers/replay-compare.ts';
+import { PoolError } from '../core/errors.ts';
+import { openLog } from '../core/log/open.ts';
+import { textTable } from './contracts.ts';
+import { configFrom, type Flag, modeOf, type Parsed } from './flags.ts';
+
+export const REPLAY_FLAGS: Readonly<Record<string, Flag>> = {
+  into: {
+    value: 'DATABASE',
+    doc: 'build into this database of the ClickHouse that the configuration names, and swap nothing',
+  },
+  verify: {
+    doc: 'build beside, compare with the tables as they stand, remove what was built; exit 0 where nothing differs, else 1',
+  },
+  'dead-letters': { doc: 'put dead letters through again; those that pass now leave the table' },
+  'allow-loss': { doc: 'swap although the tables hold what the log does not' },
+};
+
+const TERMINAL_EVERY_MS = 200;
+const PLAIN_EVERY_MS = 10_000;
+
+const count = (n: number): string => Math.round(n).toLocaleString('en-US');
+
+/** Where a replay is, in one line. @param rate - records a second */
+export function progressLine({ phase, records, behind, what }: Progress, rate: number): string {
+  if (phase !== 'reading') return what === '' ? phase : `${phase}: ${what}`;
+  const left = rate > 0 && behind > 0 ? `, ${count(Math.ceil(behind / rate))} s left` : '';
+  return `reading: ${count(records)} records, ${count(rate)}/s, ${count(behind)} behind${left}`;
+}
+
+/** Says where it is: in place on a terminal, elsewhere a line where the phase changes and each ten seconds. */
+function reporter(out: NodeJS.WriteStream): { show(progress: Progress): void; clear(): void } {
+  const terminal = out.isTTY === true;
+  const begun = performance.now();
+  let shownMs = Number.NEGATIVE_INFINITY;
+  let phase = '';
+  return {
+    show(progress) {
+      const now = performance.now();
+      const changed = progress.phase !== phase;
+      if (!changed && now - shownMs < (terminal ? TERMINAL_EVERY_MS : PLAIN_EVERY_MS)) return;
+      shownMs = now;
+      phase = progress.phase;
+      const text = progressLine(progress, (progress.records * 1000) / Math.max(now - begun, 1));
+      out.write(terminal ? `\r\u001b[2K${text}` : `${text}\n`);
+    },
+    clear() {
+      if (terminal) out.write('\r\u001b[2K');
+    },
+  };
+}
+
+/** The sentences at the end. */
+export function summaryText(summary: ReplaySummary, done: string): string {
+  const { records, rows, dead_letters, minutes, seconds, aside_s } = summary;
+  const rate = seconds > 0 ? rows / seconds : 0;
+  return [
+    `${done}: ${count(records)} records, ${count(rows)} rows, ${count(minutes)} minutes rolled up; ${seconds.toFixed(1)} s, ${count(rate)} rows/s`,
+    ...(dead_letters > 0 ? [`${count(dead_letters)} records are dead letters`] : []),
+    ...(aside_s > 0 ? [`the consumers stood aside for ${aside_s.toFixed(1)} s`] : []),
+  ].join('\n');
+}
+
+/** What differs in a table, in indented lines. */
+function differences(comparison: Comparison): string[] {
+  const { table, sums, columns_missing, rows } = comparison;
+  return [
+    `${table}:`,
+    ...(columns_missing.length > 0 ? [`  columns of one side alone: ${columns_missing.join(', ')}`] : []),
+    ...Object.entries(sums).map(([column, [live, rebuilt]]) => `  sum of ${column}: ${live}, rebuilt ${rebuilt}`),
+    ...rows.map(({ kind, key, columns }) => {
+      const where = Object.entries(key)
+        .map(([name, value]) => `${name} ${JSON.stringify(value)}`)
+        .join(', ');
+      const what = Object.entries(columns)
+        .map(([name, [live, rebuilt]]) => `${name} ${JSON.stringify(live)}, rebuilt ${JSON.stringify(rebuilt)}`)
+        .join('; ');
+      return `  ${kind}: ${where}${what === '' ? '' : `: ${what}`}`;
+    }),
+  ];
+}
+
+/** The comparison as a table, and below it what differs. */
+export function verifyText({ tables }: VerifySummary): string {
+  const rows = tables.map(({ table, live_rows, rebuilt_rows, same, live_hash }) => [
+    table,
+    live_rows,
+    rebuilt_rows,
+    same ? 'same' : 'DIFFERS',
+    live_hash.slice(0, 16),
+  ]);
+  return [
+    textTable(['table', 'rows', 'rebuilt', '', 'hash'], rows).trimEnd(),
+    ...tables.filter(({ same }) => !same).flatMap(differences),
+  ].join('\n');
+}
+
+function lettersText({ letters, passed, gone }: LettersSummary): string {
+  const rest = letters - passed;
+  const lost = gone > 0 ? `, of which ${count(gone)} are not to be read from the log` : '';
+  return `${count(letters)} dead letters: ${count(passed)} pass now and left the table, ${count(rest)} stay${lost}`;
+}
+
+export async function replayCommand(parsed: Parsed): Promise<void> {
+  const { values } = parsed;
+  const into = typeof values.into === 'string' ? values.into : null;
+  const chosen = [into !== null && '--into', values.verify && '--verify', values['dead-letters'] && '--dead-letters'];
+  const given = chosen.filter(Boolean);
+  if (given.length > 1) throw new PoolError('usage', `replay: ${given.join(' and ')} do not go together`);
+  const config = configFrom(parsed, modeOf(parsed));
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const stop = (): void => stopping.abort(new PoolError('replay', 'stopped'));
+  process.once('SIGINT', stop);
+  process.once('SIGTERM', stop);
+  const report = reporter(process.stderr);
+  const say = (line: string): void => {
+    report.clear();
+    process.stderr.write(`${line}\n`);
+  };
+  const parts: ReplayParts = {
+    config,
+    openLog: () => openLog(config, 'replay', { log: say, signal }),
+    signal,
+    log: say,
+    onProgress: report.show,
+  };
+  const print = (summary: object, text: string): void => {
+    report.clear();
+    process.stdout.write(values.json === true ? `${JSON.stringify(summary)}\n` : `${text}\n`);
+  };
+  try {
+    if (values.verify === true) {
+      const summary = await verifyTables(parts);
+      const end = summary.same ? 'the tables are what the log says' : 'the tables are not what the log says';
+      print(summary, `${verifyText(summary)}\n${summaryText(summary, end)}`);
+      process.exitCode = summary.same ? 0 : 1;
+    } else if (values['dead-letters'] === true) {
+      const summary = await replayLetters(parts);
+      print(summary, lettersText(summary));
+    } else if (into !== null) {
+      const summary = await replayInto(parts, into);
+      print(summary, summaryText(summary, `${into} is filled`));
+    } else {
+      const summary = await replayTables(parts, { allowLoss: values['allow-loss'] === true });
+      print(summary, summaryText(summary, 'rebuilt and swapped in'));
+    }
+  } finally {
+    report.clear();
+    process.off('SIGINT', stop);
+    process.off('SIGTERM', stop);
+  }
+}

@@ -1,0 +1,583 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type Inputs, TOPICS } from '../../../schemas/events.ts';
+import { ingestTime, insertRows } from '../../../services/consumers/insert.ts';
+import { startConsumers } from '../../../services/consumers/main.ts';
+import {
+  type Progress,
+  type ReplayParts,
+  replayInto,
+  replayLetters,
+  replayTables,
+  verifyTables,
+} from '../../../services/consumers/replay.ts';
+import { startConsumersAside, takeTurn } from '../../../services/consumers/replay-aside.ts';
+import { finishWork } from '../../../services/consumers/replay-build.ts';
+import { REPLAYED_TABLES } from '../../../services/consumers/replay-compare.ts';
+import { ConsumerState } from '../../../services/consumers/state.ts';
+import { chainsOf } from '../../../services/core/chains/profile.ts';
+import type { Config } from '../../../services/core/config.ts';
+import { openDataDir } from '../../../services/core/data-dir.ts';
+import type { EventLog, JournalWriter, LogEntry } from '../../../services/core/log/event-log.ts';
+import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
+import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
+import { chainOf, newSeed, numbered, randomFrom } from '../../pipelines/blocks.ts';
+import { configFor, START_US, shareOf, type TestLife, tempDir, testLife, until } from './world.ts';
+
+type Random = (below: number) => number;
+
+const contract: Inputs['contract'] = {
+  kind: 'opened',
+  contract_id: 'sample',
+  contract_seq: 0,
+  time_us: START_US,
+  chain: 'playground',
+  customer: 'a customer',
+  payout_address: 'mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8',
+  hashrate_hps: '1000000',
+  from_height: 10,
+  skip_payouts: 1,
+};
+
+function jobOf(n: number): Inputs['job'] {
+  return {
+    origin: 'ckpool',
+    instance: 'ckpool',
+    time_us: START_US + n * 30e6,
+    job_id: n.toString(16).padStart(16, '0'),
+    job_key: `ckpool/${n}`,
+    chain: 'playground',
+    pow: 'sha256d',
+    height: 100 + n,
+    prev_hash: 'ab'.repeat(32),
+    coinbase1: '01',
+    coinbase2: '02',
+    enonce1_bytes: 4,
+    nonce2_bytes: 8,
+    merkle_branch: [],
+    version: '20000000',
+    version_mask: '1fffe000',
+    nbits: '1e1fffff',
+    ntime: '68f0a1b2',
+    clean: true,
+    network_diff: 1,
+  };
+}
+
+/** A back-filled copy: no version bits, another job, another minute at times. */
+function backfilled(random: Random, share: Inputs['share']): Inputs['share'] {
+  return {
+    ...share,
+    source: 'backfill',
+    instance: 'ingest',
+    version_bits: '',
+    job_key: '',
+    time_us: share.time_us + 30e6,
+    time_ns: random(1000),
+  };
+}
+
+function clientOf({ url, token }: TestClickHouse): ClickHouseClient {
+  return createClient({
+    url,
+    username: 'writer',
+    password: token,
+    log: { level: ClickHouseLogLevel.OFF },
+    clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_quote_decimals: 1 },
+  });
+}
+
+describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 120_000 }, () => {
+  let ch: TestClickHouse;
+  let admin: ClickHouseClient;
+  let dir: ReturnType<typeof tempDir>;
+  let life: TestLife;
+  let config: Config;
+  let random: Random;
+  let writers: JournalWriter[] = [];
+  let databases = 0;
+
+  beforeAll(async () => {
+    ch = await startTestClickHouse();
+    admin = clientOf(ch);
+  });
+  afterAll(async () => {
+    await admin.close();
+    await ch.stop();
+  });
+  beforeEach(async () => {
+    dir = tempDir();
+    life = testLife();
+    random = randomFrom(newSeed());
+    databases += 1;
+    await admin.command({ query: `CREATE DATABASE world${databases}` });
+    config = {
+      ...configFor(dir.path, { url: ch.url, user: 'writer', password: ch.token }),
+      database: `world${databases}`,
+    };
+  });
+  afterEach(async () => {
+    await life.end();
+    for (const writer of writers) writer.close();
+    writers = [];
+    dir.remove();
+  });
+
+  const openLog = (): EventLog => openJournalLog({ dir: join(dir.path, 'journal') });
+  const writer = (instance: string): JournalWriter => {
+    const opened = openJournalWriter({ dir: join(dir.path, 'journal'), instance });
+    writers.push(opened);
+    return opened;
+  };
+  const append = (to: JournalWriter, entries: readonly LogEntry[]): void => {
+    for (let i = 0; i < entries.length; i += 100) to.append(entries.slice(i, i + 100));
+  };
+  const sharesIn = (shares: readonly Inputs['share'][]): LogEntry[] =>
+    shares.map((event) => ({ topic: 'share', event }));
+  const parts = (more: Partial<ReplayParts> = {}): ReplayParts => ({
+    config,
+    openLog: async () => openLog(),
+    signal: new AbortController().signal,
+    log: () => {},
+    ...more,
+  });
+  async function select<Row>(query: string): Promise<Row[]> {
+    const answer = await admin.query({ query, format: 'JSONEachRow' });
+    return answer.json<Row>();
+  }
+  /** Every row of every table in all columns but `ingest_*`, in one order. */
+  async function everything(database = config.database): Promise<Record<string, unknown[]>> {
+    const out: Record<string, unknown[]> = {};
+    for (const table of REPLAYED_TABLES) {
+      const columns = await select<{ name: string }>(
+        `SELECT name FROM system.columns WHERE database = '${database}' AND table = '${table}' ORDER BY position`,
+      );
+      const names = columns.map(({ name }) => name);
+      const present = names.includes('ingest_deleted') ? 'WHERE ingest_deleted = 0' : '';
+      const kept = names.filter((name) => !name.startsWith('ingest_')).join(', ');
+      out[table] = await select(`SELECT ${kept} FROM ${database}.${table} FINAL ${present} ORDER BY ALL`);
+    }
+    return out;
+  }
+  const strangers = () => select(`SELECT name FROM system.databases WHERE name LIKE '${config.database}_replay%'`);
+
+  /** A world in the journal: shares live and back-filled, repeats, poison, jobs, sessions, a chain with a reorganisation, a contract. */
+  function fill(count = 600): Inputs['share'][] {
+    const shares = Array.from({ length: count }, (_, n) => shareOf(random, n));
+    const pool = writer('ckpool');
+    append(
+      pool,
+      Array.from({ length: 20 }, (_, n) => ({ topic: 'job', event: jobOf(n) })),
+    );
+    append(
+      pool,
+      ['started', 'authorized', 'disconnected'].map((kind, n) => ({
+        topic: 'session',
+        event: { kind, origin: 'ckpool', instance: 'ckpool', time_us: START_US + n },
+      })),
+    );
+    append(pool, sharesIn(shares));
+    append(pool, sharesIn(shares.slice(0, 50)));
+    append(pool, [{ topic: 'share', event: { ...shares[0]!, diff: Number.NaN } }]);
+    append(
+      writer('ingest'),
+      sharesIn(
+        shares
+          .filter((share) => share.accepted)
+          .slice(0, 200)
+          .map((share) => backfilled(random, share)),
+      ),
+    );
+    const trunk = chainOf(0, 60, () => ({ bits: 0x1e1fffff }));
+    const branch = chainOf(56, 58, () => ({ bits: 0x1e1fffff, branch: 'b' }), trunk[55]!.hash);
+    const back = trunk
+      .slice(56)
+      .reverse()
+      .map((event) => ({ ...event, kind: 'disconnected' }));
+    append(
+      writer('chain'),
+      numbered([...trunk, ...back, ...branch]).map((event) => ({ topic: 'block', event })),
+    );
+    append(writer('api'), [{ topic: 'contract', event: contract }]);
+    return shares;
+  }
+
+  /** Consumers that have taken in everything, and have ended. */
+  async function consumed(): Promise<void> {
+    const own = testLife();
+    const log = openLog();
+    try {
+      const consumers = await startConsumers(config, own, { log });
+      await consumers.ready;
+      await until('everything', async () => {
+        let behind = 0;
+        for (const topic of TOPICS) {
+          for (const partition of await log.partitions(topic)) behind += (await log.lag(topic, partition, null))!;
+        }
+        return consumers.counters.records >= behind ? true : undefined;
+      });
+      await until('roll-ups and payouts', async () => {
+        const [row] = await select<{ shares: string; counted: string; payouts: string }>(
+          `SELECT (SELECT count() FROM ${config.database}.shares) AS shares, (SELECT count() FROM ${config.database}.payouts) AS payouts,
+            (SELECT sum(m.accepted + m.refused) FROM ${config.database}.shares_1m AS m) AS counted`,
+        );
+        return row!.shares === row!.counted && row!.payouts !== '0' ? true : undefined;
+      });
+      await own.end();
+      // No minute waits: what a test changes by hand is not made right behind its back.
+      const state = new ConsumerState(join(dir.path, 'state', 'consumers.sqlite'));
+      const client = createClient({
+        url: config.clickhouse!.url,
+        username: 'writer',
+        password: ch.token,
+        database: config.database,
+      });
+      try {
+        await finishWork({ log, client, state, signal: new AbortController().signal }, chainsOf(config.chain));
+      } finally {
+        state.close();
+        await client.close();
+      }
+    } finally {
+      await own.end();
+      await log.close();
+    }
+  }
+
+  test('after every derived table was dropped, replay gives identical rows', async () => {
+    fill();
+    await consumed();
+    expect(await verifyTables(parts())).toMatchObject({ same: true });
+    const before = await everything();
+    for (const table of REPLAYED_TABLES) expect(before[table]!.length, table).toBeGreaterThan(0);
+    const tables = await select<{ name: string }>(`SHOW TABLES FROM ${config.database}`);
+    for (const { name } of tables) await admin.command({ query: `DROP TABLE ${config.database}.${name}` });
+    const phases: Progress[] = [];
+    const summary = await replayTables(parts({ onProgress: (progress) => phases.push(progress) }));
+    expect(await everything()).toEqual(before);
+    expect(summary).toMatchObject({ dead_letters: 1 });
+    expect([...new Set(phases.map(({ phase }) => phase))]).toEqual(
+      ['reading', 'rolling up', 'waiting for the consumers', 'rolling up', 'swapping', 'removing'].filter(
+        (phase, i, all) => all.indexOf(phase) === i,
+      ),
+    );
+    expect(await strangers()).toEqual([]);
+    // Views are there, and consumers go on where the replay stopped instead of reading all again.
+    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([{ n: '600' }]);
+    const log = openLog();
+    life.onStop('log', () => log.close());
+    const consumers = await startConsumers(config, life, { log });
+    await consumers.ready;
+    expect(life.lines.join('\n')).toContain('reading goes on where it stopped');
+    append(writers[0]!, sharesIn([shareOf(random, 10_000)]));
+    await until('the next share', async () =>
+      (await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares`))[0]!.n === '601'
+        ? true
+        : undefined,
+    );
+    expect(consumers.counters.records).toBe(1);
+  });
+
+  test('replay beside running consumers loses nothing of what arrives meanwhile, and they go on by themselves', async () => {
+    const shares = fill();
+    const log = openLog();
+    life.onStop('log', () => log.close());
+    await startConsumersAside(config, life, { log });
+    // A pipeline that was wrong once: rows that no replay would make.
+    await until('the tables', async () =>
+      (await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares_1m`))[0]!.n !== '0'
+        ? true
+        : undefined,
+    );
+    await until('the shares', async () =>
+      (await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares`))[0]!.n === '600'
+        ? true
+        : undefined,
+    );
+    await admin.command({
+      query: `ALTER TABLE ${config.database}.shares_raw UPDATE worker = 'wrong' WHERE height = 101 SETTINGS mutations_sync = 1`,
+    });
+    let appended = 0;
+    const pool = writers[0]!;
+    const feed = setInterval(() => {
+      append(pool, sharesIn(Array.from({ length: 20 }, () => shareOf(random, 1000 + appended++))));
+    }, 20);
+    try {
+      expect((await replayTables(parts())).aside_s).toBeGreaterThan(0);
+    } finally {
+      clearInterval(feed);
+    }
+    await until('what arrived meanwhile', async () => {
+      const [row] = await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares`);
+      expect(row!.n).toBe(String(shares.length + appended));
+      return true;
+    });
+    expect(appended).toBeGreaterThan(20);
+    expect(await select(`SELECT count() AS n FROM ${config.database}.shares WHERE worker = 'wrong'`)).toEqual([
+      { n: '0' },
+    ]);
+    // Verify beside consumers that take shares in.
+    const again = setInterval(() => append(pool, sharesIn([shareOf(random, 1000 + appended++)])), 20);
+    try {
+      const verified = await verifyTables(parts());
+      expect(verified.tables.filter(({ same }) => !same)).toEqual([]);
+    } finally {
+      clearInterval(again);
+    }
+    expect(life.lines.filter((line) => line.startsWith('stop'))).toEqual([]);
+    expect(await strangers()).toEqual([]);
+  });
+
+  test('verify finds a changed row, a missing row, one too many, a changed roll-up and a changed payout, and names them', async () => {
+    fill();
+    await consumed();
+    const { database } = config;
+    const [victim] = await select<{ identity: string }>(
+      `SELECT identity FROM ${database}.shares WHERE accepted ORDER BY identity LIMIT 1`,
+    );
+    const mutate = (query: string) => admin.command({ query: `${query} SETTINGS mutations_sync = 1` });
+    await mutate(
+      `ALTER TABLE ${database}.shares_raw UPDATE diff = diff + toDecimal128('0.000000000000000001', 18) WHERE identity = '${victim!.identity}'`,
+    );
+    await admin.command({ query: `DELETE FROM ${database}.jobs_raw WHERE job_key = 'ckpool/7'` });
+    await admin.command({
+      query: `INSERT INTO ${database}.block_events_raw SELECT * REPLACE ('twice' AS identity) FROM ${database}.block_events_raw WHERE height = 3 LIMIT 1`,
+    });
+    await mutate(`ALTER TABLE ${database}.shares_1m_raw UPDATE accepted = accepted + 1 WHERE worker LIKE 'user0%'`);
+    await mutate(`ALTER TABLE ${database}.payouts_raw UPDATE amount_sats = amount_sats + 1 WHERE epoch = 1`);
+    const { same, tables } = await verifyTables(parts());
+    expect(same).toBe(false);
+    const wrong = Object.fromEntries(tables.filter((each) => !each.same).map((each) => [each.table, each]));
+    expect(Object.keys(wrong).sort()).toEqual([
+      'block_events_raw',
+      'jobs_raw',
+      'payouts_raw',
+      'shares_1m_raw',
+      'shares_raw',
+    ]);
+    expect(wrong.shares_raw!.rows).toMatchObject([{ kind: 'changed', key: { identity: victim!.identity } }]);
+    expect(Object.keys(wrong.shares_raw!.rows[0]!.columns)).toEqual(['diff']);
+    expect(Object.keys(wrong.shares_raw!.sums)).toEqual(['diff']);
+    expect(wrong.jobs_raw!.rows).toMatchObject([{ kind: 'missing', key: { origin: 'ckpool', job_key: 'ckpool/7' } }]);
+    expect(wrong.block_events_raw!.rows).toMatchObject([{ kind: 'extra', key: { identity: 'twice' } }]);
+    expect(Object.keys(wrong.shares_1m_raw!.rows[0]!.columns)).toEqual(['accepted']);
+    expect(wrong.payouts_raw!.rows).toMatchObject([{ kind: 'changed', key: { contract_id: 'sample', epoch: '1' } }]);
+    expect(await strangers()).toEqual([]);
+    // The loss of a wrong row is what this replay is for; it has to be told so, and then all is as the log says.
+    await expect(replayTables(parts())).rejects.toMatchObject({ code: 'replay_loss' });
+    await replayTables(parts(), { allowLoss: true });
+    expect(await verifyTables(parts())).toMatchObject({ same: true });
+  });
+
+  test('another interleaving of partitions, and everything again twice in another order, give the same rows in another database', async () => {
+    const shares = fill();
+    await consumed();
+    const before = await everything();
+    const shuffled: ReplayParts = parts({
+      openLog: async () => {
+        const log = openLog();
+        return {
+          ...log,
+          partitions: async (topic) => [...(await log.partitions(topic))].reverse(),
+          // Small pieces of each partition in turn, some of them late.
+          read: async (topic, partition, from, options) => {
+            if (random(3) === 0) await new Promise((resolve) => setTimeout(resolve, random(5)));
+            return log.read(topic, partition, from, {
+              ...options,
+              maxRecords: 1 + random(Math.min(options.maxRecords, 100)),
+            });
+          },
+        };
+      },
+    });
+    await replayInto(shuffled, `${config.database}_other`);
+    expect(await everything(`${config.database}_other`)).toEqual(before);
+    // Accepted, refused and back-filled copies again, from another writer, last first, twice.
+    const again = writer('again');
+    const copies = [
+      ...shares,
+      ...shares.filter((share) => share.accepted).map((share) => backfilled(random, share)),
+    ].reverse();
+    append(again, sharesIn([...copies, ...copies]));
+    append(again, [
+      { topic: 'contract', event: contract },
+      { topic: 'job', event: jobOf(3) },
+    ]);
+    const summary = await replayInto(parts(), `${config.database}_twice`);
+    expect(summary.rows).toBeGreaterThan(shares.length * 3);
+    const twice = await everything(`${config.database}_twice`);
+    // The minutes that a loser was received in are listed too.
+    for (const table of REPLAYED_TABLES.filter((name) => name !== 'share_minutes')) {
+      expect(twice[table], table).toEqual(before[table]);
+    }
+    await replayTables(parts());
+    expect(await everything()).toEqual(twice);
+  });
+
+  test('consumers moved to a database that a replay has filled read only what came after', async () => {
+    const shares = fill();
+    await consumed();
+    const moved = { ...config, database: `${config.database}_moved` };
+    await replayInto(parts(), moved.database);
+    append(writers[0]!, sharesIn([shareOf(random, 20_000)]));
+    const log = openLog();
+    life.onStop('log', () => log.close());
+    const consumers = await startConsumers(moved, life, { log });
+    await consumers.ready;
+    await until('the next share', async () => {
+      const [row] = await select<{ n: string }>(`SELECT count() AS n FROM ${moved.database}.shares`);
+      return row!.n === String(shares.length + 1) ? true : undefined;
+    });
+    expect(consumers.counters.records).toBe(1);
+    // It is theirs now: nobody builds into it at their side.
+    await until('their status', () => openDataDir(dir.path));
+    await expect(replayInto(parts(), moved.database)).rejects.toMatchObject({ code: 'held' });
+  });
+
+  test('a replay that is cut off leaves the tables as they were, and what it left is removed by the next', async () => {
+    fill();
+    await consumed();
+    const before = await everything();
+    const stopping = new AbortController();
+    const cut = replayTables(
+      parts({
+        signal: stopping.signal,
+        onProgress: ({ phase }) => {
+          if (phase === 'rolling up') stopping.abort(new Error('cut off'));
+        },
+      }),
+    );
+    await expect(cut).rejects.toThrow('cut off');
+    expect(await everything()).toEqual(before);
+    expect(await strangers()).toEqual([]);
+    // As after `kill -9`: the databases beside are still there, with rows that nobody wants.
+    const names: string[] = [];
+    await replayTables(
+      parts({
+        onProgress: ({ phase }) => {
+          if (phase === 'swapping')
+            void strangers().then((rows) => names.push(...(rows as { name: string }[]).map(({ name }) => name)));
+        },
+      }),
+    );
+    expect(names).toHaveLength(1);
+    for (const name of [names[0]!, `${names[0]}_live`]) {
+      await admin.command({ query: `CREATE DATABASE ${name}` });
+      await admin.command({ query: `CREATE TABLE ${name}.shares_raw AS ${config.database}.shares_raw` });
+      await admin.command({
+        query: `INSERT INTO ${name}.shares_raw SELECT * REPLACE ('left' AS identity) FROM ${config.database}.shares_raw`,
+      });
+    }
+    await replayTables(parts());
+    expect(await everything()).toEqual(before);
+    expect(await strangers()).toEqual([]);
+  });
+
+  test('tables swapped in are there after the engine was killed and opened again', async () => {
+    fill(100);
+    const own = await startTestClickHouse();
+    config = { ...configFor(dir.path, { url: own.url, user: 'writer', password: own.token }) };
+    let back: TestClickHouse | undefined;
+    const shared = admin;
+    admin = clientOf(own);
+    try {
+      await consumed();
+      await replayTables(parts());
+      await own.stop({ signal: 'SIGKILL', keep: true });
+      back = await startTestClickHouse({ dir: own.dir, token: own.token });
+      config = { ...configFor(dir.path, { url: back.url, user: 'writer', password: back.token }) };
+      expect(await verifyTables(parts())).toMatchObject({ same: true });
+    } finally {
+      await admin.close();
+      admin = shared;
+      await back?.stop();
+    }
+  });
+
+  test('tables with shares that the log does not have are not swapped away', async () => {
+    fill();
+    await consumed();
+    rmSync(join(dir.path, 'journal', 'ckpool'), { recursive: true });
+    const failed = await replayTables(parts()).catch((error: unknown) => error);
+    expect(failed).toMatchObject({ code: 'replay_loss' });
+    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([{ n: '600' }]);
+    expect(await strangers()).toEqual([]);
+  });
+
+  test('dead letters that pass now become rows and leave the table, and the others stay', async () => {
+    const shares = fill();
+    const late = {
+      ...shareOf(random, 1),
+      accepted: true,
+      errn: 0,
+      diff: 3,
+      time_us: Math.floor((START_US + 7200e6) / 60e6) * 60e6,
+      worker: 'late.rig',
+    };
+    append(writers[0]!, [{ topic: 'share', event: late }]);
+    await consumed();
+    // As by a version that refused what is right.
+    const { database } = config;
+    const log = openLog();
+    const { records } = await log.read('share', 'ckpool', null, { maxRecords: 10_000, waitMs: 0 });
+    await log.close();
+    const last = records.at(-1)!;
+    for (const table of ['shares_raw', 'shares_1m_raw']) {
+      await admin.command({ query: `DELETE FROM ${database}.${table} WHERE worker = 'late.rig'` });
+    }
+    await admin.command({
+      query: `DELETE FROM ${database}.share_minutes WHERE minute = toDateTime(${Math.floor((START_US / 1e6 + 7200) / 60) * 60}, 'UTC')`,
+    });
+    await insertRows(admin, `${database}.dead_letters`, [
+      {
+        topic: 'share',
+        partition: 'ckpool',
+        position: last.position,
+        instance: 'ckpool',
+        run: last.run,
+        sequence: last.sequence,
+        fingerprint: last.fingerprint,
+        reason: 'a late rig',
+        body_hex: last.body.toString('hex'),
+        ingest_time: ingestTime(),
+      },
+    ]);
+    const letters = () =>
+      select<{ reason: string }>(`SELECT reason FROM ${config.database}.dead_letters FINAL ORDER BY reason`);
+    expect((await letters()).map(({ reason }) => reason)).toEqual(['a late rig', expect.stringContaining('NaN')]);
+    expect(await verifyTables(parts())).toMatchObject({ same: false });
+    expect(await replayLetters(parts())).toEqual({ letters: 2, passed: 1, gone: 0 });
+    expect((await letters()).map(({ reason }) => reason)).toEqual([expect.stringContaining('NaN')]);
+    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([
+      { n: String(shares.length + 1) },
+    ]);
+    // Its minute is rolled up by who comes next; then all is as if it had passed the first time.
+    expect(await verifyTables(parts())).toMatchObject({ same: true });
+    expect(await replayLetters(parts())).toEqual({ letters: 1, passed: 0, gone: 0 });
+  });
+
+  test('of two replays of one data directory the second is refused, and consumers that do not step aside are named', async () => {
+    fill(50);
+    await consumed();
+    const log = openLog();
+    life.onStop('log', () => log.close());
+    const consumers = await startConsumers(config, life, { log });
+    await consumers.ready;
+    const paths = openDataDir(dir.path);
+    await expect(takeTurn(paths, new AbortController().signal, 300)).rejects.toThrow(
+      /the state of the consumers is (held|already open)/,
+    );
+    await life.end();
+    let second: unknown;
+    await replayTables(
+      parts({
+        onProgress: ({ phase }) => {
+          if (phase === 'swapping') second ??= replayTables(parts()).catch((error: unknown) => error);
+        },
+      }),
+    );
+    expect(await second).toMatchObject({ code: 'held' });
+  });
+});
