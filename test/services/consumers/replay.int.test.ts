@@ -89,7 +89,7 @@ function clientOf({ url, token }: TestClickHouse): ClickHouseClient {
   });
 }
 
-describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 120_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () => {
   let ch: TestClickHouse;
   let admin: ClickHouseClient;
   let dir: ReturnType<typeof tempDir>;
