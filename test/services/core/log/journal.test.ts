@@ -395,6 +395,94 @@ describe('bit rot', () => {
     await fc.assert(property, { numRuns: 150, ...seedOf('sidecar bit rot') });
   });
 
+  test('bits flipped anywhere in segments and sidecars cost what they hit, which is reported; the rest is read as it was', async () => {
+    const writer = openJournalWriter({ dir, instance: 'a', segmentBytes: 8_000 });
+    let next = 0;
+    for (const count of [1, 5, 1, 1, 12, 2, 1, 1, 8, 1, 3, 1, 1, 20, 1, 1, 1, 1, 1, 1]) {
+      writer.append(shareEntries(next, count));
+      next += count;
+    }
+    writer.close();
+    const names = segments();
+    expect(names.length).toBeGreaterThan(3);
+    const files = names.flatMap((name) => [name.path, name.indexPath]);
+    const originals = files.map((path) => readFileSync(path));
+    const blocks = names.map((name) => indexEntries(name));
+    const bodies = (await everything()).records.map(({ body }) => Buffer.from(body));
+    expect(bodies).toHaveLength(next);
+    // So that the last of them is final too.
+    writeRun(next, [1]);
+    const totalBits = originals.reduce((sum, { length }) => sum + length * 8, 0);
+    // As often in a sidecar as in a segment, though that is many times as large.
+    const places = fc.oneof(
+      fc.integer({ min: 0, max: totalBits - 1 }).map((bit) => {
+        let file = 0;
+        let rest = bit;
+        for (; rest >= originals[file]!.length * 8; file++) rest -= originals[file]!.length * 8;
+        return { file, bit: rest };
+      }),
+      fc
+        .tuple(fc.nat({ max: names.length - 1 }), fc.nat())
+        .map(([segment, n]) => ({ file: segment * 2 + 1, bit: n % (originals[segment * 2 + 1]!.length * 8) })),
+    );
+    let read = 0;
+    let lost = 0;
+    const property = fc.asyncProperty(fc.array(places, { minLength: 1, maxLength: 6 }), async (flips) => {
+      const rotten = originals.map((bytes) => Buffer.from(bytes));
+      for (const { file, bit } of flips) rotten[file]![bit >> 3]! ^= 1 << (bit & 7);
+      for (const [i, path] of files.entries()) writeFileSync(path, rotten[i]!);
+      const same = (file: number, from: number, to: number): boolean =>
+        rotten[file]!.subarray(from, to).equals(originals[file]!.subarray(from, to));
+      /** Records that must be read, that must be reported, and of which nothing is sure: their block is hit and has no checksum. */
+      const sure = new Set<number>();
+      const reported = new Set<number>();
+      for (const [i, entries] of blocks.entries()) {
+        const headless = !same(i * 2 + 1, 0, INDEX_HEAD_BYTES);
+        const whole = entries.map(({ offset, lengthBytes }) => same(i * 2, offset, offset + lengthBytes));
+        const named = entries.map((_, n) =>
+          same(i * 2 + 1, INDEX_HEAD_BYTES + n * INDEX_ENTRY_BYTES, INDEX_HEAD_BYTES + (n + 1) * INDEX_ENTRY_BYTES),
+        );
+        const lostSegment = headless && !same(i * 2, 0, entries[0]!.offset);
+        for (let n = 0; n < entries.length; n++) {
+          const { firstSequence, count } = entries[n]!;
+          const sequences = range(firstSequence, firstSequence + count);
+          if (lostSegment) continue;
+          if (named[n] && !headless) {
+            for (const sequence of sequences) (whole[n] ? sure : reported).add(sequence);
+            continue;
+          }
+          // Read by structure, together with those beside it that have no entry either.
+          let [from, to] = [n, n];
+          while (from > 0 && (headless || !named[from - 1])) from--;
+          while (to + 1 < entries.length && (headless || !named[to + 1])) to++;
+          if (whole.slice(from, to + 1).every(Boolean)) for (const sequence of sequences) sure.add(sequence);
+        }
+      }
+      const reader = openJournalLog({ dir });
+      const { records: all, damage } = await everything(null, 7, reader);
+      await reader.close();
+      expect(numberOf(all.at(-1)!)).toBe(next);
+      const records = all.filter(({ run }) => run === writer.run);
+      const got = new Set(records.map(({ sequence }) => sequence));
+      for (const sequence of sure) expect(got.has(sequence)).toBe(true);
+      for (const sequence of reported) expect(got.has(sequence)).toBe(false);
+      for (const { sequence, body } of records) {
+        if (sure.has(sequence)) expect(body.equals(bodies[sequence]!)).toBe(true);
+      }
+      expect(records.map(({ sequence }) => sequence)).toEqual([...got].sort((a, b) => a - b));
+      if (reported.size > 0) expect(damage.length).toBeGreaterThan(0);
+      const said = damage.map(({ position }) => Number(position.split(':')[1]));
+      for (const entries of blocks) {
+        for (const { firstSequence } of entries) if (reported.has(firstSequence)) expect(said).toContain(firstSequence);
+      }
+      read += got.size;
+      lost += reported.size;
+    });
+    await fc.assert(property, { numRuns: 300, ...seedOf('journal and sidecar bit rot') });
+    expect(read).toBeGreaterThan(lost * 3);
+    expect(lost).toBeGreaterThan(300);
+  });
+
   test('a damaged head of a segment is reported, and its blocks are read by the sidecar', async () => {
     const run = writeRun(0, [2, 3]);
     const name = segments()[0]!;
