@@ -1,16 +1,18 @@
 /**
- * The consumers in a process of their own, as a bench measures them: says when reading begins, and when so many records are in
+ * The consumers, or a replay, in a process of their own, as a bench measures them: says when reading begins, and when so many records are in
  * ClickHouse. Arguments as JSON in argv[2]; lines of JSON on standard output.
  */
 
 import { join } from 'node:path';
 import { startConsumers } from '../../services/consumers/main.ts';
+import { type ReplayParts, replayInto } from '../../services/consumers/replay.ts';
 import { type Config, loadConfig } from '../../services/core/config.ts';
 import { type Lifecycle, run } from '../../services/core/lifecycle.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';
 import { untilReached } from './log-reached.ts';
 
 export interface ConsumersAsked {
+  readonly how: 'live' | 'replay';
   readonly dataDir: string;
   readonly url: string;
   readonly user: string;
@@ -44,6 +46,17 @@ async function live(config: Config, life: Lifecycle): Promise<void> {
   say('done');
 }
 
+async function replay(config: Config, life: Lifecycle): Promise<void> {
+  const parts: ReplayParts = {
+    config,
+    openLog: async () => openJournalLog({ dir: join(asked.dataDir, 'journal') }),
+    signal: life.signal,
+    log: life.log,
+    onProgress: ({ phase }) => say(phase === 'reading' ? 'begun' : 'done'),
+  };
+  await replayInto(parts, asked.database);
+}
+
 process.stdin.resume();
 process.stdin.on('end', () => process.exit(0));
 await run('bench', async (life) => {
@@ -54,10 +67,11 @@ await run('bench', async (life) => {
         'lodestream.clickhouse.url': asked.url,
         'lodestream.clickhouse.user': asked.user,
         'lodestream.clickhouse.password': asked.password,
-        'lodestream.clickhouse.database': asked.database,
+        // What a replay fills is another one than the configuration's.
+        'lodestream.clickhouse.database': asked.how === 'live' ? asked.database : 'default',
       },
     },
     {},
   );
-  await live(config, life);
+  await (asked.how === 'live' ? live : replay)(config, life);
 });

@@ -8,6 +8,7 @@
  *     read               journal            beside   such a file read whole and its checksums compared
  *     relay              journal → Kafka    beside   kafkajs alone sending the same messages, made beforehand
  *     consume            journal → tables   beside   chDB's own INSERT … SELECT FROM file(…, Avro) of the same records into the same tables
+ *     replay             journal → tables   beside   the consumers, live
  *     bytes              of a share in the journal, by the shares of a turn
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -463,14 +464,14 @@ async function openTables(records: number) {
   return {
     dir: dir.path,
     journal,
-    /** By the consumers. */
-    async fill(): Promise<Values> {
+    /** By the consumers, or by a replay. */
+    async fill(how: ConsumersAsked['how']): Promise<Values> {
       const { name, client } = await database();
       const dataDir = join(dir.path, name);
       mkdirSync(dataDir);
       symlinkSync(journal, join(dataDir, 'journal'));
       const address = { url: server.url, user: 'writer', password: server.token };
-      const child = startConsumersApart({ ...address, dataDir, database: name, records });
+      const child = startConsumersApart({ ...address, how, dataDir, database: name, records });
       const begun = await child.fact('begun');
       const engineBegun = cpuSeconds([enginePid]);
       const done = await child.fact('done');
@@ -512,7 +513,22 @@ const CONSUME: Row = {
   async open(records) {
     const tables = await openTables(records);
     const files = await batchFiles(tables.journal, join(tables.dir, 'batches'), records);
-    return { ours: () => tables.fill(), plain: () => tables.insert(files), close: tables.close };
+    return { ours: () => tables.fill('live'), plain: () => tables.insert(files), close: tables.close };
+  },
+};
+
+const REPLAY: Row = {
+  title: 'the journal read again into new tables; plain: the consumers, live',
+  records: 400_000,
+  measures: {
+    rate: rateOf('shares', { ofPlain: 1 }),
+    core: rateOf('shares per second of CPU', { ofPlain: 1 }),
+    client: CLIENT,
+    engine: ENGINE,
+  },
+  async open(records) {
+    const tables = await openTables(records);
+    return { ours: () => tables.fill('replay'), plain: () => tables.fill('live'), close: tables.close };
   },
 };
 
@@ -627,6 +643,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   'relay-gzip': relayRow('gzip'),
   'relay-none': relayRow('none'),
   consume: CONSUME,
+  replay: REPLAY,
   bytes: BYTES,
 };
 
