@@ -14,6 +14,7 @@ import { LANE_COUNT, ShareKernel } from '../core/bitcoin/kernel/kernel.ts';
 import { meetsTarget, powHash } from '../core/bitcoin/pow.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
+import { PoolError } from '../core/errors.ts';
 import type { Counts, Finding, Place, Problem, Reason, Uncheckable } from './findings.ts';
 import { type CheckableJob, checkableJob, jobProblems } from './job.ts';
 import { Seen } from './seen.ts';
@@ -167,8 +168,12 @@ export class Audit {
     const problems: Problem[] = [];
     let checkable: CheckableJob | null = null;
     try {
-      checkable = checkableJob(event, this.#options.chain(event.chain));
-      problems.push(...jobProblems(checkable));
+      const profile = this.#profileOf(event.chain);
+      if (profile === null) problems.push({ reason: 'chain', claimed: event.chain, computed: '' });
+      else {
+        checkable = checkableJob(event, profile);
+        problems.push(...jobProblems(checkable));
+      }
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       problems.push({ reason: 'job_malformed', claimed: error.message, computed: '' });
@@ -201,10 +206,26 @@ export class Audit {
     this.#sweep(event.time_us);
   }
 
+  /** One changed event must not keep the others from being checked. */
+  #profileOf(name: string): ChainProfile | null {
+    // What an event says is no path.
+    if (!/^[\w.-]{1,100}$/.test(name) || name.endsWith('.json')) return null;
+    try {
+      return this.#options.chain(name);
+    } catch (error) {
+      if (error instanceof PoolError && error.code === 'chain_unknown') return null;
+      throw error;
+    }
+  }
+
   #judgeJob(event: JobEvent, place: Place, first: CheckableJob): void {
     let problems: Problem[];
     try {
-      problems = jobProblems({ ...checkableJob(event, first.profile), event });
+      const profile = event.chain === first.event.chain ? first.profile : this.#profileOf(event.chain);
+      problems =
+        profile === null
+          ? [{ reason: 'chain', claimed: event.chain, computed: '' }]
+          : jobProblems(checkableJob(event, profile));
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       problems = [{ reason: 'job_malformed', claimed: error.message, computed: '' }];

@@ -3,11 +3,12 @@
  */
 import type { JobEvent } from '../../schemas/events.ts';
 import { jobIdentity } from '../../schemas/identity.ts';
-import { bytesFromHex } from '../core/bitcoin/bytes.ts';
+import { bytesFromHex, concatBytes } from '../core/bitcoin/bytes.ts';
 import { heightFromCoinbase } from '../core/bitcoin/coinbase.ts';
 import { bytesFromHashHex } from '../core/bitcoin/header.ts';
-import { BRANCH_LIMIT, EXTRANONCE_LIMIT_BYTES } from '../core/bitcoin/kernel/kernel.ts';
+import { BRANCH_LIMIT, COINBASE_LIMIT_BYTES, EXTRANONCE_LIMIT_BYTES } from '../core/bitcoin/kernel/kernel.ts';
 import { targetFromBits } from '../core/bitcoin/target.ts';
+import { parseTransaction } from '../core/bitcoin/transaction.ts';
 import { difficultyOf } from '../core/chains/difficulty.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import { subsidySats } from '../core/chains/subsidy.ts';
@@ -56,6 +57,10 @@ export function checkableJob(event: JobEvent, profile: ChainProfile): CheckableJ
   const extranonceBytes = enonce1_bytes + nonce2_bytes;
   if (enonce1_bytes < 0 || nonce2_bytes < 0 || extranonceBytes > EXTRANONCE_LIMIT_BYTES) {
     throw new RangeError(`extranonce: expected at most ${EXTRANONCE_LIMIT_BYTES} bytes, got ${extranonceBytes}`);
+  }
+  const coinbaseBytes = coinbase1.length + extranonceBytes + coinbase2.length;
+  if (coinbaseBytes > COINBASE_LIMIT_BYTES) {
+    throw new RangeError(`coinbase: expected at most ${COINBASE_LIMIT_BYTES} bytes, got ${coinbaseBytes}`);
   }
   const headerBase = new Uint8Array(80);
   const view = new DataView(headerBase.buffer);
@@ -113,7 +118,18 @@ export function jobProblems(job: CheckableJob): Problem[] {
   compare('height', event.height, height);
   const subsidy = subsidySats(profile, event.height);
   compare('subsidy', event.subsidy_sats, String(subsidy));
-  const value = /^\d{1,30}$/.test(event.coinbase_value_sats) ? BigInt(event.coinbase_value_sats) : -1n;
-  compare('fees', event.fees_sats, String(value > subsidy ? value - subsidy : 0n));
+  const value = paidSats(job);
+  compare('coinbase_value', event.coinbase_value_sats, value === null ? 'no transaction' : String(value));
+  if (value !== null) compare('fees', event.fees_sats, String(value > subsidy ? value - subsidy : 0n));
   return problems;
+}
+
+/** What the coinbase pays out in all; null where it is no transaction. */
+function paidSats({ coinbase1, coinbase2, extranonceBytes }: CheckableJob): bigint | null {
+  try {
+    const { tx } = parseTransaction(concatBytes(coinbase1, new Uint8Array(extranonceBytes), coinbase2));
+    return tx.outputs.reduce((sum, { valueSats }) => sum + valueSats, 0n);
+  } catch {
+    return null;
+  }
 }

@@ -9,8 +9,8 @@ import type { Inputs } from '../../schemas/events.ts';
 import { jobIdentity } from '../../schemas/identity.ts';
 import { checkableJob } from '../../services/audit/job.ts';
 import { runAudit } from '../../services/audit/main.ts';
-import { bytesFromHex } from '../../services/core/bitcoin/bytes.ts';
-import { pushHeight } from '../../services/core/bitcoin/coinbase.ts';
+import { bytesFromHex, hexFromBytes } from '../../services/core/bitcoin/bytes.ts';
+import { buildCoinbase } from '../../services/core/bitcoin/coinbase.ts';
 import { ShareKernel } from '../../services/core/bitcoin/kernel/kernel.ts';
 import { powHash } from '../../services/core/bitcoin/pow.ts';
 import { difficultyOf } from '../../services/core/chains/difficulty.ts';
@@ -28,6 +28,16 @@ const hex = (length: number): string => Buffer.from(crypto.getRandomValues(new U
 const word = (n: number): string => n.toString(16).padStart(8, '0');
 
 function jobOf(index: number, timeUs: number): Inputs['job'] {
+  const coinbase = buildCoinbase({
+    height: HEIGHT,
+    aux: new Uint8Array(0),
+    timeS: Math.floor(timeUs / 1e6),
+    random: Math.floor(Math.random() * 2 ** 32),
+    extranonceSizeBytes: 12,
+    tag: bytesFromHex(hex(20)),
+    outputs: [4n, 1n].map((valueSats) => ({ script: bytesFromHex(hex(22)), valueSats })),
+    witnessCommitment: bytesFromHex(hex(38)),
+  });
   const job = {
     origin: 'bench',
     instance: 'bench',
@@ -38,8 +48,8 @@ function jobOf(index: number, timeUs: number): Inputs['job'] {
     pow: 'sha256d',
     height: HEIGHT,
     prev_hash: hex(32),
-    coinbase1: `${hex(41)}5f${Buffer.from(pushHeight(HEIGHT)).toString('hex')}${hex(40)}`,
-    coinbase2: hex(150),
+    coinbase1: hexFromBytes(coinbase.part1),
+    coinbase2: hexFromBytes(coinbase.part2),
     enonce1_bytes: 4,
     nonce2_bytes: 8,
     merkle_branch: Array.from({ length: 12 }, () => hex(32)),

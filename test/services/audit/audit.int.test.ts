@@ -8,8 +8,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { currentSchemaText } from '../../../schemas/codec.ts';
-import type { Inputs } from '../../../schemas/events.ts';
+import { currentSchemaText, decoderFor, encodeEvent } from '../../../schemas/codec.ts';
+import type { Events, Inputs } from '../../../schemas/events.ts';
+import { Audit } from '../../../services/audit/check.ts';
 import type { Finding } from '../../../services/audit/findings.ts';
 import { type AuditRun, type Progress, runAudit } from '../../../services/audit/main.ts';
 import { chainsOf } from '../../../services/core/chains/profile.ts';
@@ -30,6 +31,7 @@ import {
   template,
   testLife,
 } from '../stratum/rig.ts';
+import { seeded } from '../stratum/seeded.ts';
 
 /** Events as a daemon left them, in the order of its journal. */
 type Log = readonly LogEntry[];
@@ -423,6 +425,8 @@ const JOB_CHANGES: readonly (readonly [keyof Inputs['job'], (job: Inputs['job'])
   ['instance', () => 'other', ['instance']],
   ['job_key', (job) => flip(job.job_key, job.job_key.length - 1), ['job_key']],
   ['chain', () => 'litecoin-regtest', ['pow']],
+  ['chain', () => 'nochain', ['chain']],
+  ['chain', () => '/etc/passwd', ['chain']],
   ['pow', () => 'scrypt', ['pow']],
   ['height', (job) => job.height + 1, ['height']],
   ['prev_hash', (job) => flip(job.prev_hash, 63), ['job_key']],
@@ -430,6 +434,9 @@ const JOB_CHANGES: readonly (readonly [keyof Inputs['job'], (job: Inputs['job'])
   ['coinbase1', (job) => flip(job.coinbase1, 0), ['job_key']],
   ['coinbase2', (job) => flip(job.coinbase2, 20), ['job_key']],
   ['coinbase2', (job) => `${job.coinbase2}0`, ['job_malformed']],
+  ['coinbase2', () => '00'.repeat(131_072), ['job_malformed']],
+  ['enonce1_bytes', () => -1, ['job_malformed']],
+  ['enonce1_bytes', () => 2 ** 31 - 1, ['job_malformed']],
   ['enonce1_bytes', (job) => job.enonce1_bytes + 1, ['job_key']],
   ['nonce2_bytes', (job) => job.nonce2_bytes - 1, ['job_key']],
   ['merkle_branch', () => ['00'.repeat(32)], ['job_key']],
@@ -437,12 +444,16 @@ const JOB_CHANGES: readonly (readonly [keyof Inputs['job'], (job: Inputs['job'])
   ['version', (job) => flip(job.version, 7), ['job_key']],
   ['version_mask', (job) => flip(job.version_mask, 7), ['job_key']],
   ['nbits', () => '1d00fffe', ['job_key', 'network_diff']],
+  ['nbits', () => '00000000', ['job_malformed']],
+  ['nbits', () => 'ff800000', ['job_malformed']],
+  ['height', () => -1, ['job_malformed']],
   ['ntime', (job) => flip(job.ntime, 7), ['job_key']],
   ['network_diff', (job) => job.network_diff * 2, ['network_diff']],
   ['subsidy_sats', (job) => `${job.subsidy_sats}0`, ['subsidy']],
   ['subsidy_sats', () => '', ['job_source', 'subsidy']],
   ['fees_sats', () => '1', ['fees']],
-  ['coinbase_value_sats', (job) => `${job.coinbase_value_sats}0`, ['fees']],
+  ['coinbase_value_sats', (job) => `${job.coinbase_value_sats}0`, ['coinbase_value']],
+  ['coinbase_value_sats', (job) => `${job.coinbase_value_sats} `, ['coinbase_value']],
   ['upstream', () => 'host:1', ['job_source']],
   ['upstream_job_id', () => '1', ['job_source']],
 ];
@@ -546,6 +557,70 @@ describe('one changed field', () => {
     );
     expect(job.findings[0]!.problems[0]!.reason).toBe('job_key');
   });
+});
+
+describe('flipped bits', () => {
+  const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+  const FLIPS = 500;
+  const place = (topic: 'share' | 'job', sequence: number) => ({
+    topic,
+    partition: 'p',
+    position: `r:${sequence}`,
+    instance: instanceOf(pool),
+    run: 'r',
+    sequence,
+  });
+
+  test.each(['share', 'job'] as const)(
+    `in the bytes of a %s are found wherever a proof covers them, and never end the audit (SEED=${SEED})`,
+    (topic) => {
+      const random = seeded(SEED);
+      const jobs = pool.filter((entry) => entry.topic === 'job').map(({ event }) => encodeEvent('job', event as never));
+      const share = pool.find((entry) => entry.topic === 'share' && rolled(entry.event as Inputs['share']))!;
+      const bodies = { share: encodeEvent('share', share.event as Inputs['share']), job: jobs[0]! };
+      const decode = decoderFor(topic);
+      const fields = fieldsOf(topic);
+      const unproven = topic === 'share' ? SHARE_UNPROVEN : JOB_UNPROVEN;
+      const text = (event: object): string[] =>
+        // A miner may send hex in capitals: the same number. Where case counts it is found all the same.
+        Object.values({ ...event }).map((value) => JSON.stringify(value).toLowerCase());
+      const before = text(decode(bodies[topic]));
+      let found = 0;
+      for (let i = 0; i < FLIPS; i++) {
+        const body = Buffer.from(bodies[topic]);
+        const at = Math.floor(random() * body.length);
+        body[at]! ^= 1 << Math.floor(random() * 8);
+        let event: ReturnType<typeof decode>;
+        try {
+          event = decode(body);
+        } catch {
+          continue; // Told as undecodable.
+        }
+        const findings: Finding[] = [];
+        const checked = new Audit({
+          chain: chainsOf('regtest'),
+          origin: null,
+          fromUs: Number.NEGATIVE_INFINITY,
+          toUs: Number.POSITIVE_INFINITY,
+          onFinding: (finding) => void findings.push(finding),
+        });
+        if (topic === 'job') checked.job(event as Events['job'], place('job', 0));
+        else {
+          checked.job(decoderFor('job')(bodies.job), place('job', 0));
+          checked.share(event as Events['share'], place('share', 0));
+        }
+        checked.flush();
+        checked.tellJobless();
+        const after = text(event);
+        const changes = fields.filter((_name, index) => after[index] !== before[index]);
+        const lowered = 'diff' in event && changes.join() === 'diff' && event.diff >= 0 && event.diff <= event.sdiff;
+        const uncovered = lowered || changes.every((name) => unproven.includes(name));
+        if (findings.length > 0) found += 1;
+        else expect(uncovered, `${topic}: byte ${at}, ${changes.join(', ')}: ${after.join(' ')}`).toBe(true);
+      }
+      expect(found).toBeGreaterThan(FLIPS / 10);
+    },
+  );
 });
 
 /** Place of the first share that `which` takes among the shares. */
