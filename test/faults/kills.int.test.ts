@@ -208,4 +208,29 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
     },
     RUN_MS,
   );
+
+  test.skipIf(left)(
+    'the audit finds the proof of work of every share that was taken',
+    async ({ skip }) => {
+      skip(hashes === null);
+      const { status, output } = await stack.once('audit', '--json');
+      expect(output).toContain(String(stored));
+      expect(status).toBe(0);
+    },
+    RUN_MS,
+  );
+
+  test.skipIf(left)(
+    'replay --verify finds no difference, neither from the log of record nor from the journal',
+    async ({ skip }) => {
+      skip(hashes === null);
+      for (const run of log === 'kafka' ? [stack.once, stack.onceOnJournal] : [stack.once]) {
+        const { status, output } = await run('replay', '--verify');
+        expect(output).toContain('the tables are what the log says');
+        expect(status).toBe(0);
+      }
+      expect(await tableHashes(stack)).toEqual(hashes);
+    },
+    RUN_MS,
+  );
 });

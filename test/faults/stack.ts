@@ -113,6 +113,8 @@ export interface Stack {
   consumeJournal(): Kept;
   /** `lodestream ARGS` with this configuration, to its end. */
   once(verb: string, ...args: string[]): Promise<{ status: number; output: string }>;
+  /** The same with the journal as the log, whatever the log of record is. */
+  onceOnJournal(verb: string, ...args: string[]): Promise<{ status: number; output: string }>;
   /** Runs SQL as the writer, whom no limits of an analyst hold; calls `take` with each line. */
   rows(query: string, take: (line: string) => void): Promise<void>;
   /** The same, as one text without its last newline. */
@@ -240,6 +242,7 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
     surprises: () => programs.flatMap(({ surprises }) => surprises),
     consumeJournal: () => journalConsume,
     once: (verb, ...args) => lodestreamOnce([verb, '--config', file, ...args]),
+    onceOnJournal: (verb, ...args) => lodestreamOnce([verb, '--config', journalFile, ...args]),
   };
 }
 
