@@ -56,6 +56,9 @@ const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 5000;
 const COMPLAIN_MS = 60_000;
 const STOP_LIMIT_MS = 5000;
+/** Where the name of the last Kafka stands among the positions: no instance is called so. */
+const CLUSTER = ' cluster';
+const CLUSTER_TOPIC: Topic = 'share';
 
 /**
  * Starts carrying.
@@ -65,6 +68,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   const { kafka, log } = options;
   const positions = openPositions(options.stateFile, { what: 'the positions of the relay' });
   const journal = openJournalLog({ dir: options.journalDir });
+  /** Positions count for the Kafka whose acknowledgements they are. */
+  const placeOf = (instance: string): string => `${kafka.cluster}${instance}`;
   const stopping = new AbortController();
   const { signal } = stopping;
   const workers = new Map<string, Promise<void>>();
@@ -106,6 +111,22 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     return false;
   }
 
+  /** What Kafka does not have (any more) is carried from the oldest record that the journal has. */
+  async function forgetLost(): Promise<void> {
+    const last = positions.load(CLUSTER_TOPIC, CLUSTER);
+    if (last !== null && last !== kafka.cluster) {
+      log(
+        `this Kafka (${kafka.cluster}) is not the last one (${last}): it gets what it lacks of the journal, from the oldest`,
+      );
+    }
+    positions.save(CLUSTER_TOPIC, CLUSTER, kafka.cluster);
+    for (const topic of kafka.takeMade()) {
+      const stood = (await journal.partitions(topic)).filter((instance) => positions.load(topic, placeOf(instance)));
+      for (const instance of stood) positions.save(topic, placeOf(instance), null);
+      if (stood.length > 0) log(`topic ${topic} was gone from Kafka: it gets the journal from the oldest record`);
+    }
+  }
+
   async function announceSchemas(topic: Topic, records: readonly StoredRecord[]): Promise<void> {
     for (const fingerprint of new Set(records.map((record) => record.fingerprint))) {
       await kafka.announce(topic, await journal.schemaText(topic, fingerprint));
@@ -135,7 +156,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
 
   async function carry(topic: Topic, instance: string): Promise<void> {
     const key = `${topic}/${instance}`;
-    let position: Position | null = positions.load(topic, instance);
+    let position: Position | null = positions.load(topic, placeOf(instance));
     let ahead = null as Promise<Load> | null;
     while (!signal.aborted) {
       let loaded: Load | null = null;
@@ -153,7 +174,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
           ahead.catch(() => {});
           sentBytes += await carriage.send();
         }
-        if (batch.next !== position) positions.save(topic, instance, batch.next);
+        if (batch.next !== position) positions.save(topic, placeOf(instance), batch.next);
         position = batch.next;
         sent += batch.records.length;
         report(batch.damage);
@@ -171,7 +192,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
           ...options.retention,
           journalDir: options.journalDir,
           // Positions move with the acknowledgements of all replicas.
-          required: [{ name: 'relay', load: (topic, instance) => positions.load(topic, instance) }],
+          required: [{ name: 'relay', load: (topic, instance) => positions.load(topic, placeOf(instance)) }],
           log,
         });
   let retainedAt = performance.now();
@@ -192,6 +213,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
     }
   }
 
+  await forgetLost();
   const discovering = (async () => {
     while (!signal.aborted) await persist('discover', discover);
   })();
@@ -221,7 +243,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
       const all: PartitionLag[] = [];
       for (const topic of TOPICS) {
         for (const instance of await journal.partitions(topic)) {
-          const records = (await journal.lag(topic, instance, positions.load(topic, instance))) ?? 0;
+          const records = (await journal.lag(topic, instance, positions.load(topic, placeOf(instance)))) ?? 0;
           all.push({ topic, instance, records });
         }
       }

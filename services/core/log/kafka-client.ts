@@ -249,7 +249,7 @@ export function kafkaError(
     reason = `the certificate of ${at} is not trusted (${certificateWords(said)}): name its authority in "ssl_ca_file"`;
   } else if (has(/before secure TLS|wrong version number|EPROTO|packet length/)) {
     reason = `${at} does not speak TLS: name its port for TLS, or leave "ssl" out`;
-  } else if (has(/Closed connection/) && /^(connect|make)/.test(doing)) {
+  } else if (has(/Closed connection/) && /^(connect|make|ask)/.test(doing)) {
     reason = `${at} closed the connection: where it does so each time, it expects TLS ("ssl") or a login ("sasl_mechanism")`;
   } else if (type?.endsWith('AUTHORIZATION_FAILED') === true) {
     reason = known.authorization ?? 'the broker does not allow this user to do that: allow it in its ACLs';

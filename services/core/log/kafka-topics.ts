@@ -65,11 +65,12 @@ function wantedTopics(options: TopicOptions, brokerCount: number): Wanted[] {
 
 /**
  * Makes the topics that are not there.
+ * @returns names of those made
  * @throws PoolError kafka, naming what is missing where this user may not
  */
-export async function createTopics(admin: Admin, options: TopicOptions): Promise<void> {
+export async function createTopics(admin: Admin, options: TopicOptions): Promise<string[]> {
   const present = new Set(await admin.listTopics());
-  if (ALL.every((topic) => present.has(options.topicPrefix + topic))) return;
+  if (ALL.every((topic) => present.has(options.topicPrefix + topic))) return [];
   const { brokers } = await admin.describeCluster();
   const wanted = wantedTopics(options, brokers.length).filter(({ topic }) => !present.has(topic));
   try {
@@ -92,7 +93,9 @@ export async function createTopics(admin: Admin, options: TopicOptions): Promise
   for (const { topic } of wanted) {
     await patiently(`see topic ${topic}, just made,`, options.brokers, () => admin.fetchTopicOffsets(topic));
   }
-  options.log?.(`kafka: made the topics ${wanted.map(({ topic }) => topic).join(', ')}`);
+  const names = wanted.map(({ topic }) => topic);
+  options.log?.(`kafka: made the topics ${names.join(', ')}`);
+  return names;
 }
 
 /**

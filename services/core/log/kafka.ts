@@ -104,6 +104,10 @@ export interface Carriage {
 
 export interface KafkaLog extends EventLog {
   readonly kind: 'kafka';
+  /** Which log this is: the cluster's own random id and the prefix of the topics. */
+  readonly cluster: string;
+  /** Topics that were absent when this was opened, and so were made; told once. */
+  takeMade(): readonly Topic[];
   /**
    * Says what a fingerprint means, before the first record that names it.
    * @param text - the schema as JSON text
@@ -164,9 +168,13 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     return patiently(what, brokers, work);
   };
 
+  let cluster: string;
+  let made: readonly Topic[];
   try {
     await doing(`connect to ${brokers.join(', ')}`, () => admin.connect());
-    await doing('make its topics', () => createTopics(admin, topicOptions));
+    cluster = `${await doing('ask for the name of the cluster', async () => (await admin.describeCluster()).clusterId)}/${topicPrefix}`;
+    const names = await doing('make its topics', () => createTopics(admin, topicOptions));
+    made = TOPICS.filter((topic) => names.includes(topicName(topic)));
   } catch (error) {
     await admin.disconnect();
     await producer.close();
@@ -293,6 +301,12 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
 
   return {
     kind: 'kafka',
+    cluster,
+    takeMade() {
+      const told = made;
+      made = [];
+      return told;
+    },
     announce,
     decoder,
     schemaText,

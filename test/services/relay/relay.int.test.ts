@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Kafka, logLevel } from 'kafkajs';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { decoderFor } from '../../../schemas/codec.ts';
 import { PoolError } from '../../../services/core/errors.ts';
@@ -99,6 +100,88 @@ describe.skipIf(!broker)('the relay', () => {
     a.close();
     const shares = await readAll(kafka, 'share', 150);
     expect(new Set(shares.map(({ body }) => decodeShare(body).hash)).size).toBe(150);
+  });
+
+  test('another Kafka, or topics that were deleted, get all that the journal has', async () => {
+    const a = writer('a');
+    a.append([...shareEntries(0, 100), { topic: 'job', event: sampleJob(1) }]);
+    let relay = await start();
+    await until('carried', () => relay.counts().sent === 101);
+    await relay.stop();
+    await kafka.close();
+    const admin = new Kafka({ brokers: broker!.brokers, logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    await admin.deleteTopics({ topics: [`${topicPrefix}share`] });
+    await until('deleted', async () => !(await admin.listTopics()).includes(`${topicPrefix}share`));
+    await admin.disconnect();
+    kafka = await open();
+    relay = await start();
+    await until('carried again', () => relay.counts().sent === 100);
+    expect(lines).toEqual(['topic share was gone from Kafka: it gets the journal from the oldest record']);
+    await relay.stop();
+    await kafka.close();
+    // Another prefix is another log, as another cluster is.
+    const first = topicPrefix;
+    topicPrefix = `${first}other.`;
+    kafka = await open();
+    relay = await start();
+    await until('carried to the other', () => relay.counts().sent === 101);
+    expect(lines.at(-1)).toMatch(/^this Kafka \(.*other\.\) is not the last one/);
+    await relay.stop();
+    await kafka.close();
+    topicPrefix = first;
+    kafka = await open();
+    a.append(shareEntries(100, 1));
+    relay = await start();
+    await until('what came meanwhile is carried to the first', () => drained(relay));
+    expect(relay.counts().sent).toBe(1);
+    await relay.stop();
+    a.close();
+  });
+
+  test('positions in another journal: it says so, and all of that journal is carried', async () => {
+    const old = writer('a');
+    old.append(shareEntries(0, 30));
+    let relay = await start();
+    await until('carried', () => relay.counts().sent === 30);
+    await relay.stop();
+    old.close();
+    rmSync(join(dir, 'journal'), { recursive: true });
+    // The data directory was replaced: the same name, another run, sequences from 0 on.
+    const a = writer('a');
+    a.append(shareEntries(1000, 40));
+    relay = await start();
+    await until('carried', () => relay.counts().sent === 40);
+    expect(lines).toEqual([
+      expect.stringMatching(/^share of a at [0-9a-f]{16}:30: run [0-9a-f]{16} is not in the journal any more/),
+    ]);
+    await relay.stop();
+    a.close();
+    const shares = await readAll(kafka, 'share', 70);
+    expect(new Set(shares.map(({ body }) => decodeShare(body).hash)).size).toBe(70);
+  });
+
+  test('a position beyond the end of its run, after a power cut took the tail: the next run is carried whole', async () => {
+    const first = writer('a');
+    first.append(shareEntries(0, 20));
+    const copy = join(dir, 'copy');
+    cpSync(join(dir, 'journal'), copy, { recursive: true });
+    first.append(shareEntries(20, 20));
+    let relay = await start();
+    await until('carried', () => relay.counts().sent === 40);
+    await relay.stop();
+    first.close();
+    rmSync(join(dir, 'journal'), { recursive: true });
+    cpSync(copy, join(dir, 'journal'), { recursive: true });
+    const second = writer('a');
+    second.append(shareEntries(500, 25));
+    relay = await start();
+    await until('carried', () => relay.counts().sent === 25);
+    expect(lines.filter((line) => line.startsWith('share of a'))).toEqual([expect.stringMatching(/:40: /)]);
+    await relay.stop();
+    second.close();
+    const shares = await readAll(kafka, 'share', 65);
+    expect(new Set(shares.map(({ body }) => decodeShare(body).hash)).size).toBe(65);
   });
 
   test('a second relay on the same positions is refused', async () => {
