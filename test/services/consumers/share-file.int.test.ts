@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Row } from '../../../pipelines/row.ts';
 import { sharePipeline } from '../../../pipelines/shares/shares.ts';
-import { currentSchema, decoderFor, encodeEvent } from '../../../schemas/codec.ts';
+import { currentSchema, currentSchemaText, decoderFor, encodeEvent } from '../../../schemas/codec.ts';
 import type { Inputs } from '../../../schemas/events.ts';
 import { insertFile, insertRows } from '../../../services/consumers/insert.ts';
 import { migrate } from '../../../services/consumers/migrations.ts';
@@ -135,4 +135,22 @@ describe.skipIf(noClickHouse !== undefined)('shares as a file', { timeout: 60_00
     }
     expect(file.count).toBe(1);
   });
+});
+
+test('a share by an earlier schema is the same bytes as by the present one, so that two copies of it have one rank', () => {
+  const schema = JSON.parse(currentSchemaText('share')) as { fields: { name: string }[] };
+  const earlier = JSON.stringify({ ...schema, fields: schema.fields.filter(({ name }) => name !== 'upstream') });
+  const body = encodeEvent('share', { ...shareOf(randomFrom(5), 0), accepted: true, errn: 0 });
+  // `upstream` is the last field, and empty.
+  expect(schema.fields.at(-1)!.name).toBe('upstream');
+  const present = new ShareFile(1);
+  expect(present.addPlain(fingerprint, body)).toBe(true);
+  const decoded = new ShareFile(1);
+  expect(decoded.add(decoderFor('share', earlier)(body.subarray(0, -1)))).toBeNull();
+  const block = (file: ShareFile): Buffer => {
+    const bytes = file.finish();
+    const sync = bytes.subarray(-16);
+    return bytes.subarray(bytes.indexOf(sync) + 16, -16);
+  };
+  expect(block(decoded).equals(block(present))).toBe(true);
 });
