@@ -159,11 +159,11 @@ function slotOf(index: Buffer, entry: IndexEntry): number {
   }
 }
 
-/** Writes all of a buffer at a place. @throws what the file system throws; ENOSPC where it takes nothing */
-export function writeAll(fd: number, bytes: Uint8Array, position: number): void {
+/** Writes a buffer, or its first `lengthBytes`, at a place. @throws what the file system throws; ENOSPC where it takes nothing */
+export function writeAll(fd: number, bytes: Uint8Array, position: number, lengthBytes = bytes.length): void {
   let written = 0;
-  while (written < bytes.length) {
-    const took = writeSync(fd, bytes, written, bytes.length - written, position + written);
+  while (written < lengthBytes) {
+    const took = writeSync(fd, bytes, written, lengthBytes - written, position + written);
     if (took === 0) throw Object.assign(new Error('the file takes no more bytes'), { code: 'ENOSPC' });
     written += took;
   }

@@ -46,13 +46,7 @@ import {
 } from './journal-files.ts';
 import { recoverSegment, writeAll } from './journal-recovery.ts';
 import { hasRoom, releaseSpace } from './reserve-space.ts';
-import {
-  encodeIndexHead,
-  INDEX_ENTRY_BYTES,
-  INDEX_HEAD_BYTES,
-  type IndexEntry,
-  writeIndexEntry,
-} from './segment-index.ts';
+import { encodeIndexHead, INDEX_ENTRY_BYTES, INDEX_HEAD_BYTES, writeIndexEntry } from './segment-index.ts';
 import { wakeReaders } from './wakeup.ts';
 
 export interface JournalWriterOptions {
@@ -201,8 +195,8 @@ class Segment {
   }
 
   /** Puts blocks behind the last that counts; they do not count yet. @param later - the sync is left to `sync` */
-  write(blocks: Uint8Array, later: boolean): void {
-    writeAll(this.#fd, blocks, this.sizeBytes);
+  write(blocks: Uint8Array, blockBytes: number, later: boolean): void {
+    writeAll(this.#fd, blocks, this.sizeBytes, blockBytes);
     if (!this.#synced) return;
     if (later) {
       this.#dirty = true;
@@ -229,9 +223,10 @@ class Segment {
   }
 
   /** Makes blocks that were written count. */
-  commit(entries: Uint8Array, blockBytes: number): void {
-    writeAll(this.#indexFd, entries, INDEX_HEAD_BYTES + this.#entries * INDEX_ENTRY_BYTES);
-    this.#entries += entries.length / INDEX_ENTRY_BYTES;
+  commit(entries: Uint8Array, count: number, blockBytes: number): void {
+    const at = INDEX_HEAD_BYTES + this.#entries * INDEX_ENTRY_BYTES;
+    writeAll(this.#indexFd, entries, at, count * INDEX_ENTRY_BYTES);
+    this.#entries += count;
     this.sizeBytes += blockBytes;
   }
 
@@ -272,13 +267,6 @@ function syncDirectory(dir: string): void {
   }
 }
 
-/** Events of one topic in the turn at hand, as blocks and entries. */
-interface Prepared {
-  readonly blocks: Buffer;
-  readonly entries: Buffer;
-  readonly count: number;
-}
-
 /** One topic of a writer. */
 class TopicWriter {
   readonly #topic: Topic;
@@ -293,8 +281,11 @@ class TopicWriter {
   /** Why blocks of a segment that is closed may not survive a power cut. */
   #doubt: unknown = null;
   #scratch = Buffer.allocUnsafe(64 * 1024);
-  #entryScratch = Buffer.alloc(INDEX_ENTRY_BYTES);
-  #entryList: Omit<IndexEntry, 'offset'>[] = [];
+  #entryScratch = Buffer.alloc(16 * INDEX_ENTRY_BYTES);
+  /** Of the turn at hand: bytes of blocks, entries, records. */
+  #blockBytes = 0;
+  #entryCount = 0;
+  #count = 0;
 
   constructor(
     topic: Topic,
@@ -354,12 +345,10 @@ class TopicWriter {
   }
 
   /** Turns bodies into blocks; writes nothing. */
-  prepare(bodies: readonly Buffer[], encoded: EncodedEvents | null): Prepared {
-    const segment = this.#segment!;
+  prepare(bodies: readonly Buffer[], encoded: EncodedEvents | null): void {
     let at = 0;
     let sequence = this.#sequence;
-    const entries = this.#entryList;
-    entries.length = 0;
+    this.#entryCount = 0;
     for (let from = 0; from < bodies.length; ) {
       let size = bodies[from]!.length;
       let to = from + 1;
@@ -392,20 +381,8 @@ class TopicWriter {
       begin += size;
       from = to;
     }
-    const needed = entries.length * INDEX_ENTRY_BYTES;
-    if (this.#entryScratch.length < needed) this.#entryScratch = Buffer.alloc(needed);
-    let offset = segment.sizeBytes;
-    for (let i = 0; i < entries.length; i++) {
-      const { firstSequence, count, lengthBytes, crc } = entries[i]!;
-      const entry = { offset, firstSequence, count, lengthBytes, crc };
-      writeIndexEntry(this.#entryScratch, i * INDEX_ENTRY_BYTES, entry);
-      offset += lengthBytes;
-    }
-    return {
-      blocks: this.#scratch.subarray(0, at),
-      entries: this.#entryScratch.subarray(0, needed),
-      count: bodies.length + encodedCount,
-    };
+    this.#blockBytes = at;
+    this.#count = bodies.length + encodedCount;
   }
 
   /** Puts the sync marker behind a block and notes its entry. @returns the position behind it */
@@ -413,12 +390,18 @@ class TopicWriter {
     const bytes = this.#scratch;
     bytes.set(this.#segment!.sync, bodyEnd);
     const end = bodyEnd + SYNC_BYTES;
-    this.#entryList.push({
+    const entryAt = this.#entryCount * INDEX_ENTRY_BYTES;
+    if (entryAt === this.#entryScratch.length) {
+      this.#entryScratch = Buffer.concat([this.#entryScratch, Buffer.alloc(entryAt)]);
+    }
+    writeIndexEntry(this.#entryScratch, entryAt, {
+      offset: this.#segment!.sizeBytes + start,
       firstSequence,
       count,
       lengthBytes: end - start,
       crc: crc32(bytes.subarray(start, end)),
     });
+    this.#entryCount++;
     return end;
   }
 
@@ -429,14 +412,16 @@ class TopicWriter {
     this.#scratch = grown;
   }
 
-  write(prepared: Prepared, later: boolean): void {
-    this.#segment!.reserve(prepared.entries.length / INDEX_ENTRY_BYTES);
-    this.#segment!.write(prepared.blocks, later && !ALWAYS_SYNCED.has(this.#topic));
+  /** Writes what was prepared. */
+  write(later: boolean): void {
+    this.#segment!.reserve(this.#entryCount);
+    this.#segment!.write(this.#scratch, this.#blockBytes, later && !ALWAYS_SYNCED.has(this.#topic));
   }
 
-  commit(prepared: Prepared): void {
-    this.#segment!.commit(prepared.entries, prepared.blocks.length);
-    this.#sequence += prepared.count;
+  /** Makes what was written count. */
+  commit(): void {
+    this.#segment!.commit(this.#entryScratch, this.#entryCount, this.#blockBytes);
+    this.#sequence += this.#count;
     wakeReaders(this.#dir);
   }
 
@@ -513,7 +498,7 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
   function put(entries: readonly LogEntry[], encoded: EncodedEvents | undefined, later: boolean): void {
     checkOpen();
     // Encoding comes first: an event that does not fit its schema is thrown before anything is written.
-    const bodies = encodeByTopic(entries);
+    const bodies = entries.length === 0 ? NO_ENTRIES : encodeByTopic(entries);
     const shares = bodies.has('share') || (encoded?.topic === 'share' && encoded.count > 0);
     for (;;) {
       try {
@@ -528,9 +513,8 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
     }
   }
 
-  function putBodies(bodies: Map<Topic, Buffer[]>, encoded: EncodedEvents | undefined, later: boolean): void {
+  function putBodies(bodies: ReadonlyMap<Topic, Buffer[]>, encoded: EncodedEvents | undefined, later: boolean): void {
     const touched: TopicWriter[] = [];
-    const prepared: Prepared[] = [];
     try {
       for (const topic of APPEND_ORDER) {
         const ofTopic = bodies.get(topic) ?? NO_BODIES;
@@ -539,11 +523,10 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
         const writer = topicWriter(topic);
         touched.push(writer);
         writer.open();
-        const blocks = writer.prepare(ofTopic, more);
-        prepared.push(blocks);
-        writer.write(blocks, later);
+        writer.prepare(ofTopic, more);
+        writer.write(later);
       }
-      for (let i = 0; i < touched.length; i++) touched[i]!.commit(prepared[i]!);
+      for (const writer of touched) writer.commit();
     } catch (error) {
       for (const writer of touched) writer.rollBack();
       throw diskError(`write to ${instanceDir}`, error);
@@ -588,6 +571,7 @@ export function openJournalWriter(options: JournalWriterOptions): JournalWriter 
 }
 
 const NO_BODIES: readonly Buffer[] = [];
+const NO_ENTRIES: ReadonlyMap<Topic, Buffer[]> = new Map();
 
 function encodeByTopic(entries: readonly LogEntry[]): Map<Topic, Buffer[]> {
   const bodies = new Map<Topic, Buffer[]>();
