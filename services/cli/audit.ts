@@ -1,10 +1,12 @@
 /** `lodestream audit`: checks the proof of work of every live share in the log of record; 0 only where all held. */
 
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Finding, REASONS, type Reason, UNCHECKABLE, type Uncheckable } from '../audit/findings.ts';
 import { type Progress, runAudit } from '../audit/main.ts';
 import { chainsOf } from '../core/chains/profile.ts';
-import { openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
+import { openJournalLog } from '../core/log/journal.ts';
 import { positionSince } from '../core/log/journal-since.ts';
 import { openLog } from '../core/log/open.ts';
 import { textTable } from './contracts.ts';
@@ -53,9 +55,16 @@ export async function auditCommand(parsed: Parsed): Promise<void> {
   const wipe = terminal ? '\r\u001b[2K' : '';
   const { signal } = new AbortController();
   let shownAt = 0;
-  const log = await openLog(config, 'audit', { log: (line) => process.stderr.write(`${wipe}${line}\n`), signal });
+  const journal = join(config.dataDir, 'journal');
+  if (config.kafka === null && !existsSync(journal)) {
+    throw new PoolError('data_dir', `there is no journal in ${config.dataDir}`);
+  }
+  // Nothing is made in the data directory: it may be another's, or a copy that cannot be written.
+  const log =
+    config.kafka === null
+      ? openJournalLog({ dir: journal })
+      : await openLog(config, 'audit', { log: (line) => process.stderr.write(`${wipe}${line}\n`), signal });
   try {
-    const { journal } = openDataDir(config.dataDir);
     const end = await runAudit({
       log,
       chain: chainsOf(config.chain),
@@ -76,6 +85,7 @@ export async function auditCommand(parsed: Parsed): Promise<void> {
       signal,
     });
     if (terminal) process.stderr.write(wipe);
+    if (end.counts.shares === 0) process.stderr.write('no share was found in that time\n');
     process.stdout.write(json ? `${JSON.stringify(summaryJson(end))}\n` : summaryText(end));
     if (!allHeld(end)) process.exitCode = NOT_HELD;
   } finally {

@@ -3,7 +3,7 @@
  * and scrypt, blocks, rolled versions, a proxy; journals that lag, events that come twice.
  */
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -762,6 +762,16 @@ describe('lodestream audit', () => {
       expect(out).toMatch(new RegExp(`shares in the log +${count(pool, 'share')}\n`));
       expect(out).toMatch(/do not hold +0\n/);
       expect(await command(dataDir, '--from', 'yesterday')).toMatchObject({ code: 64 });
+      expect(await command(dataDir, '--from', '2090-01-01')).toMatchObject({
+        code: 0,
+        err: 'no share was found in that time\n',
+      });
+      const elsewhere = join(dataDir, 'nothing');
+      expect(await command(elsewhere)).toMatchObject({
+        code: 73,
+        err: expect.stringContaining('there is no journal in'),
+      });
+      expect(existsSync(elsewhere)).toBe(false);
     });
     await withJournal([changed(pool, 'share', rolled, () => ({ diff: 1e9 }))], async (_dir, dataDir) => {
       const { code, out } = await command(dataDir);
