@@ -44,7 +44,7 @@ export interface Prepared {
 }
 
 /** Below the brokers' default of 1 MiB for one batch (message.max.bytes) also where nothing is compressed. */
-const BATCH_BYTES = 768 * 1024;
+export const BATCH_BYTES = 768 * 1024;
 const ACKS_ALL = -1;
 const PRODUCE = 0;
 /** Kafka 2.1; the first that takes zstd, and in kafkajs the last. */
@@ -86,12 +86,14 @@ export class RecordProducer {
 
   /**
    * Builds the batches of some records, in order; asks the broker only for the number of partitions, once.
+   * @param batchBytes - a partition's batch is not made larger, unless by a single record
    * @param writeKey - writes the key of record `i` into `out` from `at` on; as `KeyWriter`
    */
   async prepare(
     topic: string,
     records: readonly Outgoing[],
     writeKey: (i: number, out: Buffer, at: number) => number,
+    batchBytes = BATCH_BYTES,
   ): Promise<Prepared> {
     const partitions = await this.#partitionCount(topic);
     const keyEnds = new Int32Array(records.length);
@@ -112,7 +114,7 @@ export class RecordProducer {
         const record = records[to]!;
         const partition = partitionOfKey(this.#keys, at, end, partitions);
         const size = recordBytesAtMost(end - at, record.body.length, this.#headersOf(record).length);
-        if (sizes[partition]! > 0 && sizes[partition]! + size > BATCH_BYTES) break;
+        if (sizes[partition]! > 0 && sizes[partition]! + size > batchBytes) break;
         sizes[partition]! += size;
         chosen[to] = partition;
         keyEnds[to] = end;

@@ -25,7 +25,7 @@ import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
 import { type FetchedMessage, protocolError, SILENT } from './kafka-client.ts';
-import { type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
+import { BATCH_BYTES, type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
 import { createTopics, patiently, SCHEMA_TOPIC, topicProblems } from './kafka-topics.ts';
 import { type KeyWriter, keyWriter } from './record-key.ts';
@@ -125,6 +125,7 @@ export interface KafkaLog extends EventLog {
 }
 
 const DEFAULT_PARTITIONS = 4;
+const SMALLEST_BATCH_BYTES = 1024;
 const DEFAULT_COMPRESSION: Compression = 'zstd';
 const CONNECTION_TIMEOUT_MS = 3000;
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -258,7 +259,7 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     return found;
   }
 
-  async function build(topic: Topic, records: readonly StoredRecord[]): Promise<Prepared> {
+  async function build(topic: Topic, records: readonly StoredRecord[], batchBytes: number): Promise<Prepared> {
     let last = '';
     let write: KeyWriter | undefined;
     const writers = new Map<string, KeyWriter>();
@@ -267,29 +268,40 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
       last = fingerprint;
     }
     last = '';
-    return producer.prepare(topicName(topic), records, (i, out, at) => {
+    const writeKey = (i: number, out: Buffer, at: number): number => {
       const record = records[i]!;
       if (record.fingerprint !== last) {
         last = record.fingerprint;
         write = writers.get(last);
       }
       return write!(record, out, at);
-    });
+    };
+    return producer.prepare(topicName(topic), records, writeKey, batchBytes);
   }
 
   /** Carries records of one topic. */
   function carry(topic: Topic, records: readonly StoredRecord[]): Carriage {
     const doingIt = `append to topic ${topicName(topic)}`;
     let prepared: Prepared | null = null;
+    let batchBytes = BATCH_BYTES;
     return {
       async prepare() {
-        if (prepared === null) prepared = await doing(doingIt, () => build(topic, records));
+        if (prepared === null) prepared = await doing(doingIt, () => build(topic, records, batchBytes));
       },
       async send() {
         await doing(doingIt, async () => {
           if (prepared !== null && !producer.fits(prepared)) prepared = null;
-          prepared ??= await build(topic, records);
-          await producer.send(prepared);
+          for (;;) {
+            prepared ??= await build(topic, records, batchBytes);
+            try {
+              return await producer.send(prepared);
+            } catch (error) {
+              // A topic that takes less than is usual: smaller batches, down to a record each.
+              if (protocolError(error) !== 'MESSAGE_TOO_LARGE' || batchBytes < SMALLEST_BATCH_BYTES) throw error;
+              batchBytes /= 4;
+              prepared = null;
+            }
+          }
         });
         return prepared!.bytes;
       },

@@ -140,6 +140,21 @@ describe.skipIf(!kafka)('topics and refusals of a real broker', () => {
     await log.close();
   });
 
+  test('a topic that takes small batches only gets small batches', async () => {
+    const topicPrefix = own();
+    const admin = new Kafka({ brokers: kafka!.brokers, logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    const configEntries = [{ name: 'max.message.bytes', value: '3000' }];
+    await admin.createTopics({ waitForLeaders: true, topics: [{ topic: `${topicPrefix}share`, configEntries }] });
+    await admin.disconnect();
+    const { brokers } = kafka!;
+    const log = await openKafkaLog({ brokers, clientId: 'a', topicPrefix, partitions: 1, compression: 'none' });
+    await log.append(shareEntries(0, 200));
+    const records = await readAll(log, 'share', 200);
+    expect(new Set(records.map(({ sequence }) => sequence)).size).toBe(200);
+    await log.close();
+  });
+
   test('a block whose coinbase fills it is carried: a stranger who mines one does not stop the topic', async () => {
     const log = await openKafkaLog({ brokers: kafka!.brokers, clientId: 'a', topicPrefix: own(), partitions: 1 });
     const block = sampleBlock({
