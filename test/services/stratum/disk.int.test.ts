@@ -159,3 +159,19 @@ test.runIf(hasLimits)(
     expect(blocks.at(-1)!.answers.map(({ answer }) => answer)).toEqual(['accepted']);
   },
 );
+
+test('with fsync a pool of workers answers after the sync, and what it answered is in the journal when it has ended', async () => {
+  const tree = await startTree(ends, { journal: { fsync: true, segmentBytes: 65_536, keepDays: 7 } });
+  const miners = await Promise.all([tree.client(), tree.client(), tree.client()]);
+  for (const [i, miner] of miners.entries()) await miner.login(`user${i}.w`);
+  let next = 1;
+  const taken = await Promise.all(
+    miners.flatMap((miner, i) =>
+      Array.from({ length: 40 }, async () => (await submit(miner, share(miner, next++), `user${i}.w`)).result),
+    ),
+  );
+  expect(taken.filter((result) => result !== true)).toEqual([]);
+  expect(statusOf(tree).problems).toEqual([]);
+  await tree.end();
+  expect(await acceptedIn(tree)).toHaveLength(120);
+});
