@@ -1,5 +1,8 @@
-import { rmSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Inputs, TOPICS } from '../../../schemas/events.ts';
@@ -16,7 +19,7 @@ import {
 import { startConsumersAside, takeTurn } from '../../../services/consumers/replay-aside.ts';
 import { finishWork } from '../../../services/consumers/replay-build.ts';
 import { REPLAYED_TABLES } from '../../../services/consumers/replay-compare.ts';
-import { ConsumerState } from '../../../services/consumers/state.ts';
+import { ConsumerState, storedPositions } from '../../../services/consumers/state.ts';
 import { chainsOf } from '../../../services/core/chains/profile.ts';
 import type { Config } from '../../../services/core/config.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
@@ -212,11 +215,15 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () =
       const consumers = await startConsumers(config, own, { log });
       await consumers.ready;
       await until('everything', async () => {
+        const places = storedPositions(join(dir.path, 'state', 'consumers.sqlite'))?.places ?? [];
+        const at = new Map(places.map((place) => [`${place.topic}/${place.partition}`, place.position]));
         let behind = 0;
         for (const topic of TOPICS) {
-          for (const partition of await log.partitions(topic)) behind += (await log.lag(topic, partition, null))!;
+          for (const partition of await log.partitions(topic)) {
+            behind += (await log.lag(topic, partition, at.get(`${topic}/${partition}`) ?? null))!;
+          }
         }
-        return consumers.counters.records >= behind ? true : undefined;
+        return behind === 0 ? true : undefined;
       });
       await until('roll-ups and payouts', async () => {
         const [row] = await select<{ shares: string; counted: string; payouts: string }>(
@@ -473,6 +480,41 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () =
     await replayTables(parts());
     expect(await everything()).toEqual(before);
     expect(await strangers()).toEqual([]);
+  });
+
+  test('a replay that is killed at any moment, amid the swap too, leaves every table whole, and consumers go on', async () => {
+    fill(300);
+    await consumed();
+    const before = await everything();
+    const file = join(dir.path, 'ckpool.conf');
+    const { url, user, password } = config.clickhouse!;
+    writeFileSync(
+      file,
+      JSON.stringify({ lodestream: { clickhouse: { url, user, password, database: config.database } } }),
+    );
+    const main = fileURLToPath(new URL('../../../services/cli/main.ts', import.meta.url));
+    for (const phase of ['reading', 'waiting for the consumers', 'swapping', 'swapping', 'swapping', 'removing']) {
+      const child = spawn(process.execPath, [main, 'replay', '-c', file, '--data-dir', dir.path], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      const ended = once(child, 'exit');
+      let said = '';
+      child.stderr.on('data', (data: Buffer) => {
+        const first = !said.includes(`${phase}\n`) && !said.includes(`${phase}:`);
+        said += data.toString();
+        const now = said.includes(`${phase}\n`) || said.includes(`${phase}:`);
+        if (first && now) setTimeout(() => child.kill('SIGKILL'), random(phase === 'swapping' ? 60 : 20));
+      });
+      await ended;
+      expect(said, `killed while ${phase}`).toContain(phase);
+      expect(await everything(), `killed while ${phase}`).toEqual(before);
+    }
+    await replayTables(parts());
+    expect(await strangers()).toEqual([]);
+    append(writers[0]!, sharesIn([shareOf(random, 30_000)]));
+    await consumed();
+    expect(await verifyTables(parts())).toMatchObject({ same: true });
+    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([{ n: '301' }]);
   });
 
   test('tables swapped in are there after the engine was killed and opened again', async () => {
