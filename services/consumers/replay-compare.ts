@@ -255,7 +255,7 @@ async function compareTable(
 }
 
 /**
- * Compares all tables that a replay builds. Both databases are of one ClickHouse, and nobody writes to them meanwhile.
+ * Compares tables. Both databases are of one ClickHouse, and nobody writes to them meanwhile.
  * @param live - name of the database with the rows as they stand
  * @param onTable - told before each
  */
@@ -263,10 +263,11 @@ export async function compareTables(
   client: ClickHouseClient,
   live: string,
   rebuilt: string,
+  tables: readonly string[],
   onTable: (table: string) => void = () => {},
 ): Promise<Comparison[]> {
   const out: Comparison[] = [];
-  for (const table of REPLAYED_TABLES) {
+  for (const table of tables) {
     onTable(table);
     out.push(await compareTable(client, live, rebuilt, table));
   }
