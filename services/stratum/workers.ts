@@ -6,6 +6,7 @@
  * `<name>.1` upward, the lowest that no running worker writes.
  */
 import { type ChildProcess, fork } from 'node:child_process';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config, ListenerConfig } from '../core/config.ts';
@@ -21,6 +22,8 @@ const MAIN = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
 const SLOTS = 256;
 /** stdio of a worker: 0 to 2, the channel, then the listening sockets. */
 const FIRST_SOCKET_FD = 4;
+/** How often a start looks whether a worker that was made again serves. */
+const START_LOOK_MS = 20;
 const FIRST_RESTART_MS = 250;
 const LONGEST_RESTART_MS = 10_000;
 const LIVED_MS = 60_000;
@@ -224,7 +227,16 @@ export class Workers {
   async start(): Promise<void> {
     const all = Array.from({ length: this.#config.workers }, () => this.#spawn(this.#config, this.#wave));
     for (const worker of all) this.#begin(worker);
-    await Promise.all(all.map((each) => each.serving));
+    const up = all.map((each) =>
+      each.serving.catch((error: unknown) => {
+        // Killed by somebody, it has nothing to say against a start, and is made again.
+        if (each.exit?.signal == null) throw error;
+      }),
+    );
+    await Promise.all(up);
+    const { signal } = this.#options.life;
+    const serves = ({ state }: WorkerProcess): boolean => state === 'serving';
+    while (!signal.aborted && [...this.#all].filter(serves).length < this.#config.workers) await delay(START_LOOK_MS);
   }
 
   /** Hands a template to all, and to those that come. */

@@ -11,7 +11,7 @@ import { ACKNOWLEDGED, AGAIN, type Load, REFUSED, type Span } from './load.ts';
 import type { Stack } from './stack.ts';
 
 /** For so long nothing may wait anywhere: longer than the programs take to look at how far they are. */
-const QUIET_US = 5_000_000;
+const QUIET_US = 3_000_000;
 /** One share in so many is hashed here too. */
 const HASHED_EVERY = 997;
 

@@ -285,3 +285,21 @@ test('a worker that the system cannot make is tried again', async () => {
   const miner = await tree.client();
   await miner.login();
 });
+
+test('a worker that is killed before it has ever served is made again, and the pool starts', async () => {
+  const children = (): number[] =>
+    readFileSync(`/proc/${process.pid}/task/${process.pid}/children`, 'utf8')
+      .trim()
+      .split(' ')
+      .filter(Boolean)
+      .map(Number);
+  const before = new Set(children());
+  const starting = startTree(ends);
+  const pid = await until('a worker', () => children().find((each) => !before.has(each)), { everyMs: 1 });
+  process.kill(pid, 'SIGKILL');
+  const tree = await starting;
+  expect(tree.lines.some((line) => line.includes('was killed by SIGKILL; started again in'))).toBe(true);
+  const miner = await tree.client();
+  await miner.login();
+  expect((await submit(miner, miner.mine(miner.job, { atLeast: 1e-7 }))).result).toBe(true);
+});
