@@ -376,6 +376,8 @@ function configOf(node: TemplateNode, port: number, tlsPort: number, dir: string
       lodestream: {
         chain: 'bitcoin',
         data_dir: join(dir, 'data'),
+        // What is held for a full disk is written once in the life of a data directory, beside the first seconds of load.
+        disk_reserve_bytes: 0,
         ...(settings.tls === true
           ? {
               listen: [
