@@ -1,6 +1,6 @@
 /** A relay in a process of its own, to be killed by tests. One argument, JSON; each line of output is JSON: a log line, or its state. */
-import { openKafkaLog } from '../../../services/core/log/kafka.ts';
-import { startRelay } from '../../../services/relay/relay.ts';
+import { openKafkaLog } from '../../services/core/log/kafka.ts';
+import { startRelay } from '../../services/relay/relay.ts';
 
 export interface ChildOptions {
   readonly journalDir: string;

@@ -5,12 +5,12 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ConfigResourceTypes, Kafka, logLevel } from 'kafkajs';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openJournalWriter } from '../../../services/core/log/journal.ts';
-import { openKafkaLog } from '../../../services/core/log/kafka.ts';
-import { startRelay } from '../../../services/relay/relay.ts';
-import { clusterForTests } from '../../helpers/kafka-cluster.ts';
-import { until } from '../../helpers/leash.ts';
-import { havePart } from '../../helpers/require.ts';
+import { openJournalWriter } from '../../services/core/log/journal.ts';
+import { openKafkaLog } from '../../services/core/log/kafka.ts';
+import { startRelay } from '../../services/relay/relay.ts';
+import { clusterForTests } from '../helpers/kafka-cluster.ts';
+import { until } from '../helpers/leash.ts';
+import { havePart } from '../helpers/require.ts';
 import { compareLogs, mine } from './carried.ts';
 
 let dir: string;

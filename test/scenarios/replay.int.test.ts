@@ -6,9 +6,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Inputs, TOPICS } from '../../../schemas/events.ts';
-import { ingestTime, insertRows } from '../../../services/consumers/insert.ts';
-import { startConsumers } from '../../../services/consumers/main.ts';
+import { type Inputs, TOPICS } from '../../schemas/events.ts';
+import { ingestTime, insertRows } from '../../services/consumers/insert.ts';
+import { startConsumers } from '../../services/consumers/main.ts';
 import {
   type Progress,
   type ReplayParts,
@@ -16,19 +16,19 @@ import {
   replayLetters,
   replayTables,
   verifyTables,
-} from '../../../services/consumers/replay.ts';
-import { startConsumersAside, takeTurn } from '../../../services/consumers/replay-aside.ts';
-import { finishWork } from '../../../services/consumers/replay-build.ts';
-import { REPLAYED_TABLES } from '../../../services/consumers/replay-compare.ts';
-import { ConsumerState, storedPositions } from '../../../services/consumers/state.ts';
-import { chainsOf } from '../../../services/core/chains/profile.ts';
-import type { Config } from '../../../services/core/config.ts';
-import { openDataDir } from '../../../services/core/data-dir.ts';
-import type { EventLog, JournalWriter, LogEntry } from '../../../services/core/log/event-log.ts';
-import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
-import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
-import { chainOf, newSeed, numbered, randomFrom } from '../../pipelines/blocks.ts';
-import { configFor, START_US, shareOf, type TestLife, tempDir, testLife, until } from './world.ts';
+} from '../../services/consumers/replay.ts';
+import { startConsumersAside, takeTurn } from '../../services/consumers/replay-aside.ts';
+import { finishWork } from '../../services/consumers/replay-build.ts';
+import { REPLAYED_TABLES } from '../../services/consumers/replay-compare.ts';
+import { ConsumerState, storedPositions } from '../../services/consumers/state.ts';
+import { chainsOf } from '../../services/core/chains/profile.ts';
+import type { Config } from '../../services/core/config.ts';
+import { openDataDir } from '../../services/core/data-dir.ts';
+import type { EventLog, JournalWriter, LogEntry } from '../../services/core/log/event-log.ts';
+import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
+import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../helpers/clickhouse.ts';
+import { chainOf, newSeed, numbered, randomFrom } from '../pipelines/blocks.ts';
+import { configFor, START_US, shareOf, type TestLife, tempDir, testLife, until } from '../services/consumers/world.ts';
 
 type Random = (below: number) => number;
 
@@ -493,7 +493,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () =
       file,
       JSON.stringify({ lodestream: { clickhouse: { url, user, password, database: config.database } } }),
     );
-    const main = fileURLToPath(new URL('../../../services/cli/main.ts', import.meta.url));
+    const main = fileURLToPath(new URL('../../services/cli/main.ts', import.meta.url));
     for (const phase of ['reading', 'waiting for the consumers', 'swapping', 'swapping', 'swapping', 'removing']) {
       const child = spawn(process.execPath, [main, 'replay', '-c', file, '--data-dir', dir.path], {
         stdio: ['ignore', 'ignore', 'pipe'],
