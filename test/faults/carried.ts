@@ -1,11 +1,11 @@
 /** For tests of the relay: a writer's load, and the comparison of what arrived with what was written. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { sampleBlock, sampleJob, shareEntries } from '../contracts/samples.ts';
 import { TOPICS } from '../../schemas/events.ts';
 import type { EventLog, JournalWriter, Position, StoredRecord } from '../../services/core/log/event-log.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';
 import { openKafkaLog } from '../../services/core/log/kafka.ts';
+import { sampleBlock, sampleJob, shareEntries } from '../contracts/samples.ts';
 
 /** All that a log holds of a topic, partition by partition. */
 async function wholeTopic(log: EventLog, topic: (typeof TOPICS)[number]): Promise<Map<string, StoredRecord[]>> {
