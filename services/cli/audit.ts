@@ -38,7 +38,10 @@ function instantUs(text: string, flag: string): number {
   const zone = iso?.[1] === undefined && /[T ]/.test(text) ? 'Z' : '';
   const ms = iso === null ? Number.NaN : Date.parse(text.replace(' ', 'T') + zone);
   if (Number.isNaN(ms)) {
-    throw new PoolError('usage', `--${flag}: expected a time as 2026-11-26T10:00Z or seconds since 1970, got ${text}`);
+    throw new PoolError(
+      'usage',
+      `--${flag}: expected a time as 2026-11-26, 2026-11-26T10:00Z (UTC) or seconds since 1970, got ${text}`,
+    );
   }
   return ms * 1000;
 }
@@ -50,6 +53,9 @@ export async function auditCommand(parsed: Parsed): Promise<void> {
     typeof value === 'string' ? instantUs(value, flag) : null;
   const fromUs = instant(from, 'from');
   const toUs = instant(to, 'to');
+  if (fromUs !== null && toUs !== null && fromUs >= toUs) {
+    throw new PoolError('usage', '--from must lie before --to');
+  }
   const json = parsed.values.json === true;
   const terminal = process.stderr.isTTY === true;
   const wipe = terminal ? '\r\u001b[2K' : '';
@@ -57,7 +63,7 @@ export async function auditCommand(parsed: Parsed): Promise<void> {
   let shownAt = 0;
   const journal = join(config.dataDir, 'journal');
   if (config.kafka === null && !existsSync(journal)) {
-    throw new PoolError('data_dir', `there is no journal in ${config.dataDir}`);
+    throw new PoolError('usage', `no pool has run in ${config.dataDir}: it has no journal; give the pool's --data-dir`);
   }
   // Nothing is made in the data directory: it may be another's, or a copy that cannot be written.
   const log =
@@ -85,7 +91,11 @@ export async function auditCommand(parsed: Parsed): Promise<void> {
       signal,
     });
     if (terminal) process.stderr.write(wipe);
-    if (end.counts.shares === 0) process.stderr.write('no share was found in that time\n');
+    if (end.counts.shares === 0) {
+      const asked = typeof origin === 'string' ? ` of origin ${origin}` : '';
+      process.stderr.write(`no share${asked} was found in that time: nothing was checked\n`);
+      process.exitCode = NOT_HELD;
+    }
     process.stdout.write(json ? `${JSON.stringify(summaryJson(end))}\n` : summaryText(end));
     if (!allHeld(end)) process.exitCode = NOT_HELD;
   } finally {

@@ -17,7 +17,9 @@ export const REPLAY_FLAGS: Readonly<Record<string, Flag>> = {
     doc: 'build beside, compare with the tables as they stand, remove what was built; exit 0 where nothing differs, else 1',
   },
   'dead-letters': { doc: 'put dead letters through again; those that pass now leave the table' },
-  'allow-loss': { doc: 'swap although the tables hold what the log does not' },
+  'allow-loss': {
+    doc: 'swap although the tables hold what the log does not (hours, blocks, contracts), or damage of the log is new',
+  },
 };
 
 const TERMINAL_EVERY_MS = 200;

@@ -286,7 +286,14 @@ export class PartitionConsumer<T extends Topic> {
       // A log that always has more at hand must not keep sockets waiting.
       await new Promise((resolve) => setImmediate(resolve));
     }
-    return { from, to: next, records, full: topic === 'share' && records >= usual, letters, ...maker.make() };
+    return {
+      from,
+      to: next,
+      records,
+      full: cut === null && topic === 'share' && records >= usual,
+      letters,
+      ...maker.make(),
+    };
   }
 
   /** Any topic's records, decoded, as rows. */

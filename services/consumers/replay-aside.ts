@@ -73,7 +73,7 @@ export async function takeTurn(paths: DataPaths, signal: AbortSignal, waitMs = A
 export async function startConsumersAside(config: Config, life: Lifecycle, parts: ConsumerParts): Promise<void> {
   const paths = openDataDir(config.dataDir);
   const stopping = new AbortController();
-  let closers: (() => Promise<void> | void)[] = [];
+  const closers: (() => Promise<void> | void)[] = [];
   const inner: Lifecycle = {
     ...life,
     onStop: (_what, close) => {
@@ -100,13 +100,14 @@ export async function startConsumersAside(config: Config, life: Lifecycle, parts
       if (signal.aborted || !asked()) continue;
       life.log('a replay asks for the tables: stepping aside');
       await close();
-      closers = [];
       while (!signal.aborted && asked()) await pause(LOOK_MS, signal);
       if (signal.aborted) return;
       await startConsumers(config, inner, parts);
       life.log('the replay is done with the tables: going on');
     }
   };
+  // Who starts while a replay has the tables waits, as one that runs does.
+  while (!life.signal.aborted && asked()) await pause(LOOK_MS, life.signal);
   await startConsumers(config, inner, parts);
   const watching = watch().catch((error: unknown) => life.stop(error));
   life.onStop('consumers', async () => {

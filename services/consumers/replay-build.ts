@@ -119,13 +119,12 @@ class LogUpTo {
       return batch;
     }
     reading.empty = 0;
-    return this.bounds === null ? batch : this.#cut(topic, partition, from, batch, reading);
+    return this.bounds === null ? batch : this.#cut(topic, partition, batch, reading);
   }
 
   async #cut(
     topic: Topic,
     partition: string,
-    from: Position | null,
     batch: RecordBatch,
     reading: Reading,
   ): Promise<RecordBatch> {
@@ -144,7 +143,7 @@ class LogUpTo {
     return {
       records: records < 0 ? batch.records : batch.records.slice(0, records),
       damage: damage < 0 ? batch.damage : batch.damage.slice(0, damage),
-      next: records === 0 ? from : first,
+      next: first,
     };
   }
 }

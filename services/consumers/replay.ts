@@ -10,7 +10,7 @@
  * consumers had read. Their positions are not touched. What a crash left behind is removed at the next run.
  */
 import { hash } from 'node:crypto';
-import { realpathSync, rmSync } from 'node:fs';
+import { existsSync, realpathSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { ClickHouseClient } from '@clickhouse/client';
@@ -116,6 +116,13 @@ class Work {
   constructor(parts: ReplayParts) {
     this.parts = parts;
     const { config } = parts;
+    // Nothing is made where nothing has run.
+    if (config.kafka === null && !existsSync(join(config.dataDir, 'journal'))) {
+      throw new PoolError(
+        'usage',
+        `no pool has run in ${config.dataDir}: it has no journal; give the pool's --data-dir`,
+      );
+    }
     this.paths = openDataDir(config.dataDir);
     this.#lock = acquireLock(join(this.paths.state, 'replay.lock'), {
       waitMs: 0,
@@ -303,6 +310,20 @@ async function checkLoss(work: Work, standing: ReadonlySet<string>): Promise<voi
       `${database}.${table} has ${said} that this log does not have (${lost.times}, such as ${lost.what}): another installation writes there, or the log was cut`,
     );
   }
+  // What has become unreadable since: its rows stand in the tables and could not be made again.
+  if (!standing.has('dead_letters')) return;
+  const place = '(topic, partition, position)';
+  const damaged = await work.live.query({
+    query: `SELECT toString(${place}) AS what, toString(count() OVER ()) AS times FROM ${work.scratch}.dead_letters
+      WHERE ${place} NOT IN (SELECT ${place} FROM ${database}.dead_letters) ORDER BY what LIMIT 1`,
+    format: 'JSONEachRow',
+  });
+  const [unread] = await damaged.json<{ what: string; times: string }>();
+  if (unread === undefined) return;
+  throw new PoolError(
+    'replay_loss',
+    `this log has records that cannot be read and were no dead letters before (${unread.times}, such as ${unread.what})`,
+  );
 }
 
 /**
@@ -321,7 +342,13 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
     const { rebuild, state } = await work.rebuild(work.scratch, true);
     await work.approach(rebuild);
     let minutes = await work.derive(rebuild);
-    if (!allowLoss) await checkLoss(work, standing);
+    let suspect = false;
+    if (!allowLoss) {
+      await checkLoss(work, standing).catch((error: unknown) => {
+        if (!(error instanceof PoolError) || error.code !== 'replay_loss') throw error;
+        suspect = true;
+      });
+    }
 
     const release = await work.turn(rebuild);
     const theirs = storedPositions(work.statePath)?.places ?? [];
@@ -330,6 +357,8 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
         throw new PoolError('replay', 'the consumers have read records that are not in the log now');
       await rebuild.pass(null);
     }
+    // What the consumers wrote while the roll-ups were made has been read by now.
+    if (suspect) await checkLoss(work, standing);
     minutes += await work.derive(rebuild);
     work.phase('swapping', rebuild);
     const present = await work.tablesIn(database);

@@ -172,7 +172,8 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
           ahead ??= load(topic, instance, batch.next);
           // Who takes it up sees its failure.
           ahead.catch(() => {});
-          sentBytes += await carriage.send();
+          const bytes = await carriage.send();
+          sentBytes += bytes;
         }
         if (batch.next !== position) positions.save(topic, placeOf(instance), batch.next);
         position = batch.next;
@@ -198,24 +199,24 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
   let retainedAt = performance.now();
 
   async function discover(): Promise<void> {
-    while (!signal.aborted) {
-      for (const topic of TOPICS) {
-        for (const instance of await journal.partitions(topic)) {
-          const key = `${topic}/${instance}`;
-          if (!workers.has(key)) workers.set(key, carry(topic, instance));
-        }
+    for (const topic of TOPICS) {
+      for (const instance of await journal.partitions(topic)) {
+        const key = `${topic}/${instance}`;
+        if (!workers.has(key)) workers.set(key, carry(topic, instance));
       }
-      if (retention !== null && performance.now() - retainedAt > RETENTION_MS) {
-        retainedAt = performance.now();
-        retention.run();
-      }
-      await sleep(DISCOVER_MS, undefined, { signal }).catch(() => {});
+    }
+    if (retention !== null && performance.now() - retainedAt > RETENTION_MS) {
+      retention.run();
+      retainedAt = performance.now();
     }
   }
 
   await forgetLost();
   const discovering = (async () => {
-    while (!signal.aborted) await persist('discover', discover);
+    while (!signal.aborted) {
+      await persist('discover', discover);
+      await sleep(DISCOVER_MS, undefined, { signal }).catch(() => {});
+    }
   })();
 
   let stopped: Promise<void> | null = null;

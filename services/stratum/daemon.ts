@@ -628,8 +628,13 @@ export class Daemon {
         return false;
       }
       if (this.#sentAway) {
-        showMessage(session, NOT_STORED);
-        session.end(NOT_STORED);
+        if (this.facts.stalled) {
+          // What is queued would wait for the disk.
+          session.connection.close(NOT_STORED);
+        } else {
+          showMessage(session, NOT_STORED);
+          session.end(NOT_STORED);
+        }
         continue;
       }
       session.sweep();

@@ -87,14 +87,18 @@ export class Facts {
 
   /** What keeps events from the disk now, or nothing. */
   get problems(): string[] {
-    const slow = this.#syncing !== null && performance.now() - this.#syncBeganMs > SLOW_SYNC_MS;
-    const waiting = slow ? 'the disk has not synced for seconds: answers wait for it' : null;
+    const waiting = this.stalled ? 'the disk has not synced for seconds: answers wait for it' : null;
     return [this.#problem, this.#syncProblem, waiting, this.#logProblem].filter((line) => line !== null);
   }
 
-  /** True while shares are refused: below the disk's reserve, or because the disk takes none. */
+  /** The sync under way takes so long that answers are not to be waited for. */
+  get stalled(): boolean {
+    return this.#syncing !== null && performance.now() - this.#syncBeganMs > SLOW_SYNC_MS;
+  }
+
+  /** True while shares are refused, or not answered: below the disk's reserve, or because the disk takes none. */
   get refuses(): boolean {
-    return this.#problem !== null || this.#syncProblem !== null || this.noRoom();
+    return this.#problem !== null || this.#syncProblem !== null || this.stalled || this.noRoom();
   }
 
   /** Now, in microseconds, strictly above every value given before: two receipts never share an instant. */

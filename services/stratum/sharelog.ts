@@ -236,9 +236,11 @@ export class LogFile {
   }
 
   close(): void {
-    if (this.#fd < 0) return;
-    closeSync(this.#fd);
+    const fd = this.#fd;
+    if (fd < 0) return;
+    // A close that fails has let the number go all the same.
     this.#fd = -1;
+    closeSync(fd);
   }
 
   #open(): number {
@@ -335,7 +337,13 @@ export class ShareLog {
   close(): void {
     if (this.#closing !== null) clearTimeout(this.#closing);
     this.#closing = null;
-    for (const file of this.#files.values()) file.close();
+    for (const file of this.#files.values()) {
+      try {
+        file.close();
+      } catch {
+        // The lines were written; the next one opens the file again, and says what is wrong.
+      }
+    }
   }
 
   #folder(height: number): string {

@@ -147,8 +147,13 @@ export class Retention {
             lived_us: before.lived_us + Math.floor(elapsedUs),
           };
     const { stateFile } = this.#options;
-    writeFileSync(`${stateFile}.new`, `${JSON.stringify(clock)}\n`);
-    renameSync(`${stateFile}.new`, stateFile);
+    try {
+      writeFileSync(`${stateFile}.new`, `${JSON.stringify(clock)}\n`);
+      renameSync(`${stateFile}.new`, stateFile);
+    } catch (error) {
+      // A full disk is when room is wanted most. What is not stored is waited for again: that keeps more, never less.
+      this.#options.log(`journal: ${stateFile} cannot be written: ${errorLine(error)}`);
+    }
     return clock;
   }
 

@@ -763,13 +763,15 @@ describe('lodestream audit', () => {
       expect(out).toMatch(/do not hold +0\n/);
       expect(await command(dataDir, '--from', 'yesterday')).toMatchObject({ code: 64 });
       expect(await command(dataDir, '--from', '2090-01-01')).toMatchObject({
-        code: 0,
-        err: 'no share was found in that time\n',
+        code: 1,
+        err: 'no share was found in that time: nothing was checked\n',
       });
+      expect(await command(dataDir, '--from', '2026-01-02', '--to', '2026-01-01')).toMatchObject({ code: 64 });
+      expect((await command(dataDir, '--origin', 'nobody')).err).toContain('no share of origin nobody was found');
       const elsewhere = join(dataDir, 'nothing');
       expect(await command(elsewhere)).toMatchObject({
-        code: 73,
-        err: expect.stringContaining('there is no journal in'),
+        code: 64,
+        err: expect.stringContaining('it has no journal'),
       });
       expect(existsSync(elsewhere)).toBe(false);
     });
