@@ -122,12 +122,7 @@ class LogUpTo {
     return this.bounds === null ? batch : this.#cut(topic, partition, batch, reading);
   }
 
-  async #cut(
-    topic: Topic,
-    partition: string,
-    batch: RecordBatch,
-    reading: Reading,
-  ): Promise<RecordBatch> {
+  async #cut(topic: Topic, partition: string, batch: RecordBatch, reading: Reading): Promise<RecordBatch> {
     if (reading.first === undefined) {
       const bound = this.bounds!.get(placeName(topic, partition)) ?? null;
       const look = await this.#looking.read(topic, partition, bound, { maxRecords: 1, waitMs: 0 });
