@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../services/core/bitcoin/target.ts';
+import { listInstances } from '../../services/core/log/journal-files.ts';
 import { startToyChain } from '../../services/playground/main.ts';
 import { freePort, type Leashed, tempDir, until } from '../helpers/leash.ts';
 import { lodestream } from '../helpers/tree.ts';
@@ -224,7 +225,7 @@ test.each([1, 3])(
 
     const accepted = new Map<string, { count: number; hash: string; diff: number }>();
     let sum = 0;
-    for (const instance of readdirSync(join(data, 'journal'))) {
+    for (const instance of listInstances(join(data, 'journal'), 'share')) {
       for (const share of await journaled(data, instance, 'share')) {
         if (!share.accepted) continue;
         const key = keyOf(share.enonce1, share);
