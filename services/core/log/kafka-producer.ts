@@ -38,9 +38,6 @@ export interface Prepared {
   /** That the topic had when each record's was chosen. */
   readonly partitions: number;
   readonly requests: readonly (readonly Part[])[];
-  readonly records: number;
-  /** Of the batches as they are sent. */
-  readonly bytes: number;
 }
 
 /** Below the brokers' default of 1 MiB for one batch (message.max.bytes) also where nothing is compressed. */
@@ -133,24 +130,18 @@ export class RecordProducer {
       from = to;
     }
     const timeMs = Date.now();
-    let bytes = 0;
     const requests = await Promise.all(
       writers.map((request) =>
         Promise.all(
           request.flatMap((writer, partition) =>
             writer.count === 0
               ? []
-              : [
-                  this.#batch(writer, timeMs).then((batch): Part => {
-                    bytes += batch.length;
-                    return { partition, batch, acknowledged: false };
-                  }),
-                ],
+              : [this.#batch(writer, timeMs).then((batch): Part => ({ partition, batch, acknowledged: false }))],
           ),
         ),
       ),
     );
-    return { topic, partitions, requests, records: records.length, bytes };
+    return { topic, partitions, requests };
   }
 
   /**

@@ -95,11 +95,8 @@ function contentOf(option: string, path: string): string {
 export interface Carriage {
   /** Builds what is sent, which `send` does otherwise: for use while an earlier one is under way. */
   prepare(): Promise<void>;
-  /**
-   * Sends what is not acknowledged yet, in order; resolves when all replicas have all of it. After an error it may be called again.
-   * @returns bytes of the batches as they were sent
-   */
-  send(): Promise<number>;
+  /** Sends what is not acknowledged yet, in order; resolves when all replicas have all of it. After an error it may be called again. */
+  send(): Promise<void>;
 }
 
 export interface KafkaLog extends EventLog {
@@ -114,11 +111,9 @@ export interface KafkaLog extends EventLog {
    */
   announce(topic: Topic, text: string): Promise<void>;
   /**
-   * Carries records of a journal on as they are, in order; resolves when all replicas have them. Their schemas must have been announced.
-   * @throws PoolError kafka; some of them may then be in the log all the same, and sending all again is right
+   * Carries records of one topic of a journal on as they are, in order. Their schemas must have been announced. Both steps throw PoolError
+   * kafka; some records may then be in the log all the same, and sending all again is right.
    */
-  produce(records: readonly StoredRecord[]): Promise<void>;
-  /** The same for records of one topic, in two steps. */
   carry(topic: Topic, records: readonly StoredRecord[]): Carriage;
   /** What makes the topics unfit as a log of record, one line each; empty where all is well. */
   topicProblems(): Promise<string[]>;
@@ -294,7 +289,8 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
           for (;;) {
             prepared ??= await build(topic, records, batchBytes);
             try {
-              return await producer.send(prepared);
+              await producer.send(prepared);
+              return;
             } catch (error) {
               // A topic that takes less than is usual: smaller batches, down to a record each.
               if (protocolError(error) !== 'MESSAGE_TOO_LARGE' || batchBytes < SMALLEST_BATCH_BYTES) throw error;
@@ -303,7 +299,6 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
             }
           }
         });
-        return prepared!.bytes;
       },
     };
   }
@@ -350,10 +345,6 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     carry,
 
     topicProblems: () => topicProblems(admin, topicOptions),
-
-    async produce(records) {
-      for (const [topic, ofTopic] of Map.groupBy(records, (record) => record.topic)) await carry(topic, ofTopic).send();
-    },
 
     async partitions(topic) {
       return doing(`list the partitions of topic ${topicName(topic)}`, async () => {

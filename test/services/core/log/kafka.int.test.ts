@@ -32,7 +32,8 @@ describe.skipIf(!kafka)('on a real broker', () => {
           run: 'ab'.repeat(8),
           position: '',
         };
-        await log.produce(bodies.map((body, sequence) => ({ ...place, body, sequence })));
+        const records = bodies.map((body, sequence) => ({ ...place, body, sequence }));
+        await log.carry(topic, records).send();
         await log.close();
       },
       remove: async () => {
