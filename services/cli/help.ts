@@ -17,7 +17,7 @@ usage: lodestream VERB [flags]
 
 ${lines.join('\n')}
 
-Flags of every verb (also as variables LODESTREAM_DATA_DIR, LODESTREAM_HTTP, …):
+Flags of every verb that reads a configuration, which ctl does not (also as variables LODESTREAM_DATA_DIR, LODESTREAM_HTTP, …):
 ${flagsHelp(COMMON)}
 
 \`lodestream help config\` lists every option of the configuration file; \`help example\` prints one with the defaults.

@@ -63,7 +63,11 @@ export const ERRORS = {
   disk: { mend: 'free space on the disk of the data directory', retry: true, exit: 74 },
   schema_unknown: { mend: 'upgrade this program: the log was written by a newer one', retry: true, exit: 75 },
   kafka: { mend: 'check the brokers under "lodestream": {"kafka": …} and their log', retry: true, exit: 69 },
-  clickhouse: { mend: 'check the ClickHouse under "lodestream": {"clickhouse": …} and its log', retry: true, exit: 69 },
+  clickhouse: {
+    mend: 'start it (npm start, ./lodestream clickhouse), or check "lodestream": {"clickhouse": …}, --data-dir and --clickhouse-http',
+    retry: true,
+    exit: 69,
+  },
   schema_edited: {
     mend: 'restore schemas/clickhouse as it was released; changes go into a new numbered file',
     retry: false,
