@@ -233,6 +233,29 @@ export type JobInput = Defaulted<
   'subsidy_sats' | 'fees_sats' | 'coinbase_value_sats' | 'tx_count' | 'upstream' | 'upstream_job_id'
 >;
 
+/** One line or one file of a log that was read for back-fill and could not be taken in. Identity: origin, path, line; of a whole file also the reason. */
+export interface QuarantineEvent {
+  /** Accounting point whose log it is */
+  readonly origin: string;
+  /** Process that read it */
+  readonly instance: string;
+  /** When it was read, microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** The file, absolute, on the host that read it */
+  readonly path: string;
+  /** Line from 1; 0 where the whole file is meant */
+  readonly line: number;
+  /** What is wrong with it */
+  readonly reason: string;
+  /** Length of the line without its end, or of the file */
+  readonly size_bytes: number;
+  /** The line's first 4096 bytes, hex; of a whole file empty */
+  readonly bytes_hex: string;
+}
+
+/** QuarantineEvent as it is appended: fields with a default may be left out. */
+export type QuarantineInput = Defaulted<QuarantineEvent, 'bytes_hex'>;
+
 /** What happened to a connection or to the daemon itself. Identity: origin, instance, run of the journal and sequence. */
 export interface SessionEvent {
   /** started, stopped, clock_step, untold (the daemon: events of an address that were not written, in reason); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), alive (a connection of which nothing was told for eight minutes), disconnected (a connection) */
@@ -342,6 +365,7 @@ export interface Events {
   readonly block: BlockEvent;
   readonly contract: ContractEvent;
   readonly job: JobEvent;
+  readonly quarantine: QuarantineEvent;
   readonly session: SessionEvent;
   readonly share: ShareEvent;
 }
@@ -351,9 +375,17 @@ export interface Inputs {
   readonly block: BlockInput;
   readonly contract: ContractInput;
   readonly job: JobInput;
+  readonly quarantine: QuarantineInput;
   readonly session: SessionInput;
   readonly share: ShareInput;
 }
 
 export type Topic = keyof Events;
-export const TOPICS = ['block', 'contract', 'job', 'session', 'share'] as const satisfies readonly Topic[];
+export const TOPICS = [
+  'block',
+  'contract',
+  'job',
+  'quarantine',
+  'session',
+  'share',
+] as const satisfies readonly Topic[];

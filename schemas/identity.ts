@@ -41,6 +41,10 @@ export function eventKey<T extends Topic>(topic: T, event: Events[T] | Inputs[T]
     }
     case 'contract':
       return (event as Inputs['contract']).contract_id;
+    case 'quarantine': {
+      const { origin, path, line, reason } = event as Inputs['quarantine'];
+      return `${origin}/${path}:${line === 0 ? reason : line}`;
+    }
     default:
       return `${position.instance}/${position.run}/${position.sequence}`;
   }

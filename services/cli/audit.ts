@@ -10,7 +10,7 @@ import { openJournalLog } from '../core/log/journal.ts';
 import { positionSince } from '../core/log/journal-since.ts';
 import { openLog } from '../core/log/open.ts';
 import { textTable } from './contracts.ts';
-import { configFrom, type Flag, type Parsed } from './flags.ts';
+import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';
 
 export const AUDIT_FLAGS: Readonly<Record<string, Flag>> = {
   from: {
@@ -25,26 +25,6 @@ export const AUDIT_FLAGS: Readonly<Record<string, Flag>> = {
 /** Exit status where something did not hold. */
 const NOT_HELD = 1;
 const PROGRESS_EVERY_MS = 200;
-
-/**
- * An instant of the command line.
- * @returns microseconds since 1970
- * @throws PoolError usage
- */
-function instantUs(text: string, flag: string): number {
-  if (/^\d{1,12}$/.test(text)) return Number(text) * 1e6;
-  const iso = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?(Z|[+-]\d\d:\d\d)?$/.exec(text);
-  // A date alone is UTC by itself; a time without a zone is too, as everything here.
-  const zone = iso?.[1] === undefined && /[T ]/.test(text) ? 'Z' : '';
-  const ms = iso === null ? Number.NaN : Date.parse(text.replace(' ', 'T') + zone);
-  if (Number.isNaN(ms)) {
-    throw new PoolError(
-      'usage',
-      `--${flag}: expected a time as 2026-11-26, 2026-11-26T10:00Z (UTC) or seconds since 1970, got ${text}`,
-    );
-  }
-  return ms * 1000;
-}
 
 export async function auditCommand(parsed: Parsed): Promise<void> {
   const { origin, from, to } = parsed.values;

@@ -117,3 +117,23 @@ export function flagsHelp(flags: Readonly<Record<string, Flag>>): string {
   const width = Math.max(...rows.map(([left]) => left.length));
   return rows.map(([left, right]) => `${left.padEnd(width)}  ${right}`).join('\n');
 }
+
+/**
+ * An instant of the command line.
+ * @returns microseconds since 1970
+ * @throws PoolError usage
+ */
+export function instantUs(text: string, flag: string): number {
+  if (/^\d{1,12}$/.test(text)) return Number(text) * 1e6;
+  const iso = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?(Z|[+-]\d\d:\d\d)?$/.exec(text);
+  // A date alone is UTC by itself; a time without a zone is too, as everything here.
+  const zone = iso?.[1] === undefined && /[T ]/.test(text) ? 'Z' : '';
+  const ms = iso === null ? Number.NaN : Date.parse(text.replace(' ', 'T') + zone);
+  if (Number.isNaN(ms)) {
+    throw new PoolError(
+      'usage',
+      `--${flag}: expected a time as 2026-11-26, 2026-11-26T10:00Z (UTC) or seconds since 1970, got ${text}`,
+    );
+  }
+  return ms * 1000;
+}

@@ -1,34 +1,48 @@
 /** `lodestream ingest [--logdir DIR] [PATH…]`: CKPool share logs become events. */
+import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
+import { PoolError } from '../core/errors.ts';
+import { run } from '../core/lifecycle.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
-import { type BadLine, ingest, originOf, type Summary } from '../ingestor/main.ts';
-import { configFrom, type Flag, type Parsed } from './flags.ts';
+import { type BadLine, type IngestOptions, ingest, originOf, type Summary } from '../ingestor/main.ts';
+import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';
 
 export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
   logdir: { value: 'DIR', doc: "CKPool's log directory; default: logdir of the configuration" },
+  follow: { doc: 'go on with what is being written, until stopped' },
+  since: {
+    value: 'TIME',
+    doc: 'only files written at or after this: 2026-11-26, 2026-11-26T10:00Z, or seconds since 1970; others are left for another run',
+  },
   'dry-run': { doc: 'read and check, write nothing' },
 };
 
 const BAD_LINES_SHOWN = 20;
+const BAD_BYTES_SHOWN = 80;
 const PROGRESS_EVERY_MS = 200;
+/** Exit status of who was stopped by Ctrl-C (128 + SIGINT). */
+const INTERRUPTED = 130;
 
-export async function ingestCommand(parsed: Parsed): Promise<void> {
-  const config = configFrom(parsed, 'pool');
+const terminal = process.stderr.isTTY === true;
+const wipe = terminal ? '\r\u001b[2K' : '';
+
+/** What both ways of reading share. */
+function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
   const logDir = typeof parsed.values.logdir === 'string' ? parsed.values.logdir : config.logDir;
-  const given = parsed.values.origin;
+  const { origin: given, since } = parsed.values;
   const origin = originOf(logDir, typeof given === 'string' ? given : null);
   const data = openDataDir(config.dataDir);
   const instance = `ingest-${origin}`;
-  const terminal = process.stderr.isTTY === true;
   let shownAt = 0;
   let badShown = 0;
-  const summary = await ingest({
+  return {
     logDir,
     paths: parsed.positionals,
     origin,
     instance,
     data,
     dryRun: parsed.values['dry-run'] === true,
+    ...(typeof since === 'string' ? { sinceMs: instantUs(since, 'since') / 1000 } : {}),
     openJournal: () =>
       openJournalWriter({
         dir: data.journal,
@@ -36,24 +50,63 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
         fsync: config.journal.fsync,
         segmentBytes: config.journal.segmentBytes,
       }),
-    onBad(bad: BadLine) {
+    onBad({ path, line, reason, bytes }: BadLine) {
       badShown += 1;
       if (badShown > BAD_LINES_SHOWN) return;
-      const where = bad.line === 0 ? bad.path : `${bad.path}:${bad.line}`;
-      process.stderr.write(
-        `${terminal ? '\r\u001b[2K' : ''}${where}: ${bad.reason}${bad.text === '' ? '' : `: ${JSON.stringify(bad.text.slice(0, 80))}`}\n`,
-      );
-      if (badShown === BAD_LINES_SHOWN) process.stderr.write('further bad lines are counted, not shown\n');
+      const where = line === 0 ? path : `${path}:${line}`;
+      const text = bytes.length === 0 ? '' : `: ${JSON.stringify(bytes.toString('utf8', 0, BAD_BYTES_SHOWN))}`;
+      process.stderr.write(`${wipe}${where}: ${reason}${text}\n`);
+      if (badShown === BAD_LINES_SHOWN) {
+        process.stderr.write('further ones are counted, not shown; dead_letters has them\n');
+      }
     },
     onProgress(now: Summary, file: string) {
       if (!terminal || performance.now() - shownAt < PROGRESS_EVERY_MS) return;
       shownAt = performance.now();
-      process.stderr.write(`\r\u001b[2K${now.files} files, ${now.lines} lines, ${now.bad} bad  ${file.slice(-40)}`);
+      process.stderr.write(`${wipe}${now.files} files, ${now.lines} lines, ${now.bad} bad  ${file.slice(-40)}`);
     },
-  });
-  if (terminal) process.stderr.write('\r\u001b[2K');
+  };
+}
+
+export async function ingestCommand(parsed: Parsed): Promise<void> {
+  const config = configFrom(parsed, 'pool');
+  if (parsed.values.follow === true) return followCommand(parsed, config);
+  const options = optionsFrom(parsed, config);
+  const stopping = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
+  const summary = await ingest({ ...options, signal: stopping.signal });
+  process.stderr.write(wipe);
+  const { origin } = options;
   if (parsed.values.json === true) process.stdout.write(`${JSON.stringify({ origin, ...summary })}\n`);
   else process.stdout.write(`${summaryText(summary, origin)}\n`);
+  if (!stopping.signal.aborted) return;
+  process.stderr.write('stopped; the next run goes on from here\n');
+  process.exitCode = INTERRUPTED;
+}
+
+async function followCommand(parsed: Parsed, config: Config): Promise<void> {
+  if (parsed.positionals.length > 0) {
+    throw new PoolError('usage', '--follow follows the whole log directory: leave the paths out');
+  }
+  if (parsed.values['dry-run'] === true) {
+    throw new PoolError('usage', '--follow writes what it reads: leave --dry-run out');
+  }
+  const { followShareLogs } = await import('../ingestor/follow.ts');
+  const options = optionsFrom(parsed, config);
+  await run('ingest', async (life) => {
+    const following = followShareLogs({
+      ...options,
+      signal: life.signal,
+      onPass(summary) {
+        if (parsed.values.json === true) {
+          process.stdout.write(`${JSON.stringify({ origin: options.origin, ...summary })}\n`);
+        }
+      },
+    });
+    life.onStop('share logs', () => following.catch(() => {}));
+    life.log(`follows ${options.logDir} as origin ${options.origin}`);
+    following.catch((error: unknown) => life.stop(error));
+  });
 }
 
 function summaryText(summary: Summary, origin: string): string {

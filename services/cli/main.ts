@@ -94,7 +94,7 @@ const VERBS: Readonly<Record<string, Runnable>> = {
   api: single('api', 'dashboard, JSON API, healthz, metrics'),
   clickhouse: single('clickhouse', 'the embedded ClickHouse alone'),
   ingest: {
-    usage: 'ingest [--logdir DIR] [PATH…]',
+    usage: 'ingest [--logdir DIR] [PATH…] [--follow]',
     doc: 'CKPool share logs become events, once',
     flags: async () => ({ ...COMMON, ...(await import('./ingest.ts')).INGEST_FLAGS }),
     positionals: true,

@@ -10,6 +10,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
 import { jobPipeline } from '../../pipelines/jobs/jobs.ts';
 import { contractEventPipeline, type ProfileOf } from '../../pipelines/payouts/contract-events.ts';
+import { quarantinePipeline } from '../../pipelines/quarantine/quarantines.ts';
 import type { RowPipeline } from '../../pipelines/row.ts';
 import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
 import { sharePipeline } from '../../pipelines/shares/shares.ts';
@@ -183,6 +184,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     await look(blockEventPipeline);
     await look(contractPipeline);
     await look(sharePipeline);
+    await look(quarantinePipeline);
     for (const each of running.values()) {
       const { records, position } = each.consumer;
       each.lag = (await log.lag(each.topic, each.partition, position)) ?? 0;

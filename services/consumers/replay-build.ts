@@ -7,6 +7,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
 import { jobPipeline } from '../../pipelines/jobs/jobs.ts';
 import { contractEventPipeline, type ProfileOf } from '../../pipelines/payouts/contract-events.ts';
+import { quarantinePipeline } from '../../pipelines/quarantine/quarantines.ts';
 import type { RowPipeline } from '../../pipelines/row.ts';
 import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
 import { sharePipeline } from '../../pipelines/shares/shares.ts';
@@ -34,6 +35,7 @@ export function pipelinesOf(profileOf: ProfileOf): { readonly [T in Topic]: RowP
     block: blockEventPipeline,
     contract: contractEventPipeline(profileOf),
     share: sharePipeline,
+    quarantine: quarantinePipeline,
   };
 }
 

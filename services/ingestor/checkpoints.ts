@@ -1,11 +1,15 @@
 /**
  * How far each share log has been read: offset in its unpacked bytes, with a digest of the head so that a file that was rewritten is noticed.
- * A file whose size, inode and time are as they were is not opened again.
+ *
+ * One row for each folder, and all its files packed into one value beside it: a folder that is closed (main.ts) costs a second run
+ * one look at its row and one at the folder, however many files it has.
+ *
+ *     file   u8 length of the name · name · u64 inode · f64 size · f64 mtime (ms) · f64 offset · f64 lines · 16 bytes head · u16 length · reason
  */
 import { DatabaseSync } from 'node:sqlite';
 import { PoolError } from '../core/errors.ts';
 
-export interface Checkpoint {
+export interface FileCheckpoint {
   readonly inode: number;
   /** As on disk, packed or not. */
   readonly sizeBytes: number;
@@ -13,15 +17,38 @@ export interface Checkpoint {
   /** Unpacked bytes read, up to and with the last newline. */
   readonly offset: number;
   readonly lines: number;
-  /** SHA-256 of the first `min(offset, HEAD_BYTES)` unpacked bytes, hex. */
+  /** Of SHA-256 of the first `min(offset, HEAD_BYTES)` unpacked bytes, the first 32 hex digits. */
   readonly head: string;
+  /** Why the file as it is (inode, size, time) is left alone; empty where it is not. Then the other fields are of what was read before. */
+  readonly refused: string;
 }
 
 export const HEAD_BYTES = 4096;
 
+export interface FolderCheckpoint {
+  /** Of the folder, before it was listed; -1 where only some of its files were looked at. */
+  readonly mtimeMs: number;
+  /** Nothing is expected here any more: while `mtimeMs` stays, it is not listed again. */
+  readonly closed: boolean;
+  readonly files: number;
+  /** Sum over its files. */
+  readonly lines: number;
+}
+
+/** A folder as it is to be kept. */
+export interface FolderState {
+  readonly path: string;
+  readonly mtimeMs: number;
+  readonly closed: boolean;
+  /** By name without `.gz` or `.zst`. */
+  readonly files: ReadonlyMap<string, FileCheckpoint>;
+}
+
 export interface Checkpoints {
-  get(path: string): Checkpoint | null;
-  put(path: string, checkpoint: Checkpoint): void;
+  folder(path: string): FolderCheckpoint | null;
+  files(path: string): Map<string, FileCheckpoint>;
+  /** Keeps all of them, or none. */
+  store(folders: readonly FolderState[]): void;
   close(): void;
 }
 
@@ -45,21 +72,93 @@ export function openCheckpoints(file: string): Checkpoints {
   }
 }
 
+interface FolderRow {
+  readonly path: string;
+  readonly mtime_ms: number;
+  readonly closed: number;
+  readonly files: number;
+  readonly lines: number;
+}
+
 function checkpointsIn(database: DatabaseSync): Checkpoints {
-  database.exec(`PRAGMA journal_mode = WAL;
-    CREATE TABLE IF NOT EXISTS share_log (
-      path TEXT PRIMARY KEY, inode INTEGER NOT NULL, size_bytes INTEGER NOT NULL, mtime_ms REAL NOT NULL,
-      read_offset INTEGER NOT NULL, lines INTEGER NOT NULL, head TEXT NOT NULL
-    ) WITHOUT ROWID`);
-  const select = database.prepare(
-    'SELECT inode, size_bytes AS sizeBytes, mtime_ms AS mtimeMs, read_offset AS "offset", lines, head FROM share_log WHERE path = ?',
-  );
-  const replace = database.prepare('INSERT OR REPLACE INTO share_log VALUES (?, ?, ?, ?, ?, ?, ?)');
+  // What the file's blocks hold is written by the journal first; a power cut may take both back, and a checkpoint alone is not older than its journal.
+  database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+    CREATE TABLE IF NOT EXISTS folder (
+      path TEXT PRIMARY KEY, mtime_ms REAL NOT NULL, closed INTEGER NOT NULL, files INTEGER NOT NULL, lines INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS folder_files (path TEXT PRIMARY KEY, packed BLOB NOT NULL)`);
+  const folders = new Map<string, FolderCheckpoint>();
+  for (const row of database.prepare('SELECT * FROM folder').all() as unknown as FolderRow[]) {
+    folders.set(row.path, { mtimeMs: row.mtime_ms, closed: row.closed === 1, files: row.files, lines: row.lines });
+  }
+  const select = database.prepare('SELECT packed FROM folder_files WHERE path = ?');
+  const replaceFolder = database.prepare('INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?)');
+  const replaceFiles = database.prepare('INSERT OR REPLACE INTO folder_files VALUES (?, ?)');
   return {
-    get: (path) => (select.get(path) as unknown as Checkpoint | undefined) ?? null,
-    put: (path, at) => {
-      replace.run(path, at.inode, at.sizeBytes, at.mtimeMs, at.offset, at.lines, at.head);
+    folder: (path) => folders.get(path) ?? null,
+    files: (path) => {
+      const row = select.get(path) as { packed: Uint8Array } | undefined;
+      return row === undefined ? new Map() : unpackFiles(row.packed);
+    },
+    store: (states) => {
+      database.exec('BEGIN IMMEDIATE');
+      try {
+        for (const { path, mtimeMs, closed, files } of states) {
+          let lines = 0;
+          for (const file of files.values()) lines += file.lines;
+          replaceFolder.run(path, mtimeMs, closed ? 1 : 0, files.size, lines);
+          replaceFiles.run(path, packFiles(files));
+          folders.set(path, { mtimeMs, closed, files: files.size, lines });
+        }
+        database.exec('COMMIT');
+      } catch (error) {
+        database.exec('ROLLBACK');
+        throw error;
+      }
     },
     close: () => database.close(),
   };
+}
+
+const FIXED_BYTES = 1 + 8 * 5 + 16 + 2;
+
+function packFiles(files: ReadonlyMap<string, FileCheckpoint>): Buffer {
+  let size = 0;
+  for (const [name, { refused }] of files) size += FIXED_BYTES + Buffer.byteLength(name) + Buffer.byteLength(refused);
+  const out = Buffer.alloc(size);
+  let at = 0;
+  for (const [name, file] of files) {
+    at = out.writeUInt8(Buffer.byteLength(name), at);
+    at += out.write(name, at);
+    at = out.writeBigUInt64LE(BigInt(file.inode), at);
+    at = out.writeDoubleLE(file.sizeBytes, at);
+    at = out.writeDoubleLE(file.mtimeMs, at);
+    at = out.writeDoubleLE(file.offset, at);
+    at = out.writeDoubleLE(file.lines, at);
+    out.write(file.head, at, 'hex');
+    at = out.writeUInt16LE(Buffer.byteLength(file.refused), at + 16);
+    at += out.write(file.refused, at);
+  }
+  return out;
+}
+
+function unpackFiles(packed: Uint8Array): Map<string, FileCheckpoint> {
+  const bytes = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength);
+  const files = new Map<string, FileCheckpoint>();
+  for (let at = 0; at < bytes.length; ) {
+    const nameEnd = at + 1 + bytes[at]!;
+    const name = bytes.toString('utf8', at + 1, nameEnd);
+    const reasonAt = nameEnd + 58;
+    at = reasonAt + bytes.readUInt16LE(reasonAt - 2);
+    files.set(name, {
+      inode: Number(bytes.readBigUInt64LE(nameEnd)),
+      sizeBytes: bytes.readDoubleLE(nameEnd + 8),
+      mtimeMs: bytes.readDoubleLE(nameEnd + 16),
+      offset: bytes.readDoubleLE(nameEnd + 24),
+      lines: bytes.readDoubleLE(nameEnd + 32),
+      head: bytes.toString('hex', nameEnd + 40, nameEnd + 56),
+      refused: bytes.toString('utf8', reasonAt, at),
+    });
+  }
+  return files;
 }

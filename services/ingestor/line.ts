@@ -1,15 +1,19 @@
 /**
  * One line of a CKPool share log becomes a share event, or says why it cannot. Both generations of the format: `reject-reason` (0.9.9 and before)
- * and `error` with code and text (forks); keys that came later are ignored. Numbers are kept exactly: `workinfoid` passes 2^53 and is read as text.
+ * and `error` with code and text (forks); keys of other versions are ignored. Numbers are kept exactly: `workinfoid` passes 2^53 and is read as text.
+ *
+ * This is what a line means. scanner.ts does the same for lines of the usual form from their bytes; a test holds the two together.
  */
 import type { Inputs } from '../../schemas/events.ts';
 import { bytesFromHashHex } from '../core/bitcoin/header.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
+import { NAME } from '../core/names.ts';
 
 export type ShareInput = Inputs['share'];
 
 export interface LineContext {
   readonly origin: string;
+  /** Of lines that do not say which process saw the share: all but our own daemon's. */
   readonly instance: string;
   /** From the folder's name; 0 where it is no height. */
   readonly height: number;
@@ -25,6 +29,8 @@ const SDIFF_TOLERANCE = 1e-9;
 const TEXT_LIMIT = 1024;
 /** Whole part of Decimal(38, 18), in which difficulties are summed. */
 const DIFF_LIMIT = 1e20;
+/** The largest long that avsc takes. */
+const CLIENT_LIMIT = Number.MAX_SAFE_INTEGER - 1;
 /** Seconds since 1970 are 32 bits from the block header to ClickHouse. */
 const LAST_SECOND = 0xffff_ffff;
 
@@ -59,7 +65,8 @@ export function shareFromLine(text: string, context: LineContext): LineOutcome {
     return { bad: 'not JSON' };
   }
   const workinfoid = WORKINFOID.exec(text)?.[1];
-  if (workinfoid === undefined || BigInt(workinfoid) > UINT64_MAX)
+  // A key that comes twice counts as it came last, and then this text is not its number.
+  if (workinfoid === undefined || BigInt(workinfoid) > UINT64_MAX || Number(workinfoid) !== line.workinfoid)
     return { bad: 'workinfoid is not a 64-bit whole number' };
   for (const key of ['enonce1', 'nonce2', 'nonce', 'ntime', 'hash'] as const) {
     const value = line[key];
@@ -76,7 +83,7 @@ export function shareFromLine(text: string, context: LineContext): LineOutcome {
   if (typeof result !== 'boolean') return { bad: 'result is neither true nor false' };
   if (typeof errn !== 'number' || !Number.isInteger(errn) || Math.abs(errn) > 1000)
     return { bad: 'errn is not a whole number' };
-  if (typeof clientid !== 'number' || !Number.isSafeInteger(clientid) || clientid < 0)
+  if (typeof clientid !== 'number' || !Number.isInteger(clientid) || clientid < 0 || clientid > CLIENT_LIMIT)
     return { bad: 'clientid is not a whole number' };
   const received = receipt(line.createdate as string);
   if (received === null) return { bad: 'createdate is not "seconds,nanoseconds" of 1970 to 2106' };
@@ -88,11 +95,12 @@ export function shareFromLine(text: string, context: LineContext): LineOutcome {
     if (!(Math.abs(reached - sdiff) <= SDIFF_TOLERANCE * reached))
       return { bad: `sdiff ${sdiff} is not the difficulty of its hash, ${reached}` };
   }
+  const said = line.instance;
   const optional = (key: string): string => (typeof line[key] === 'string' ? line[key].slice(0, TEXT_LIMIT) : '');
   return {
     share: {
       origin: context.origin,
-      instance: context.instance,
+      instance: typeof said === 'string' && NAME.test(said) ? said : context.instance,
       source: 'backfill',
       time_us: received.timeUs,
       time_ns: received.timeNs,

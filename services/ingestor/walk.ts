@@ -2,45 +2,54 @@
  * Finds share logs: `<logdir>/<height as 8 hex digits>/<job id>.sharelog`, plain, `.gz` or `.zst`. A packed file is the same log as the
  * plain one it was made of: its name without the ending is its checkpoint's name.
  */
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { PoolError } from '../core/errors.ts';
 
-export interface ShareLogFile {
+/** A folder in which share logs are looked for. */
+export interface ShareLogFolder {
+  /** As it was given, for messages and for opening. */
   readonly path: string;
-  /** Absolute path without `.gz` or `.zst`. */
-  readonly logicalPath: string;
-  readonly packing: 'none' | 'gzip' | 'zstd';
   /** 0 where the folder's name is no height. */
   readonly height: number;
-  /** Why nothing can be read there: a folder that may not be listed. */
-  readonly unreadable?: string;
+  /** Files that were named on purpose, whatever their names; null: all share logs in it. */
+  readonly only: readonly string[] | null;
 }
 
-const SHARE_LOG = /\.sharelog(?:\.(gz|zst))?$/;
-const HEIGHT_FOLDER = /^[0-9a-f]{8}$/;
+export type Packing = 'none' | 'gzip' | 'zstd';
 
-function fileOf(path: string): ShareLogFile {
-  const packing = path.endsWith('.gz') ? 'gzip' : path.endsWith('.zst') ? 'zstd' : 'none';
-  const folder = basename(dirname(resolve(path)));
-  return {
-    path,
-    logicalPath: resolve(path).replace(/\.(?:gz|zst)$/, ''),
-    packing,
-    height: HEIGHT_FOLDER.test(folder) ? Number.parseInt(folder, 16) : 0,
-  };
+const SHARE_LOG = /\.sharelog(?:\.(?:gz|zst))?$/;
+const HEIGHT_FOLDER = /^[0-9a-f]{8}$/;
+const PACKED = /\.(?:gz|zst)$/;
+
+export function packingOf(name: string): Packing {
+  return name.endsWith('.gz') ? 'gzip' : name.endsWith('.zst') ? 'zstd' : 'none';
+}
+
+/** A log's name without that of its packing. */
+export function logicalName(name: string): string {
+  return name.replace(PACKED, '');
+}
+
+function folderOf(path: string, only: readonly string[] | null): ShareLogFolder {
+  const name = basename(resolve(path));
+  return { path, height: HEIGHT_FOLDER.test(name) ? Number.parseInt(name, 16) : 0, only };
 }
 
 /**
- * The share logs below the paths given, heights rising. A named file counts whatever its name; a folder gives its own share logs and
+ * The folders to look at for the paths given, heights rising. A named file counts whatever its name; a folder gives its own share logs and
  * those of its height folders.
  * @throws PoolError usage where a path does not exist or may not be read
  */
-export function* shareLogs(paths: readonly string[]): Generator<ShareLogFile> {
+export function shareLogFolders(paths: readonly string[]): ShareLogFolder[] {
+  const found: ShareLogFolder[] = [];
+  const named = new Map<string, string[]>();
   for (const path of paths) {
-    let folder: boolean;
+    let stat: Stats;
+    let names: string[] = [];
     try {
-      folder = statSync(path).isDirectory();
+      stat = statSync(path);
+      if (stat.isDirectory()) names = readdirSync(path);
     } catch (cause) {
       throw new PoolError(
         'usage',
@@ -48,33 +57,32 @@ export function* shareLogs(paths: readonly string[]): Generator<ShareLogFile> {
         { cause },
       );
     }
-    if (!folder) {
-      yield fileOf(path);
+    if (!stat.isDirectory()) {
+      const folder = dirname(path);
+      const known = named.get(folder);
+      if (known === undefined) named.set(folder, [basename(path)]);
+      else known.push(basename(path));
       continue;
     }
-    yield* logsIn(path);
-    for (const name of readdirSync(path).sort()) {
-      if (HEIGHT_FOLDER.test(name)) yield* logsIn(join(path, name));
-    }
+    if (names.some((name) => SHARE_LOG.test(name)) || HEIGHT_FOLDER.test(basename(resolve(path))))
+      found.push(folderOf(path, null));
+    const heights = names.filter((name) => HEIGHT_FOLDER.test(name)).sort();
+    for (const name of heights) found.push(folderOf(join(path, name), null));
   }
+  for (const [folder, names] of named) found.push(folderOf(folder, names));
+  return found;
 }
 
-function* logsIn(folder: string): Generator<ShareLogFile> {
-  let entries: string[];
-  try {
-    entries = readdirSync(folder);
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    // A file with the name of a height folder, or one that was removed since.
-    if (code === 'ENOTDIR' || code === 'ENOENT') return;
-    yield { ...fileOf(folder), unreadable: `cannot be listed: ${message}` };
-    return;
-  }
-  const names = entries.filter((name) => SHARE_LOG.test(name)).sort();
-  // A pack beside its plain file is on its way: the plain one is read.
-  const plain = new Set(names.filter((name) => name.endsWith('.sharelog')));
-  for (const name of names) {
-    if (!plain.has(name) && plain.has(name.replace(/\.(?:gz|zst)$/, ''))) continue;
-    yield fileOf(join(folder, name));
-  }
+/**
+ * Names of the share logs of a folder, sorted.
+ * @throws Error of the file system
+ */
+export function shareLogsIn(folder: string): string[] {
+  const names = readdirSync(folder)
+    .filter((name) => SHARE_LOG.test(name))
+    .sort();
+  if (!names.some((name) => packingOf(name) !== 'none')) return names;
+  // A pack beside its plain file is on its way: the plain one is read. It comes first, as its name is the shortest.
+  const seen = new Set<string>();
+  return names.filter((name) => seen.size < seen.add(logicalName(name)).size);
 }

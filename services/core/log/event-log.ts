@@ -22,7 +22,14 @@ export interface EncodedEvents {
 }
 
 /** Order of the topics within one append: what a share refers to is there when the share is. */
-export const APPEND_ORDER = ['job', 'session', 'block', 'share', 'contract'] as const satisfies readonly Topic[];
+export const APPEND_ORDER = [
+  'job',
+  'session',
+  'block',
+  'share',
+  'contract',
+  'quarantine',
+] as const satisfies readonly Topic[];
 
 /**
  * Where reading goes on, as text that only the log itself understands: the journal's is `run:sequence` of the next record, Kafka's
@@ -108,7 +115,7 @@ export interface JournalWriter {
   /** Random name of this opening of the journal, 16 hex digits. */
   readonly run: string;
   /**
-   * Writes all entries, topics in the order job, session, block, share, contract, before it returns. Survives the death of the process;
+   * Writes all entries, topics in the order of `APPEND_ORDER`, before it returns. Survives the death of the process;
    * with fsync also a power cut.
    *
    * @param encoded - come behind the entries of their topic; their bytes are copied, and are taken at their word

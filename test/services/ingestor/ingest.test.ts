@@ -17,6 +17,8 @@ import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { decoderFor } from '../../../schemas/codec.ts';
+import type { QuarantineEvent, ShareEvent } from '../../../schemas/events.ts';
 import { shareIdentity } from '../../../schemas/identity.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
@@ -30,22 +32,29 @@ const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url
 const context = { origin: 'ckpool', instance: 'test', height: 700 };
 
 let dir: { path: string; remove(): void };
-let written: ShareInput[];
+let written: ShareEvent[];
+let letters: QuarantineEvent[];
 let bad: BadLine[];
 beforeEach(() => {
   dir = tempDir('ingest');
   written = [];
+  letters = [];
   bad = [];
 });
 afterEach(() => dir.remove());
+
+const decodeShare = decoderFor('share');
 
 /** Keeps what is appended, in place of a journal; the journal's own suite shows that it keeps it too. */
 const collector = (): JournalWriter => ({
   instance: 'test',
   run: '0',
   cramped: false,
-  append: (entries) => {
-    for (const entry of entries) if (entry.topic === 'share') written.push(entry.event);
+  append: (entries, encoded) => {
+    for (const entry of entries) if (entry.topic === 'quarantine') letters.push(entry.event as QuarantineEvent);
+    for (let i = 0, from = 0; i < (encoded?.count ?? 0); from = encoded!.ends[i++]!) {
+      written.push(decodeShare(encoded!.bytes.subarray(from, encoded!.ends[i])));
+    }
   },
   write: () => false,
   sync: async () => {},
@@ -202,9 +211,10 @@ test('two runs of one origin in different directories wait for each other at the
     { eval: true, workerData: path },
   );
   await once(holder, 'message');
-  const at = { inode: 1, sizeBytes: 2, mtimeMs: 3, offset: 2, lines: 1, head: '' };
-  checkpoints.put('/a', at);
-  expect(checkpoints.get('/a')).toMatchObject(at);
+  const at = { inode: 1, sizeBytes: 2, mtimeMs: 3.5, offset: 2, lines: 1, head: 'ab'.repeat(16), refused: 'grün' };
+  checkpoints.store([{ path: '/a', mtimeMs: 4.5, closed: true, files: new Map([['b', at], ['ö', at]]) }]); // biome-ignore format: pairs
+  expect(checkpoints.files('/a')).toEqual(new Map([['b', at], ['ö', at]])); // biome-ignore format: pairs
+  expect(checkpoints.folder('/a')).toEqual({ mtimeMs: 4.5, closed: true, files: 2, lines: 2 });
   checkpoints.close();
   await holder.terminate();
 });
