@@ -35,6 +35,33 @@ interface DamageItem {
   readonly after: Position | null;
 }
 
+/** Its position is made when it is asked for: of most records nobody does, and it costs as much as the rest of the object. */
+class JournalRecord implements StoredRecord {
+  readonly topic: Topic;
+  readonly instance: string;
+  readonly fingerprint: string;
+  readonly body: Buffer;
+  readonly run: string;
+  readonly sequence: number;
+
+  constructor(topic: Topic, instance: string, fingerprint: string, body: Buffer, run: string, sequence: number) {
+    this.topic = topic;
+    this.instance = instance;
+    this.fingerprint = fingerprint;
+    this.body = body;
+    this.run = run;
+    this.sequence = sequence;
+  }
+
+  get partition(): string {
+    return this.instance;
+  }
+
+  get position(): Position {
+    return `${this.run}:${this.sequence}`;
+  }
+}
+
 export class PartitionReader {
   readonly topicDir: string;
   readonly #topic: Topic;
@@ -279,17 +306,7 @@ export class PartitionReader {
   }
 
   #record(segment: SegmentReader, body: Buffer, sequence: number): StoredRecord {
-    const { run } = segment.name;
-    return {
-      topic: this.#topic,
-      partition: this.#instance,
-      fingerprint: segment.head.fingerprint,
-      body,
-      instance: this.#instance,
-      run,
-      sequence,
-      position: `${run}:${sequence}`,
-    };
+    return new JournalRecord(this.#topic, this.#instance, segment.head.fingerprint, body, segment.name.run, sequence);
   }
 
   #damage(run: string, sequence: number, reason: string, bytes: Buffer, after: Position | null): DamageItem {
