@@ -27,6 +27,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -84,14 +85,24 @@ const rateOf = (what: string, more: Partial<Measure> = {}): Measure => ({
 });
 const cpuOf = (what: string, more: Partial<Measure> = {}): Measure => ({ what, unit: 'us', digits: 2, ...more });
 
+interface Took {
+  readonly seconds: number;
+  readonly cpuS: number;
+  /** The longest that the loop stood still, milliseconds. */
+  readonly stoppedMs: number;
+}
+
 /** Seconds of the clock, and of this process's CPU, that something took. */
-async function timed(work: () => Promise<void> | void): Promise<{ seconds: number; cpuS: number }> {
+async function timed(work: () => Promise<void> | void): Promise<Took> {
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
   const before = process.cpuUsage();
   const start = performance.now();
   await work();
   const seconds = (performance.now() - start) / 1000;
   const { user, system } = process.cpuUsage(before);
-  return { seconds, cpuS: (user + system) / 1e6 };
+  delay.disable();
+  return { seconds, cpuS: (user + system) / 1e6, stoppedMs: delay.max / 1e6 };
 }
 
 function sizeOf(path: string): number {
@@ -177,6 +188,7 @@ function appendRow(row: AppendRow, records: number, more: Partial<Measure> = {})
     measures: {
       rate: rateOf('records', { ofPlain: 0.5, ...more }),
       cpu: cpuOf('CPU per record', fsync === undefined ? { ofPlain: 2 } : {}),
+      ...(fsync === undefined ? {} : { stopped: { what: 'the loop stood still at most', unit: 'ms', digits: 1 } }),
     },
     async open(records) {
       const dir = tempDir('bench-log');
@@ -192,9 +204,10 @@ function appendRow(row: AppendRow, records: number, more: Partial<Measure> = {})
       }));
       const count = Math.ceil(records / perTurn);
       let round = 0;
-      const values = ({ seconds, cpuS }: { seconds: number; cpuS: number }): Values => ({
+      const values = ({ seconds, cpuS, stoppedMs }: Took): Values => ({
         rate: (count * perTurn) / seconds,
         cpu: (cpuS * 1e6) / (count * perTurn),
+        ...(fsync === undefined ? {} : { stopped: stoppedMs }),
       });
       return {
         async ours() {
@@ -253,7 +266,7 @@ const READ: Row = {
     const framed = join(dir.path, 'framed');
     const turns = encodedTurns(shareSource(SHARES_PER_S), DISTINCT, 100).map((encoded) => ({ encoded, entries: [] }));
     await writeFramed(framed, turns, records / 100, { perTurn: 100 });
-    const values = ({ seconds, cpuS }: { seconds: number; cpuS: number }): Values => ({
+    const values = ({ seconds, cpuS }: Took): Values => ({
       rate: records / seconds,
       cpu: (cpuS * 1e6) / records,
     });
