@@ -1,5 +1,4 @@
 /** `share` events to rows of `shares_raw` (schemas/clickhouse/0001_shares.sql): one row per copy; the table keeps the winner of each identity. */
-import { hash } from 'node:crypto';
 import { encodeEvent } from '../../schemas/codec.ts';
 import type { ShareEvent } from '../../schemas/events.ts';
 import { shareIdentity } from '../../schemas/identity.ts';
@@ -20,6 +19,7 @@ import {
   wrongTime,
 } from '../row.ts';
 import { decimal18FromDouble } from './decimal.ts';
+import { digest52 } from './digest.ts';
 
 const HOUR_S = 3600;
 
@@ -36,13 +36,14 @@ export function bucketS(share: ShareEvent): number {
 }
 
 /**
- * What decides between copies of the same grade and instant: 56 bits of a digest of the share as the current schema encodes it, so that
+ * What decides between copies of the same grade and instant: a digest of the share as the current schema encodes it, so that
  * copies written by two versions tie with themselves, and the bytes of the log can be taken as they are.
  *
- * @returns 14 hex digits
+ * @returns 14 hex digits, of which the first is 0
  */
-export function bodyDigest(body: Uint8Array): string {
-  return hash('sha256', body, 'hex').slice(0, 14);
+function bodyDigest(body: Uint8Array): string {
+  const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  return digest52(view, 0, body.length).toString(16).padStart(14, '0');
 }
 
 export const sharePipeline: RowPipeline<'share'> = {

@@ -9,7 +9,7 @@ import { literal } from './insert.ts';
 import type { Bucket, ShareFile } from './share-file.ts';
 import type { Minute } from './state.ts';
 
-/** All filters together; the hours that were touched least recently go first, and are asked about from then on. */
+/** All filters together; the hours that were touched least recently go first. */
 const MAX_BYTES = 64 * 1024 ** 2;
 /** Hours that are remembered, with a filter or without. */
 const MAX_BUCKETS = 20_000;
@@ -57,83 +57,97 @@ export class Bloom {
   }
 }
 
+/** An origin's hour, as far as copies are concerned. */
+interface Hour {
+  readonly bucket: Bucket;
+  /** What this process has put there; null: it had shares of others before, so all are asked about. */
+  filter: Bloom | null;
+  /** Whether it had is known; until then nothing of ours is inserted. */
+  known: boolean;
+}
+
+/** Submissions of a batch that have a copy in the filters, and the hours of all. */
+export interface Noted {
+  readonly file: ShareFile;
+  readonly hours: readonly Hour[];
+  readonly found: readonly number[];
+}
+
 export class Copies {
   readonly #client: ClickHouseClient;
-  /** By origin and hour, in order of touch; null: the hour had shares of others before, so all are asked about. */
-  readonly #buckets = new Map<string, Promise<Bloom | null>>();
-  readonly #known = new WeakMap<Promise<Bloom | null>, Bloom>();
+  /** By origin and hour, in order of touch. */
+  readonly #hours = new Map<string, Hour>();
+  /** Hours that are being asked about. */
+  readonly #asking = new Map<Hour, Promise<void>>();
 
   constructor(client: ClickHouseClient) {
     this.#client = client;
   }
 
-  /**
-   * Submissions of a batch that may stand in the table already; those that do not are remembered from here on. To be called once for a batch.
-   * @throws what the client throws
-   */
-  async candidates(file: ShareFile): Promise<{ bucket: Bucket; identity: string }[]> {
-    const buckets = file.buckets();
-    await this.#ask(buckets);
-    const filters = await Promise.all(buckets.map((bucket) => this.#buckets.get(keyOf(bucket)) ?? null));
-    const found = file.select((bucket, high, low) => {
-      const filter = filters[bucket];
-      return filter === null || filter === undefined || filter.add(high, low);
-    });
+  /** Remembers a batch's submissions, and which of them were there already. To be called once for a batch. */
+  note(file: ShareFile): Noted {
+    const hours = file.buckets().map((bucket) => this.#touch(bucket));
+    const found = file.select((bucket, high, low) => hours[bucket]!.filter?.add(high, low) ?? false);
     this.#forget();
-    return found;
+    return { file, hours, found };
   }
 
-  /** Looks which of the hours are empty, of those that are not known. */
-  async #ask(buckets: readonly Bucket[]): Promise<void> {
-    const asked: Bucket[] = [];
-    for (const bucket of buckets) {
-      const key = keyOf(bucket);
-      const known = this.#buckets.get(key);
-      if (known === undefined) asked.push(bucket);
-      else {
-        this.#buckets.delete(key);
-        this.#buckets.set(key, known);
-      }
-    }
-    if (asked.length === 0) return;
-    const filled = this.#filled(asked);
-    for (const bucket of asked) {
-      const key = keyOf(bucket);
-      const filter: Promise<Bloom | null> = filled.then((keys) => {
-        if (keys.has(key)) return null;
-        const bloom = new Bloom();
-        this.#known.set(filter, bloom);
-        return bloom;
+  #touch(bucket: Bucket): Hour {
+    const key = keyOf(bucket);
+    const hour = this.#hours.get(key) ?? { bucket, filter: new Bloom(), known: false };
+    this.#hours.delete(key);
+    this.#hours.set(key, hour);
+    return hour;
+  }
+
+  /** Looks which of the hours are empty, of those that are not known; before anything of the batch is inserted. @throws what the client throws */
+  async ask({ hours }: Noted): Promise<void> {
+    const unknown = hours.filter((hour) => !hour.known && !this.#asking.has(hour));
+    if (unknown.length > 0) {
+      const asking = this.#ask(unknown).finally(() => {
+        for (const hour of unknown) this.#asking.delete(hour);
       });
-      filter.catch(() => this.#buckets.delete(key));
-      this.#buckets.set(key, filter);
+      for (const hour of unknown) this.#asking.set(hour, asking);
     }
-    await filled;
+    await Promise.all(new Set(hours.map((hour) => this.#asking.get(hour))));
   }
 
-  async #filled(buckets: readonly Bucket[]): Promise<Set<string>> {
+  async #ask(hours: readonly Hour[]): Promise<void> {
     const answer = await this.#client.query({
       query: `SELECT DISTINCT toString(origin) AS origin, toUInt32(bucket) AS bucket FROM shares_raw
-        WHERE ${within(buckets)}`,
+        WHERE ${within(hours.map(({ bucket }) => bucket))}`,
       format: 'JSONEachRow',
       clickhouse_settings: { max_query_size: String(MAX_QUERY_BYTES) },
     });
     const rows = await answer.json<{ origin: string; bucket: number }>();
-    return new Set(rows.map(({ origin, bucket }) => keyOf({ origin, bucketS: bucket })));
+    const filled = new Set(rows.map(({ origin, bucket }) => keyOf({ origin, bucketS: bucket })));
+    for (const hour of hours) {
+      hour.known = true;
+      if (filled.has(keyOf(hour.bucket))) hour.filter = null;
+    }
   }
 
   #forget(): void {
     let bytes = 0;
-    for (const filter of this.#buckets.values()) bytes += this.#known.get(filter)?.sizeBytes ?? 0;
-    for (const [key, filter] of this.#buckets) {
-      if (bytes <= MAX_BYTES && this.#buckets.size <= MAX_BUCKETS) break;
-      bytes -= this.#known.get(filter)?.sizeBytes ?? 0;
-      this.#buckets.delete(key);
+    for (const { filter } of this.#hours.values()) bytes += filter?.sizeBytes ?? 0;
+    for (const [key, { filter }] of this.#hours) {
+      if (bytes <= MAX_BYTES && this.#hours.size <= MAX_BUCKETS) break;
+      bytes -= filter?.sizeBytes ?? 0;
+      this.#hours.delete(key);
     }
   }
 
-  /** The minutes in which copies of these stand. @throws what the client throws */
-  async minutes(candidates: readonly { bucket: Bucket; identity: string }[]): Promise<Minute[]> {
+  /** The minutes in which copies of a batch stand. @throws what the client throws */
+  async minutes(noted: Noted): Promise<Minute[]> {
+    await this.ask(noted);
+    const { file, hours, found } = noted;
+    const asked = hours.some(({ filter }) => filter === null)
+      ? [...new Set([...found, ...file.select((bucket) => hours[bucket]!.filter === null)])]
+      : found;
+    return this.#minutesOf(asked.map((submission) => file.submission(submission)));
+  }
+
+  async #minutesOf(candidates: readonly { bucket: Bucket; identity: string }[]): Promise<Minute[]> {
     if (candidates.length === 0) return [];
     const buckets = new Map(candidates.map(({ bucket }) => [keyOf(bucket), bucket]));
     // One long literal is read faster than a list. Identities of submissions are hex digits.

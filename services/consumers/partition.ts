@@ -2,7 +2,8 @@
  * One partition of one topic into ClickHouse: read, rows, write, checkpoint.
  *
  *   read a batch ─► rows or a file, poison ─► store the cut ─► insert ─► finish (position, cut gone, minutes marked)
- *                                                               └─ meanwhile the next batch of shares is read, where more is waiting
+ *                                                               └─ meanwhile the next batch of shares is read, where more is waiting,
+ *                                                                  and its file goes to ClickHouse without its end, which makes the insert
  *
  * A crash anywhere between the two writes to SQLite leaves the cut, and it is repeated unchanged. Whatever is not poison (an unknown
  * schema, a missing column, an absent ClickHouse) throws out of `step`, and the same batch is tried again: nothing is skipped.
@@ -14,15 +15,17 @@ import { currentSchema, currentSchemaText } from '../../schemas/codec.ts';
 import type { Events, Topic } from '../../schemas/events.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Damage, EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
-import { Copies } from './copies.ts';
-import { ingestTime, insertFile, insertRows } from './insert.ts';
+import { Copies, type Noted } from './copies.ts';
+import { HeldInsert, ingestTime, insertRows } from './insert.ts';
 import { type BucketMinute, ShareFile, shareInsert } from './share-file.ts';
 import type { ConsumerState, Cut, Minute } from './state.ts';
 
 /** Batches end at whichever comes first: by time where the log has nothing more at hand. */
 const BATCH_RECORDS = 10_000;
-/** The larger, the less an insert and its merges cost; 30 MB of memory, twice while another is read. */
+/** The larger, the less an insert and its merges cost; 40 MB of memory, twice while another is read. */
 const SHARE_BATCH_RECORDS = 100_000;
+/** The first of many is smaller, so that ClickHouse has something to do soon; each is twice as large as the one before. */
+const FIRST_SHARE_BATCH_RECORDS = 25_000;
 const BATCH_MS = 250;
 const BATCH_BEHIND_MS = 5_000;
 const IDLE_WAIT_MS = 1_000;
@@ -38,7 +41,7 @@ export interface PartitionParts {
   readonly client: ClickHouseClient;
   readonly state: ConsumerState;
   readonly counters: Counters;
-  /** One for each partition that has looked for copies and is not at the end of its cut: others put the minutes there that they finish. */
+  /** One for each batch whose copies were looked for and that is not at the end of its cut: others put the minutes there that they finish. */
   readonly overlaps: Set<Map<string, Minute>>;
   /** True where nobody has filled the tables before and roll-ups are made when all is in: no minute of a loser stands anywhere. */
   readonly fresh?: boolean;
@@ -122,18 +125,30 @@ interface Prepared<T extends Topic> {
   /** The batch ended by its number: more may be there. */
   readonly full: boolean;
   readonly letters: readonly Row[];
+  /** Deduplication token of the cut. */
+  readonly token: string;
+  /** Minutes that others finished since copies of this batch were looked for; kept over failures. */
+  readonly overlapping: Map<string, Minute>;
   readonly rows: number;
   readonly minutes: readonly BucketMinute[];
+  /** Does what need not wait for the batch before this one; may fail without harm. */
+  ahead(): void;
   /** Minutes in which copies stand; asked before the insert, each time. */
   copies(): Promise<readonly Minute[]>;
-  insert(token: string): Promise<void>;
+  insert(): Promise<void>;
+  /** Called when its rows are in ClickHouse. */
+  done(): void;
+  /** Nothing of it is to be inserted. */
+  abandon(): void;
   readonly events: readonly Events[T][];
 }
 
 /** What becomes of the records of a batch as they are read. */
 interface Maker<T extends Topic> {
   take(records: readonly StoredRecord[], letters: Row[]): Promise<void>;
-  make(): Pick<Prepared<T>, 'rows' | 'minutes' | 'copies' | 'insert' | 'events'>;
+  make(
+    token: string,
+  ): Pick<Prepared<T>, 'rows' | 'minutes' | 'ahead' | 'copies' | 'insert' | 'done' | 'abandon' | 'events'>;
 }
 
 export class PartitionConsumer<T extends Topic> {
@@ -147,10 +162,10 @@ export class PartitionConsumer<T extends Topic> {
   #pending: Cut | null;
   /** What is being inserted, or is to be tried again. */
   #current: Prepared<T> | null = null;
-  /** What comes behind it, read meanwhile. */
+  /** What comes behind it, read and sent meanwhile. */
   #following: Promise<Prepared<T> | null> | null = null;
-  /** Minutes that others finished since this partition last looked for copies; kept over failures. */
-  readonly #overlapping = new Map<string, Minute>();
+  /** Shares of the next batch at most. */
+  #shareRecords = FIRST_SHARE_BATCH_RECORDS;
 
   constructor(
     parts: PartitionParts,
@@ -186,7 +201,10 @@ export class PartitionConsumer<T extends Topic> {
     const current = this.#current;
     if (current === null) return;
     if (current.full && this.#following === null) {
-      this.#following = this.#prepare(current.to, null);
+      this.#following = this.#prepare(current.to, null).then((next) => {
+        if (next !== null && !this.#parts.signal.aborted) this.#ahead(next);
+        return next;
+      });
       // Said when it is its turn.
       this.#following.catch(() => {});
     }
@@ -194,8 +212,9 @@ export class PartitionConsumer<T extends Topic> {
       await this.#insert(current);
     } finally {
       // Nothing reads on when the log is closed.
-      if (this.#parts.signal.aborted) await this.#following?.catch(() => {});
+      if (this.#parts.signal.aborted) (await this.#following?.catch(() => null))?.abandon();
     }
+    current.done();
     this.#current = null;
     if (current.events.length > 0) this.#taken(current.events);
   }
@@ -206,27 +225,30 @@ export class PartitionConsumer<T extends Topic> {
     return following ?? this.#prepare(this.#position, this.#pending);
   }
 
+  #ahead(prepared: Prepared<T>): void {
+    this.#parts.overlaps.add(prepared.overlapping);
+    prepared.ahead();
+  }
+
   async #insert(prepared: Prepared<T>): Promise<void> {
     const { state, client, counters, overlaps } = this.#parts;
     const { topic } = this.#pipeline;
+    const { overlapping } = prepared;
     const minutes = new Map<string, Minute>();
     const mark = ({ origin, minuteS }: Minute): unknown => minutes.set(`${origin}/${minuteS}`, { origin, minuteS });
     prepared.minutes.forEach(mark);
     this.#pending?.minutes.forEach(mark);
     // A copy that another partition inserts from here on is not found by the look below: its minute is taken over at the end.
-    overlaps.add(this.#overlapping);
+    overlaps.add(overlapping);
     if (this.#parts.fresh !== true) (await prepared.copies()).forEach(mark);
-    const { from, to, records } = prepared;
+    const { from, to, records, token } = prepared;
     const cut: Cut = {
       topic,
       partition: this.#partition,
       from,
       to,
       records,
-      token: hash('sha256', JSON.stringify([state.generation, topic, this.#partition, from, to, records]), 'hex').slice(
-        0,
-        32,
-      ),
+      token,
       minutes: [...minutes.values()],
     };
     this.#pending = cut;
@@ -236,12 +258,14 @@ export class PartitionConsumer<T extends Topic> {
       minute: minuteS,
       bucket: bucketS,
     }));
-    await insertRows(client, 'share_minutes', buckets, `${cut.token}-share_minutes`);
-    await prepared.insert(cut.token);
-    await insertRows(client, 'dead_letters', prepared.letters, `${cut.token}-dead_letters`);
-    state.finish({ ...cut, minutes: [...new Map([...minutes, ...this.#overlapping]).values()] });
-    overlaps.delete(this.#overlapping);
-    this.#overlapping.clear();
+    // Minutes are read by roll-ups only, which come after the end of the cut.
+    await allDone([
+      insertRows(client, 'share_minutes', buckets, `${token}-share_minutes`),
+      prepared.insert(),
+      insertRows(client, 'dead_letters', prepared.letters, `${token}-dead_letters`),
+    ]);
+    state.finish({ ...cut, minutes: [...new Map([...minutes, ...overlapping]).values()] });
+    overlaps.delete(overlapping);
     for (const other of overlaps) for (const [key, minute] of minutes) other.set(key, minute);
     this.#pending = null;
     this.#position = to;
@@ -255,7 +279,7 @@ export class PartitionConsumer<T extends Topic> {
   async #prepare(from: Position | null, cut: Cut | null): Promise<Prepared<T> | null> {
     const { log, signal } = this.#parts;
     const { topic } = this.#pipeline;
-    const usual = topic === 'share' ? SHARE_BATCH_RECORDS : BATCH_RECORDS;
+    const usual = topic === 'share' ? this.#shareRecords : BATCH_RECORDS;
     const most = cut === null ? usual : Math.max(cut.records, 1);
     let records = 0;
     const letters: Row[] = [];
@@ -286,14 +310,11 @@ export class PartitionConsumer<T extends Topic> {
       // A log that always has more at hand must not keep sockets waiting.
       await new Promise((resolve) => setImmediate(resolve));
     }
-    return {
-      from,
-      to: next,
-      records,
-      full: cut === null && topic === 'share' && records >= usual,
-      letters,
-      ...maker.make(),
-    };
+    const full = cut === null && topic === 'share' && records >= usual;
+    this.#shareRecords = full ? Math.min(usual * 2, SHARE_BATCH_RECORDS) : FIRST_SHARE_BATCH_RECORDS;
+    const about = [this.#parts.state.generation, topic, this.#partition, from, next, records];
+    const token = hash('sha256', JSON.stringify(about), 'hex').slice(0, 32);
+    return { from, to: next, records, full, letters, token, overlapping: new Map(), ...maker.make(token) };
   }
 
   /** Any topic's records, decoded, as rows. */
@@ -316,11 +337,14 @@ export class PartitionConsumer<T extends Topic> {
           events.push(decoded.event);
         }
       },
-      make: () => ({
+      make: (token) => ({
         rows: rows.length,
         minutes: [],
+        ahead: () => {},
         copies: async () => [],
-        insert: (token) => insertRows(client, table, rows, `${token}-${table}`),
+        insert: () => insertRows(client, table, rows, `${token}-${table}`),
+        done: () => {},
+        abandon: () => {},
         events,
       }),
     };
@@ -340,36 +364,33 @@ export class PartitionConsumer<T extends Topic> {
           if (poison !== null) letters.push(deadLetterRow(record, poison));
         }
       },
-      make: () => {
-        // The filters may be asked once only: they hold this batch afterwards.
-        let candidates: ReturnType<Copies['candidates']> | null = null;
-        let bytes: Buffer | null = null;
+      make: (token) => {
+        // Once only: the filters hold this batch afterwards.
+        let noted: Noted | null = null;
+        const note = (): Noted => (noted ??= copies.note(file));
+        const held =
+          file.count === 0 ? null : new HeldInsert(client, shareInsert(`${token}-shares_raw`), file.finish());
         return {
           rows: file.count,
           minutes: file.minutes(),
-          copies: async () => {
-            if (file.count === 0) return [];
-            candidates ??= copies.candidates(file);
-            try {
-              return await copies.minutes(await candidates);
-            } catch (error) {
-              // Where it was the look at the hours that failed, nothing is noted yet.
-              await candidates.catch(() => {
-                candidates = null;
-              });
-              throw error;
-            }
+          ahead: () => {
+            held?.ahead();
+            if (this.#parts.fresh !== true) copies.ask(note()).catch(() => {});
           },
-          insert: async (token) => {
-            if (file.count === 0) return;
-            bytes ??= file.finish();
-            await insertFile(client, shareInsert(`${token}-shares_raw`), bytes);
-          },
+          copies: async () => copies.minutes(note()),
+          insert: async () => held?.insert(),
+          done: () => file.release(),
+          abandon: () => held?.abandon(),
           events: [],
         };
       },
     };
   }
+}
+
+/** Waits for all. @throws the first failure, when none is under way any more: what is tried again must not meet itself */
+async function allDone(works: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(works)) if (result.status === 'rejected') throw result.reason;
 }
 
 /** One for all partitions that write to a ClickHouse through the same parts. */

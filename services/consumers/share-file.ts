@@ -11,7 +11,8 @@
 import { isUtf8 } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import { unitsFromDouble } from '../../pipelines/shares/decimal.ts';
-import { bodyDigest, bucketS, sharePipeline } from '../../pipelines/shares/shares.ts';
+import { digest52 } from '../../pipelines/shares/digest.ts';
+import { bucketS, sharePipeline } from '../../pipelines/shares/shares.ts';
 import { currentSchema, currentSchemaText, encodeEvent } from '../../schemas/codec.ts';
 import type { ShareEvent } from '../../schemas/events.ts';
 import { shareIdentity } from '../../schemas/identity.ts';
@@ -110,9 +111,6 @@ const COLUMNS: readonly (readonly [column: string, from?: string])[] = [
   ['upstream'],
 ];
 
-const LOW_CARDINALITY: ReadonlySet<string> = new Set([
-  'origin', 'kind', 'instance', 'source', 'listener', 'user', 'worker', 'agent', 'reason', 'upstream',
-]); // biome-ignore format: one list
 const COLUMN_TYPES: Readonly<Record<string, string>> = {
   time_us: 'Int64',
   time_ns: 'UInt16',
@@ -122,10 +120,9 @@ const COLUMN_TYPES: Readonly<Record<string, string>> = {
   errn: 'Int32',
   sdiff: 'Float64',
 };
+/** Strings of few values are LowCardinality in the table alone: put into dictionaries row by row, as Avro is read, they cost three times as much. */
 const STRUCTURE = [
-  ...FIELDS.filter(({ name }) => name !== 'diff').map(({ name }) => {
-    return `${name} ${COLUMN_TYPES[name] ?? (LOW_CARDINALITY.has(name) ? 'LowCardinality(String)' : 'String')}`;
-  }),
+  ...FIELDS.filter(({ name }) => name !== 'diff').map(({ name }) => `${name} ${COLUMN_TYPES[name] ?? 'String'}`),
   'sent_identity String',
   'bucket_s Int64',
   'rank_le FixedString(16)',
@@ -301,27 +298,26 @@ export interface BucketMinute extends Bucket {
   readonly minuteS: number;
 }
 
-/** A submission as far as looking for copies needs it. */
-export interface Submission {
-  readonly bucket: Bucket;
-  /** 64 bits of the identity: copies have the same. */
-  readonly high: number;
-  readonly low: number;
-  readonly identity: () => string;
-}
-
 /** Holds the head, and the batch of a small pool. */
 const FIRST_BYTES = 64 * 1024;
+/** Memory of large files that are in ClickHouse, for the next: a page that is touched first costs as much as what is written to it. */
+const spares: Buffer[] = [];
+const MOST_SPARES = 2;
+/** Of its memory a file must have used so much, else what follows is small as well and the memory is given back. */
+const SPARE_PART = 1 / 8;
 const FIRST_SUBMISSIONS = 128;
+const NOTHING = Buffer.alloc(0);
 /** Numbers kept of each submission. */
 const SLOT = 5;
 
 export class ShareFile {
   #bytes: Buffer;
+  #view: DataView;
   #at: number;
   readonly #bodyStart: number;
   readonly #sync = randomBytes(SYNC_BYTES);
   #count = 0;
+  #finished: Buffer | null = null;
   readonly #most: number;
   readonly #minutes = new Map<string, BucketMinute>();
   readonly #buckets = new Map<string, number>();
@@ -340,7 +336,8 @@ export class ShareFile {
     const head = encodeHead(new Map([['avro.schema', FILE_SCHEMA], ['avro.codec', 'null']]), this.#sync); // biome-ignore format: pairs
     this.#most = most;
     // Grows: a live batch has a few shares, one that catches up as many as it may have.
-    this.#bytes = Buffer.allocUnsafe(FIRST_BYTES);
+    this.#bytes = spares.pop() ?? Buffer.allocUnsafe(FIRST_BYTES);
+    this.#view = viewOf(this.#bytes);
     this.#bytes.set(head, 0);
     this.#bodyStart = head.length + BLOCK_HEAD_BYTES;
     this.#at = this.#bodyStart;
@@ -378,6 +375,7 @@ export class ShareFile {
       const larger = Buffer.allocUnsafe(Math.max(needed, this.#bytes.length * 2));
       this.#bytes.copy(larger, 0, 0, this.#at);
       this.#bytes = larger;
+      this.#view = viewOf(larger);
     }
     const bytes = this.#bytes;
     const bodyAt = this.#at;
@@ -394,7 +392,8 @@ export class ShareFile {
     }
     at = writeLong(bytes, at, bucketS);
     const timeUs = values[TIME_US]!;
-    at = writeRank(bytes, at, isText(body, SOURCE, LIVE) ? 1 : 0, timeUs, values[TIME_NS]!, bodyDigest(body));
+    const digest = digest52(this.#view, bodyAt, bodyAt + body.length);
+    at = writeRank(bytes, at, isText(body, SOURCE, LIVE) ? 1 : 0, timeUs, values[TIME_NS]!, digest);
     const units = unitsBytes(values[DIFF]!);
     for (let i = 0; i < 16; i++) bytes[at + i] = units[i]!;
     this.#at = at + 16;
@@ -443,6 +442,7 @@ export class ShareFile {
 
   /** Ends the block. @returns the file; nothing is added after that */
   finish(): Buffer {
+    if (this.#finished !== null) return this.#finished;
     const size = this.#at - this.#bodyStart;
     // The block's head is as long as its numbers are: the container's head moves up to it.
     const blockHead = Buffer.allocUnsafe(BLOCK_HEAD_BYTES);
@@ -452,7 +452,16 @@ export class ShareFile {
     this.#bytes.copyWithin(blockAt - headLength, 0, headLength);
     blockHead.copy(this.#bytes, blockAt, 0, blockHeadLength);
     this.#sync.copy(this.#bytes, this.#at);
-    return this.#bytes.subarray(blockAt - headLength, this.#at + SYNC_BYTES);
+    this.#finished = this.#bytes.subarray(blockAt - headLength, this.#at + SYNC_BYTES);
+    return this.#finished;
+  }
+
+  /** Nobody reads the file or asks for a submission any more: its memory is another's. */
+  release(): void {
+    const used = this.#at / this.#bytes.length;
+    if (this.#bytes.length > FIRST_BYTES && used >= SPARE_PART && spares.length < MOST_SPARES) spares.push(this.#bytes);
+    this.#bytes = NOTHING;
+    this.#finished = NOTHING;
   }
 
   /** Minutes and the hours in which their shares lie. */
@@ -464,24 +473,30 @@ export class ShareFile {
     return this.#bucketList;
   }
 
-  /**
-   * Identities of those submissions for which `wanted` is true, called with the number of the bucket in `buckets()` and 64 bits of the identity.
-   * To be called once, before `finish`.
-   */
-  select(wanted: (bucket: number, high: number, low: number) => boolean): { bucket: Bucket; identity: string }[] {
-    const out: { bucket: Bucket; identity: string }[] = [];
+  /** Numbers of those submissions for which `wanted` is true, called with the number of the bucket in `buckets()` and 64 bits of the identity. */
+  select(wanted: (bucket: number, high: number, low: number) => boolean): number[] {
+    const out: number[] = [];
     const found = this.#found;
     for (let i = 0; i < this.#submissions; i++) {
       const slot = i * SLOT;
-      if (!wanted(found[slot]!, found[slot + 1]!, found[slot + 2]!)) continue;
-      const at = found[slot + 3]!;
-      out.push({
-        bucket: this.#bucketList[found[slot]!]!,
-        identity: this.#bytes.toString('latin1', at, at + found[slot + 4]!),
-      });
+      if (wanted(found[slot]!, found[slot + 1]!, found[slot + 2]!)) out.push(i);
     }
     return out;
   }
+
+  /** A submission by its number, as `select` gives it. */
+  submission(number: number): { readonly bucket: Bucket; readonly identity: string } {
+    const slot = number * SLOT;
+    const at = this.#found[slot + 3]!;
+    return {
+      bucket: this.#bucketList[this.#found[slot]!]!,
+      identity: this.#bytes.toString('latin1', at, at + this.#found[slot + 4]!),
+    };
+  }
+}
+
+function viewOf(bytes: Buffer): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** 32 bits that 8 hex digits are. */
@@ -491,19 +506,19 @@ function last8(bytes: Buffer, start: number): number {
   return value;
 }
 
-/** The number of `rankFrom` (pipelines/row.ts), little-endian, without a bigint. @param digest - 14 hex digits */
+/** The number of `rankFrom` (pipelines/row.ts), little-endian, without a bigint. @param digest - 52 bits */
 function writeRank(
   bytes: Buffer,
   start: number,
   grade: number,
   timeUs: number,
   timeNs: number,
-  digest: string,
+  digest: number,
 ): number {
-  for (let i = 0; i < 7; i++) {
-    const pair = (HEX[digest.charCodeAt(12 - 2 * i)]! << 4) | HEX[digest.charCodeAt(13 - 2 * i)]!;
-    bytes[start + i] = ~pair & 0xff;
-  }
+  const digestHigh = Math.floor(digest / 2 ** 32);
+  // The last of these four bytes is written again below.
+  writeInverted(bytes, start + 4, digestHigh);
+  writeInverted(bytes, start, digest - digestHigh * 2 ** 32);
   // time_us · 1000 + time_ns in two halves of 32 bits.
   const usHigh = Math.floor(timeUs / 2 ** 32);
   const low = (timeUs - usHigh * 2 ** 32) * 1000 + timeNs;

@@ -101,6 +101,7 @@ describe.skipIf(noClickHouse !== undefined)('shares as a file', { timeout: 60_00
     // And what a look for copies asks for are the identities of the submissions, with their hours.
     const asked = file
       .select(() => true)
+      .map((number) => file.submission(number))
       .map(({ bucket, identity }) => `${bucket.origin}/${bucket.bucketS}/${identity}`);
     const submitted = rows.filter((row) => row.kind === 'submitted');
     expect(asked).toEqual(

@@ -1,0 +1,154 @@
+import { once } from 'node:events';
+import { readdirSync, statSync } from 'node:fs';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sharePipeline } from '../../../pipelines/shares/shares.ts';
+import { currentSchema, encodeEvent } from '../../../schemas/codec.ts';
+import { HeldInsert } from '../../../services/consumers/insert.ts';
+import { migrate } from '../../../services/consumers/migrations.ts';
+import { PartitionConsumer } from '../../../services/consumers/partition.ts';
+import { ShareFile, shareInsert } from '../../../services/consumers/share-file.ts';
+import { ConsumerState } from '../../../services/consumers/state.ts';
+import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
+import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
+import { randomFrom } from '../../pipelines/blocks.ts';
+import { shareOf, tempDir, until } from './world.ts';
+
+const SHARES = 6_000;
+const { fingerprint } = currentSchema('share');
+
+/** A file of more than 2 MB, so that the engine has begun to write it down. */
+function fileOf(seed: number): Buffer {
+  const random = randomFrom(seed);
+  const file = new ShareFile(SHARES);
+  for (let n = 0; file.count < SHARES; n++) file.addPlain(fingerprint, encodeEvent('share', shareOf(random, n)));
+  return file.finish();
+}
+
+describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { timeout: 60_000 }, () => {
+  let ch: TestClickHouse;
+  beforeAll(async () => {
+    ch = await startTestClickHouse();
+    await migrate(ch.writer);
+  });
+  afterAll(() => ch.stop());
+
+  const count = async (): Promise<number> => {
+    const answer = await ch.writer.query({
+      query: 'SELECT toUInt32(count()) AS n FROM shares_raw',
+      format: 'JSONEachRow',
+    });
+    return (await answer.json<{ n: number }>())[0]!.n;
+  };
+  /** Bytes of inserts' data that the engine has written down. */
+  const spooled = (): number => {
+    const spool = join(ch.dir, 'spool');
+    const files = readdirSync(spool, { recursive: true, encoding: 'utf8' }).map((name) => statSync(join(spool, name)));
+    return files.filter((stat) => stat.isFile()).reduce((sum, { size }) => sum + size, 0);
+  };
+
+  test('is made when its end is asked for, and not before', async () => {
+    const before = await count();
+    const held = new HeldInsert(ch.writer, shareInsert('held'), fileOf(1));
+    held.ahead();
+    await until('the data is there', () => (spooled() > 1_000_000 ? true : undefined));
+    expect(await count()).toBe(before);
+    await held.insert();
+    expect(await count()).toBe(before + SHARES);
+    expect(spooled()).toBe(0);
+  });
+
+  test('is not made when it is abandoned', async () => {
+    const before = await count();
+    const held = new HeldInsert(ch.writer, shareInsert('abandoned'), fileOf(2));
+    held.ahead();
+    await until('the data is there', () => (spooled() > 1_000_000 ? true : undefined));
+    held.abandon();
+    await until('the data is gone', () => (spooled() === 0 ? true : undefined));
+    expect(await count()).toBe(before);
+  });
+
+  test('goes again where its connection broke while it waited', async () => {
+    const before = await count();
+    const cut: (() => void)[] = [];
+    const proxy = createServer((socket) => {
+      const far = connect(Number(new URL(ch.url).port), '127.0.0.1');
+      for (const each of [socket, far]) each.on('error', () => {});
+      socket.pipe(far).pipe(socket);
+      cut.push(() => {
+        socket.destroy();
+        far.destroy();
+      });
+    }).listen(0, '127.0.0.1');
+    await once(proxy, 'listening');
+    const client: ClickHouseClient = createClient({
+      url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+      username: 'writer',
+      password: ch.token,
+      log: { level: ClickHouseLogLevel.OFF },
+    });
+    try {
+      const held = new HeldInsert(client, shareInsert('broken'), fileOf(3));
+      held.ahead();
+      await until('the data is there', () => (spooled() > 1_000_000 ? true : undefined));
+      for (const end of cut.splice(0)) end();
+      await until('the data is gone', () => (spooled() === 0 ? true : undefined));
+      // The client learns of it a turn or two later; either way nothing is lost, and what is tried again counts once.
+      await held.insert().catch(() => held.insert());
+      expect(await count()).toBe(before + SHARES);
+    } finally {
+      await client.close();
+      proxy.close();
+    }
+  });
+
+  test('of a partition waits for the end of the cut before it', async () => {
+    const before = await count();
+    const dir = tempDir();
+    const log = openJournalLog({ dir: join(dir.path, 'journal') });
+    const state = new ConsumerState(':memory:');
+    try {
+      const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
+      const random = randomFrom(4);
+      for (let n = 0; n < 30_000; n += 1_000) {
+        const events = Array.from({ length: 1_000 }, (_, i) => shareOf(random, n + i));
+        writer.append(events.map((event) => ({ topic: 'share', event })));
+      }
+      writer.close();
+      // The first file is held back on its way.
+      const gate = Promise.withResolvers<void>();
+      let files = 0;
+      const exec = async (...args: Parameters<ClickHouseClient['exec']>) => {
+        if (args[0].query.includes('shares_raw') && files++ === 0) await gate.promise;
+        return ch.writer.exec(...args);
+      };
+      const client = new Proxy(ch.writer, {
+        get: (target, name) => (name === 'exec' ? exec : Reflect.get(target, name).bind(target)),
+      });
+      const counters = { records: 0, rows: 0, deadLetters: 0 };
+      const consumer = new PartitionConsumer(
+        { log, client, state, counters, overlaps: new Set(), signal: new AbortController().signal },
+        sharePipeline,
+        'ckpool',
+      );
+      const first = consumer.step();
+      await until('the second file is there', () => (files === 2 && spooled() > 1_000_000 ? true : undefined));
+      expect(state.cut('share', 'ckpool')?.records).toBe(25_000);
+      expect(await count()).toBe(before);
+      gate.resolve();
+      await first;
+      expect(await count()).toBe(before + 25_000);
+      expect(state.cut('share', 'ckpool')).toBeNull();
+      await consumer.step();
+      expect(await count()).toBe(before + 30_000);
+      expect(files).toBe(2);
+      expect(counters.records).toBe(30_000);
+    } finally {
+      state.close();
+      await log.close();
+      dir.remove();
+    }
+  });
+});
