@@ -42,10 +42,14 @@ export async function startProgram(program: PlainProgram, config: Config, life: 
     case 'relay': {
       const { runRelay } = await import('../relay/main.ts');
       await runRelay(config, life);
+      const { runPacker } = await import('../core/log/packer.ts');
+      runPacker(config, life);
       return;
     }
     case 'consume': {
       const { startConsumersAside } = await import('../consumers/replay-aside.ts');
+      // With Kafka it is the relay's, whose process removes segments as well.
+      if (config.kafka === null) (await import('../core/log/packer.ts')).runPacker(config, life);
       inBackground(life, async () => {
         const log = await openLog(config, program, life);
         life.onStop('log of the consumers', () => log.close());

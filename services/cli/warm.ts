@@ -11,6 +11,8 @@ export async function loadDaemons(): Promise<void> {
     import('../stratum/parent.ts'),
     import('../stratum/worker.ts'),
     import('../core/node/template-worker.ts'),
+    import('../core/log/packer.ts'),
+    import('../core/log/packer-thread.ts'),
     import('../chain/main.ts'),
     import('../relay/main.ts'),
     import('../consumers/main.ts'),

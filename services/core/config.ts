@@ -114,7 +114,12 @@ export interface Config {
   readonly clickhouse: { readonly url: string; readonly user: string; readonly password: string } | null;
   readonly database: string;
   readonly kafka: KafkaConfig | null;
-  readonly journal: { readonly fsync: boolean; readonly segmentBytes: number; readonly keepDays: number };
+  readonly journal: {
+    readonly fsync: boolean;
+    readonly segmentBytes: number;
+    readonly pack: boolean;
+    readonly keepDays: number;
+  };
   /** Free space under the data directory below which shares are refused; the larger of the two. */
   readonly diskReserve: { readonly bytes: number; readonly percent: number };
   /** Null: the start of the epoch before the present one. */
@@ -387,6 +392,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
     journal: {
       fsync: value('lodestream.journal.fsync'),
       segmentBytes: value('lodestream.journal.segment_bytes'),
+      pack: value('lodestream.journal.pack'),
       keepDays: value('lodestream.journal.keep_days'),
     },
     diskReserve: {

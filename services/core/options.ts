@@ -553,6 +553,12 @@ export const OPTIONS = {
     example: 134_217_728,
     doc: 'Size at which a new segment of the journal is begun',
   },
+  'lodestream.journal.pack': {
+    type: 'boolean',
+    default: true,
+    example: false,
+    doc: 'True: segments that nobody appends to any more are compressed, to a quarter (Avro codec zstandard; the relay does it, else the consumers)',
+  },
   'lodestream.journal.keep_days': {
     type: 'number',
     unit: 'days',

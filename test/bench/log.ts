@@ -9,11 +9,13 @@
  *     relay              journal → Kafka    beside   kafkajs alone sending the same messages, made beforehand
  *     consume            journal → tables   beside   chDB's own INSERT … SELECT FROM file(…, Avro) of the same records into the same tables
  *     replay             journal → tables   beside   the consumers, live
+ *     pack               journal → packed   beside   the same journal, plain, read
  *     bytes              of a share in the journal, by the shares of a turn
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
   closeSync,
+  cpSync,
   fdatasync,
   fdatasyncSync,
   mkdirSync,
@@ -41,7 +43,9 @@ import { migrate } from '../../services/consumers/migrations.ts';
 import { ShareFile, shareInsert } from '../../services/consumers/share-file.ts';
 import type { EncodedEvents, LogEntry, RecordBatch } from '../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
+import { listSegments } from '../../services/core/log/journal-files.ts';
 import { openKafkaLog } from '../../services/core/log/kafka.ts';
+import { exchange, prepare } from '../../services/core/log/pack-segment.ts';
 import { startRelay } from '../../services/relay/relay.ts';
 import { startTestClickHouse } from '../helpers/clickhouse.ts';
 import { freePort, tempDir } from '../helpers/leash.ts';
@@ -255,6 +259,23 @@ function writeJournal(dir: string, records: number, perTurn = 100): void {
   writer.close();
 }
 
+/** Reads a journal to its end. @throws Error where it does not have so many records */
+async function readJournal(dir: string, records: number): Promise<Took> {
+  const log = openJournalLog({ dir });
+  let count = 0;
+  const took = await timed(async () => {
+    for (let from: string | null = null; ; ) {
+      const batch = await log.read('share', 'pool-0', from, { maxRecords: 10_000, waitMs: 0 });
+      if (batch.records.length === 0) break;
+      count += batch.records.length;
+      from = batch.next;
+    }
+  });
+  await log.close();
+  if (count !== records) throw new Error(`read ${count} of ${records} records`);
+  return took;
+}
+
 const READ: Row = {
   title: 'the journal read from its beginning, 100 shares a turn',
   records: 400_000,
@@ -271,21 +292,7 @@ const READ: Row = {
       cpu: (cpuS * 1e6) / records,
     });
     return {
-      async ours() {
-        const log = openJournalLog({ dir: journal });
-        let count = 0;
-        const took = await timed(async () => {
-          for (let from: string | null = null; ; ) {
-            const batch = await log.read('share', 'pool-0', from, { maxRecords: 10_000, waitMs: 0 });
-            if (batch.records.length === 0) break;
-            count += batch.records.length;
-            from = batch.next;
-          }
-        });
-        await log.close();
-        if (count !== records) throw new Error(`read ${count} of ${records} records`);
-        return values(took);
-      },
+      ours: async () => values(await readJournal(journal, records)),
       async plain() {
         return values(
           await timed(() => {
@@ -612,6 +619,59 @@ function startConsumersApart(asked: ConsumersAsked): { fact(name: string): Promi
   };
 }
 
+// --- pack --------------------------------------------------------------------------------------------------------------------
+
+const packRow = (perTurn: number, blockRecords?: number): Row => ({
+  title: `closed segments packed${blockRecords === undefined ? '' : ` in blocks of ${blockRecords}`}, compared and exchanged; ${perTurn} shares a turn`,
+  records: 200_000,
+  measures: {
+    pack: cpuOf('CPU per share, once'),
+    bytes: { what: 'bytes per share, sidecar included', unit: 'B', digits: 1, reach: 200 },
+    rate: rateOf('records read from there'),
+    cpu: cpuOf('CPU per record read from there'),
+  },
+  async open(records) {
+    const dir = tempDir('bench-log');
+    const plain = join(dir.path, 'plain');
+    writeJournal(plain, records, perTurn);
+    // The next run makes all that is there closed; its segment goes, so that the measured ones are all there is.
+    const next = openJournalWriter({ dir: plain, instance: 'pool-0' });
+    next.append([{ topic: 'share', event: shareSource(SHARES_PER_S)() }]);
+    next.close();
+    const topicDir = (journal: string): string => join(journal, 'pool-0', 'share');
+    for (const path of readdirSync(topicDir(plain)).sort().slice(-2)) rmSync(join(topicDir(plain), path));
+    const values = ({ seconds, cpuS }: { seconds: number; cpuS: number }): Values => ({
+      rate: records / seconds,
+      cpu: (cpuS * 1e6) / records,
+    });
+    const options = { hasRoom: () => true, ...(blockRecords === undefined ? {} : { blockRecords }) };
+    return {
+      async ours() {
+        const journal = join(dir.path, 'packed');
+        cpSync(plain, journal, { recursive: true, preserveTimestamps: true });
+        const packing = await timed(async () => {
+          for (const name of listSegments(topicDir(journal))) {
+            const steps = prepare(name, options);
+            let step = steps.next();
+            while (step.done !== true) step = steps.next();
+            if ('refused' in step.value || !(await exchange(step.value))) throw new Error('a segment was not packed');
+          }
+        });
+        const bytes = sizeOf(topicDir(journal)) / records;
+        const reading = await readJournal(journal, records);
+        rmSync(journal, { recursive: true });
+        return { ...values(reading), pack: (packing.cpuS * 1e6) / records, bytes };
+      },
+      plain: async () => ({
+        ...values(await readJournal(plain, records)),
+        pack: Number.NaN,
+        bytes: sizeOf(topicDir(plain)) / records,
+      }),
+      close: dir.remove,
+    };
+  },
+});
+
 // --- bytes -------------------------------------------------------------------------------------------------------------------
 
 const PER_TURN = [1, 16, 1000] as const;
@@ -657,6 +717,10 @@ const ROWS: Readonly<Record<string, Row>> = {
   'relay-none': relayRow('none'),
   consume: CONSUME,
   replay: REPLAY,
+  pack: packRow(16),
+  'pack-250': packRow(16, 250),
+  'pack-1000': packRow(16, 1_000),
+  'pack-2000': packRow(16, 2_000),
   bytes: BYTES,
 };
 

@@ -9,6 +9,7 @@ import { crc32 } from 'node:zlib';
 import { fingerprintOf } from '../../../schemas/codec.ts';
 import { parseBlock, parseHead, recordSplitter } from './container.ts';
 import { HEAD_KEYS, type SegmentName } from './journal-files.ts';
+import { openSegmentFiles, readRange } from './segment-head.ts';
 import {
   encodeIndexHead,
   INDEX_ENTRY_BYTES,
@@ -18,13 +19,13 @@ import {
   parseIndexHead,
   writeIndexEntry,
 } from './segment-index.ts';
-import { readRange } from './segment-reader.ts';
 
 /**
  * Mends the newest segment of a topic.
  * @param log - gets one line for each thing done
  */
 export function recoverSegment(name: SegmentName, log: (line: string) => void): void {
+  if (isPacked(name)) return;
   const fd = openSync(name.path, 'r+');
   let indexFd: number | null = null;
   try {
@@ -39,6 +40,15 @@ export function recoverSegment(name: SegmentName, log: (line: string) => void): 
     closeSync(fd);
     if (indexFd !== null) closeSync(indexFd);
   }
+}
+
+/** A packed segment was whole when it was packed: nobody was writing to it. (It is the newest where a later one was torn and is removed.) */
+function isPacked(name: SegmentName): boolean {
+  const files = openSegmentFiles(name);
+  if (typeof files === 'string') return false;
+  closeSync(files.fd);
+  if (files.indexFd !== null) closeSync(files.indexFd);
+  return files.head.packed;
 }
 
 /** @returns true where the segment holds nothing and is to be removed */
@@ -121,6 +131,7 @@ function recover(name: SegmentName, fd: number, indexFd: number, log: (line: str
         firstSequence: Number(head.metadata.get(HEAD_KEYS.firstSequence) ?? 0),
         fingerprint: fingerprintOf(schemaText),
         sync,
+        packed: false,
       }),
       0,
     );

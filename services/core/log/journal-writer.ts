@@ -138,7 +138,14 @@ class Segment {
       sync,
     );
     const { fingerprint } = currentSchema(topic);
-    const indexHead = { headBytes: head.length, headCrc: crc32(head), firstSequence: first, fingerprint, sync };
+    const indexHead = {
+      headBytes: head.length,
+      headCrc: crc32(head),
+      firstSequence: first,
+      fingerprint,
+      sync,
+      packed: false,
+    };
     const made: { path: string; fd: number }[] = [];
     const make = (path: string): number => {
       const fd = openSync(path, 'wx');

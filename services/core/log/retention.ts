@@ -110,6 +110,7 @@ export class Retention {
       rmSync(name.path, { force: true });
       // A sidecar that is left alone by a crash is removed by the next writer.
       rmSync(name.indexPath, { force: true });
+      rmSync(name.packedIndexPath, { force: true });
     }
     if (old.length > 0) {
       const { log, keepUs } = this.#options;

@@ -1,5 +1,5 @@
 /**
- * The sidecar of a journal segment (`….idx` beside `….avro`): where each block lies, what it holds, and its checksum.
+ * The sidecar of a journal segment (`….idx` beside `….avro`, `….zdx` where that is packed): where each block lies, what it holds, and its checksum.
  * A block counts as appended when its entry is here, so the entry is the commit of an append; the checksum tells bit rot from a torn tail.
  * All that is here can be made again from the container, except the checksums.
  *
@@ -11,7 +11,8 @@
  *     16  u64 sequence of the first record  24  u32 crc32 of these bytes
  *     24  u64 fingerprint of the schema     28  u32 crc32 of bytes 0-27
  *     32  sync marker, 16 bytes
- *     48  zeros
+ *     48  u32 codec: 0 null, 1 zstandard (packed)
+ *     52  zeros
  *     60  u32 crc32 of bytes 0-59
  *
  * Numbers are little-endian. Entries of zeros at the end are space taken in advance: a full disk then fails the append of the block,
@@ -23,6 +24,7 @@ export const INDEX_HEAD_BYTES = 64;
 export const INDEX_ENTRY_BYTES = 32;
 const VERSION = 1;
 const MAGIC = 'LSJX';
+const CODEC_AT = 48;
 
 export interface IndexHead {
   readonly headBytes: number;
@@ -31,6 +33,8 @@ export interface IndexHead {
   /** 16 hex digits. */
   readonly fingerprint: string;
   readonly sync: Buffer;
+  /** The bodies of its blocks are compressed. */
+  readonly packed: boolean;
 }
 
 export interface IndexEntry {
@@ -60,6 +64,7 @@ export function encodeIndexHead(head: IndexHead): Buffer {
   writeU64(bytes, head.firstSequence, 16);
   bytes.writeBigUInt64LE(BigInt(`0x${head.fingerprint}`), 24);
   head.sync.copy(bytes, 32);
+  bytes.writeUInt32LE(head.packed ? 1 : 0, CODEC_AT);
   bytes.writeUInt32LE(crc32(bytes.subarray(0, 60)), 60);
   return bytes;
 }
@@ -74,6 +79,7 @@ export function parseIndexHead(bytes: Buffer): IndexHead | null {
     firstSequence: readU64(bytes, 16),
     fingerprint: bytes.readBigUInt64LE(24).toString(16).padStart(16, '0'),
     sync: Buffer.from(bytes.subarray(32, 48)),
+    packed: bytes.readUInt32LE(CODEC_AT) === 1,
   };
 }
 

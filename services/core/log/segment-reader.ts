@@ -6,23 +6,32 @@
  * In a segment that may still grow, what the sidecar does not name is "not yet". In a final one (a later segment exists) it is read
  * by structure, and what has none is damage.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
-import { fingerprintOf } from '../../../schemas/codec.ts';
-import { parseBlock, parseHead, type RecordSplitter, recordSplitter } from './container.ts';
-import { HEAD_KEYS, type SegmentName } from './journal-files.ts';
+import { parseBlock, type RecordSplitter, recordSplitter } from './container.ts';
+import type { SegmentName } from './journal-files.ts';
+import { openBody } from './packed-body.ts';
 import {
-  INDEX_ENTRY_BYTES,
-  INDEX_HEAD_BYTES,
-  type IndexEntry,
-  type IndexHead,
-  parseIndexEntry,
-  parseIndexHead,
-} from './segment-index.ts';
+  openIfThere,
+  openSegmentFiles,
+  readRange,
+  type SegmentFiles,
+  type SegmentHead,
+  sidecarOf,
+} from './segment-head.ts';
+import { INDEX_ENTRY_BYTES, INDEX_HEAD_BYTES, type IndexEntry, parseIndexEntry } from './segment-index.ts';
 
 /** What one step of reading gave: the records of a block, or bytes that are none. */
 export type Piece =
-  | { readonly kind: 'block'; readonly sequence: number; readonly records: readonly Buffer[] }
+  | {
+      readonly kind: 'block';
+      readonly sequence: number;
+      readonly records: readonly Buffer[];
+      /** Where the records lie one behind the other, unpacked. */
+      readonly body: Buffer;
+      /** The checksum of the sidecar was compared. */
+      readonly checked: boolean;
+    }
   | {
       readonly kind: 'damage';
       readonly sequence: number;
@@ -32,87 +41,16 @@ export type Piece =
       readonly bytes: Buffer;
     };
 
-const FIRST_HEAD_READ_BYTES = 64 * 1024;
 const ENTRIES_PER_READ = 2048;
-
-/** Bytes [from, to) of a file, fewer where it ends before. */
-export function readRange(fd: number, from: number, to: number): Buffer {
-  const bytes = Buffer.allocUnsafe(Math.max(0, to - from));
-  let filled = 0;
-  while (filled < bytes.length) {
-    const got = readSync(fd, bytes, filled, bytes.length - filled, from + filled);
-    if (got === 0) break;
-    filled += got;
-  }
-  return bytes.subarray(0, filled);
-}
-
-/** The head of a container as far as it can be read. */
-function readContainerHead(fd: number): { bytes: Buffer; parsed: ReturnType<typeof parseHead> } {
-  for (let length = FIRST_HEAD_READ_BYTES; ; length *= 4) {
-    const bytes = readRange(fd, 0, length);
-    const parsed = parseHead(bytes);
-    if (parsed !== 'short' || bytes.length < length) return { bytes, parsed };
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return (error as NodeJS.ErrnoException).code === 'ENOENT';
-}
-
-/** The head of a segment: from the container, from the sidecar where that is damaged. */
-interface Head {
-  /** null where the container's head is damaged. */
-  readonly schemaText: string | null;
-  readonly fingerprint: string;
-  readonly sync: Buffer;
-  readonly headBytes: number;
-  readonly firstSequence: number;
-  /** The container's head where it is damaged, for the report. */
-  readonly damaged: Buffer | null;
-}
-
-function headOf(fd: number, index: IndexHead | null): Head | 'short' | 'bad' {
-  const { bytes, parsed } = readContainerHead(fd);
-  if (index !== null && bytes.length < index.headBytes) return 'short';
-  const intact = index === null || crc32(bytes.subarray(0, index.headBytes)) === index.headCrc;
-  if (typeof parsed === 'object' && intact) {
-    const schemaText = parsed.metadata.get(HEAD_KEYS.schema);
-    const first = Number(parsed.metadata.get(HEAD_KEYS.firstSequence) ?? Number.NaN);
-    if (schemaText !== undefined && Number.isSafeInteger(first) && first >= 0) {
-      try {
-        const fingerprint = index?.fingerprint ?? fingerprintOf(schemaText);
-        return {
-          schemaText,
-          fingerprint,
-          sync: parsed.sync,
-          headBytes: parsed.lengthBytes,
-          firstSequence: first,
-          damaged: null,
-        };
-      } catch {
-        // A schema that does not parse is a damaged head.
-      }
-    }
-  }
-  if (index === null) return parsed === 'short' ? 'short' : 'bad';
-  const { fingerprint, sync, headBytes, firstSequence } = index;
-  return {
-    schemaText: null,
-    fingerprint,
-    sync,
-    headBytes,
-    firstSequence,
-    damaged: Buffer.from(bytes.subarray(0, headBytes)),
-  };
-}
+/** Shares become four times as much when their block is opened. */
+const PACKED_RATIO = 4;
 
 /** Schema text for a fingerprint, where it is known from elsewhere. */
 export type SchemaSource = (fingerprint: string) => string | null;
 
 export class SegmentReader {
   readonly name: SegmentName;
-  readonly head: Head;
+  readonly head: SegmentHead;
   readonly #fd: number;
   #indexFd: number | null;
   readonly #split: RecordSplitter | null;
@@ -127,30 +65,11 @@ export class SegmentReader {
    * @returns `short` where its head is not written yet, `bad` where nothing of its head can be read, `gone` where the file is not there
    */
   static open(name: SegmentName, schemas: SchemaSource): SegmentReader | 'short' | 'bad' | 'gone' {
-    let fd: number;
-    try {
-      fd = openSync(name.path, 'r');
-    } catch (error) {
-      if (isMissing(error)) return 'gone';
-      throw error;
-    }
-    let indexFd: number | null = null;
-    try {
-      indexFd = openIndex(name);
-      const index = indexFd === null ? null : parseIndexHead(readRange(indexFd, 0, INDEX_HEAD_BYTES));
-      const head = headOf(fd, index);
-      if (typeof head === 'object') return new SegmentReader(name, head, fd, indexFd, schemas);
-      closeSync(fd);
-      if (indexFd !== null) closeSync(indexFd);
-      return head;
-    } catch (error) {
-      closeSync(fd);
-      if (indexFd !== null) closeSync(indexFd);
-      throw error;
-    }
+    const files = openSegmentFiles(name);
+    return typeof files === 'string' ? files : new SegmentReader(name, files, schemas);
   }
 
-  private constructor(name: SegmentName, head: Head, fd: number, indexFd: number | null, schemas: SchemaSource) {
+  private constructor(name: SegmentName, { fd, indexFd, head }: SegmentFiles, schemas: SchemaSource) {
     this.name = name;
     this.head = head;
     this.#fd = fd;
@@ -222,7 +141,7 @@ export class SegmentReader {
   /**
    * Reads on.
    * @param final - true: nothing more will be appended to this segment
-   * @param maxBytes - stop at the first block that ends beyond this many bytes
+   * @param maxBytes - stop at the first block that ends beyond this many bytes, about so many of the records where it is packed
    * @returns nothing at the end, or where there is nothing yet
    */
   next(final: boolean, maxBytes: number): Piece[] {
@@ -232,11 +151,12 @@ export class SegmentReader {
       const reason = 'the head of the segment is damaged; its blocks are read by its sidecar';
       return [{ kind: 'damage', sequence, nextSequence: sequence, reason, bytes: this.head.damaged }];
     }
-    if (this.#indexFd === null) this.#indexFd = openIndex(this.name);
+    this.#openIndex();
+    const mostBytes = this.head.packed ? maxBytes / PACKED_RATIO : maxBytes;
     const indexBytes = this.#indexBytes(this.#entry, ENTRIES_PER_READ);
     const entries: IndexEntry[] = [];
     let end = this.#offset;
-    for (let at = 0; at < indexBytes.length && end - this.#offset < maxBytes; at += INDEX_ENTRY_BYTES) {
+    for (let at = 0; at < indexBytes.length && end - this.#offset < mostBytes; at += INDEX_ENTRY_BYTES) {
       const entry = parseIndexEntry(indexBytes, at);
       if (entry === null || entry.offset !== end) break;
       entries.push(entry);
@@ -271,11 +191,19 @@ export class SegmentReader {
     if (span === null || span.end !== bytes.length || span.count !== entry.count) {
       return damage('the block does not parse');
     }
-    const body = bytes.subarray(span.bodyStart, span.bodyEnd);
-    if (entry.count === 1) return { kind: 'block', sequence, records: [body] };
+    const body = this.#bodyOf(bytes.subarray(span.bodyStart, span.bodyEnd));
+    if (body === null) return damage('the block cannot be unpacked');
+    if (entry.count === 1) return { kind: 'block', sequence, records: [body], body, checked: true };
     if (this.#split === null) return damage(`the schema ${this.head.fingerprint} of the block is not known`);
     const records = this.#split(body, entry.count);
-    return records === null ? damage('the body is not by its schema') : { kind: 'block', sequence, records };
+    return records === null
+      ? damage('the body is not by its schema')
+      : { kind: 'block', sequence, records, body, checked: true };
+  }
+
+  /** The records of a block as they lie in its body. */
+  #bodyOf(stored: Buffer): Buffer | null {
+    return this.head.packed ? openBody(stored) : stored;
   }
 
   /** Where the sidecar does not name the block that begins here: up to the next entry that is whole, else to the end of a final segment. */
@@ -314,10 +242,10 @@ export class SegmentReader {
     let at = 0;
     while (at < bytes.length) {
       const span = parseBlock(bytes, at, this.head.sync);
-      const records =
-        span === null ? null : (this.#split?.(bytes.subarray(span.bodyStart, span.bodyEnd), span.count) ?? null);
-      if (span !== null && records !== null) {
-        pieces.push({ kind: 'block', sequence: this.#sequence, records });
+      const body = span === null ? null : this.#bodyOf(bytes.subarray(span.bodyStart, span.bodyEnd));
+      const records = body === null ? null : (this.#split?.(body, span!.count) ?? null);
+      if (span !== null && body !== null && records !== null) {
+        pieces.push({ kind: 'block', sequence: this.#sequence, records, body, checked: false });
         this.#sequence += records.length;
         at = span.end;
         continue;
@@ -333,9 +261,14 @@ export class SegmentReader {
   }
 
   #entrySlots(): number {
-    if (this.#indexFd === null) this.#indexFd = openIndex(this.name);
+    this.#openIndex();
     if (this.#indexFd === null) return 0;
     return Math.max(0, Math.floor((fstatSync(this.#indexFd).size - INDEX_HEAD_BYTES) / INDEX_ENTRY_BYTES));
+  }
+
+  /** A sidecar that was not there may have been made again. */
+  #openIndex(): void {
+    this.#indexFd ??= openIfThere(sidecarOf(this.name, this.head.packed));
   }
 
   #indexBytes(slot: number, count: number): Buffer {
@@ -356,14 +289,5 @@ export class SegmentReader {
     closeSync(this.#fd);
     if (this.#indexFd !== null) closeSync(this.#indexFd);
     this.#indexFd = null;
-  }
-}
-
-function openIndex(name: SegmentName): number | null {
-  try {
-    return openSync(name.indexPath, 'r');
-  } catch (error) {
-    if (isMissing(error)) return null;
-    throw error;
   }
 }

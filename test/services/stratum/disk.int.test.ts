@@ -161,7 +161,7 @@ test.runIf(hasLimits)(
 );
 
 test('with fsync a pool of workers answers after the sync, and what it answered is in the journal when it has ended', async () => {
-  const tree = await startTree(ends, { journal: { fsync: true, segmentBytes: 65_536, keepDays: 7 } });
+  const tree = await startTree(ends, { journal: { fsync: true, segmentBytes: 65_536, pack: true, keepDays: 7 } });
   const miners = await Promise.all([tree.client(), tree.client(), tree.client()]);
   for (const [i, miner] of miners.entries()) await miner.login(`user${i}.w`);
   let next = 1;

@@ -56,6 +56,7 @@ export function writeSegment(
     firstSequence: 0,
     fingerprint: fingerprintOf(schemaText),
     sync,
+    packed: false,
   });
   const name = segmentName(topicDir, ordinal, run);
   writeFileSync(name.path, Buffer.concat([head, block]));
