@@ -1,6 +1,10 @@
 /**
- * What all connections of a daemon share: sessions, limits, the turn's facts, counters, the sweep of idle ones.
- * pool.ts and proxy.ts hand it sources of work; server.ts hands it connections.
+ * What all connections of a daemon share: sessions, limits, the turn's facts, counters. pool.ts and proxy.ts hand it sources of work; server.ts
+ * hands it connections.
+ *
+ * In this order: lines come and go · jobs · events and the end of the turn · numbers · the end. What has files of its own: the look after idle
+ * lines (sweep.ts), lines whose source has ended (moves.ts), which lines deserve their place (room.ts), words for persons (words.ts), sessions
+ * that can be resumed (resumption.ts).
  */
 import type { ShareInput } from '../../schemas/events.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
@@ -10,47 +14,28 @@ import type { Log, LogLevel } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { type AllowanceOptions, Allowances } from './allowances.ts';
 import { BackOff } from './back-off.ts';
-import { Bans, banText } from './bans.ts';
+import { Bans } from './bans.ts';
 import { LowShareUsers } from './difficulty.ts';
-import { clientKey } from './edge/limits.ts';
 import type { Connection } from './edge/line.ts';
 import { Facts } from './facts.ts';
 import { Intake, NOT_STORED } from './intake.ts';
-import { showMessage } from './methods/show-message.ts';
+import { Moves } from './moves.ts';
 import { Limits } from './profiles.ts';
 import { Resumption } from './resumption.ts';
+import { Room } from './room.ts';
 import { Session } from './session.ts';
 import { openShareLog, type ShareLog, shareLogLine } from './sharelog.ts';
 import { type Changes, Tally } from './stats/tally.ts';
+import { Sweep } from './sweep.ts';
 import { decay } from './vardiff.ts';
+import { Words } from './words.ts';
 import { Fanout } from './work/fanout.ts';
 import { type Job, type JobContent, type JobIds, type JobRegistry, jobEvent } from './work/job.ts';
 import type { WorkSource } from './work/source.ts';
 
-const SWEEP_MS = 5_000;
-/** One slice of it holds the loop for about so long. */
-const SWEEP_SLICE_MS = 2;
-/** Lines between two looks at the clock. */
-const SWEEP_BATCH = 16;
-const PING = '{"params":[],"id":42,"method":"mining.ping"}\n';
-/** Who had a share accepted within this long mines honestly. */
-const HONEST_MS = 300_000;
-/** Words for one worker name wait so long for those of others. */
-const SHOW_MS = 100;
-/** A line that takes another extranonce1 waits this long for another source; then its miner shall look for another pool. */
-const STRANDED_MS = 20_000;
-/** Where room is made: how often, for lines of which age, of how many of one address, and how many are ended. */
-const ROOM_PAUSE_MS = 5_000;
-const ROOM_AGE_MS = 180_000;
-const ROOM_LINES = 4;
-const ROOM_AT_ONCE = 100;
 /** Of `mining.get_txnhashes`. */
 const LISTS_PER_S = 10;
-/** Shares that cannot be stored for so long: miners are better off elsewhere. */
-const AWAY_MS = 60_000;
 const HASHRATE_INTERVAL_S = 60;
-/** A line without an accepted share for so long is idle (CKPool). */
-const IDLE_LINE_MS = 60_000;
 
 export interface Counters {
   accepted: number;
@@ -62,14 +47,6 @@ export interface Counters {
   blocks: number;
   /** Opened since the start. */
   connections: number;
-}
-
-/** A look after all lines; who comes meanwhile is seen too, who goes is not. */
-interface SweepRound {
-  readonly rest: Iterator<Session>;
-  readonly pings: boolean;
-  /** Lines without a share for long, so far. */
-  idle: number;
 }
 
 export interface DaemonOptions {
@@ -113,7 +90,12 @@ export class Daemon {
   readonly resumption: Resumption;
   /** What lines of one address may write and keep. */
   readonly allowances: Allowances;
-  #idleLines = 0;
+  /** Lines whose source has ended. */
+  readonly moves = new Moves(this);
+  /** Which lines deserve their place. */
+  readonly room = new Room(this);
+  /** For the persons in front of miners. */
+  readonly words = new Words(this.sessions);
   readonly counters: Counters = { accepted: 0, refused: 0, unstored: 0, malformed: 0, blocks: 0, connections: 0 };
   /** False: new connections are closed at once (the control command `reject`). */
   accepting = true;
@@ -125,30 +107,17 @@ export class Daemon {
   pings: () => boolean = () => false;
 
   readonly #disk: DaemonOptions['disk'] | null;
-  /** Since when shares are refused for want of a disk; null: they are not. */
-  #refusesSinceMs: number | null = null;
-  /** That has lasted so long that miners shall look for another pool. */
-  #sentAway = false;
   readonly #fanout: Fanout;
   readonly shareLog: ShareLog | null;
   /** Shares that wait for their verdict: whatever changes what a verdict depends on calls `judge` first. */
   readonly intake: Intake;
   #touched: Session[] = [];
-  /** By worker name, for `show`. */
-  readonly #words = new Map<string, string>();
-  /** Lines that wait for another source, and since when. */
-  readonly #stranded = new Map<Session, number>();
-  /** Last jobs of sources whose lines all have the same extranonce1, one after the other. */
-  readonly #aloneOrders = new WeakMap<WorkSource, number>();
-  readonly #sweeper: NodeJS.Timeout;
-  #sweeping = false;
+  readonly #sweep: Sweep;
   #ready = false;
   readonly #saidOfListeners = new Set<string>();
   #diffPerSecond = 0;
   #diffAdded = 0;
   #diffUpdatedMs: number;
-  #pingedMs: number;
-  #roomMadeMs = -Infinity;
   #lists = 0;
   #listsSinceMs = -Infinity;
 
@@ -184,12 +153,12 @@ export class Daemon {
     });
     this.#fanout = new Fanout(this.sessions, this.facts);
     this.#diffUpdatedMs = this.nowMs();
-    this.#pingedMs = this.#diffUpdatedMs;
-    this.facts.onClockStep = (ms) => this.#daemonEvent('clock_step', `${ms} ms`);
-    this.#daemonEvent('started', '');
-    this.#sweeper = setInterval(() => this.#sweepInSlices(), SWEEP_MS);
-    this.#sweeper.unref();
+    this.facts.onClockStep = (ms) => this.daemonEvent('clock_step', `${ms} ms`);
+    this.daemonEvent('started', '');
+    this.#sweep = new Sweep(this);
   }
+
+  // --- lines come and go -----------------------------------------------------------------------------------------------------
 
   /** False while nothing can be answered: a proxy without upstream. */
   get ready(): boolean {
@@ -200,7 +169,7 @@ export class Daemon {
     this.intake.judge();
     this.#ready = ready;
     if (!ready) return;
-    this.#landStranded();
+    this.moves.land();
     const waiting = [...this.waiting];
     this.waiting.clear();
     for (const session of waiting) session.wake();
@@ -220,7 +189,7 @@ export class Daemon {
         6,
       );
     }
-    if (this.accepting && !this.#sentAway) {
+    if (this.accepting && !this.#sweep.sentAway) {
       this.sessions.add(session);
     } else {
       this.allowances.leave(session.allowance, 0);
@@ -235,7 +204,7 @@ export class Daemon {
     this.intake.judge();
     this.sessions.delete(session);
     this.waiting.delete(session);
-    this.#stranded.delete(session);
+    this.moves.forget(session);
     const { source } = session;
     for (const { tally } of session.workers.values()) if (tally !== null) this.tally.leave(tally);
     session.leaveUser();
@@ -252,7 +221,7 @@ export class Daemon {
       const { id, address } = session.connection;
       this.log(`Dropped client ${id} ${address} user ${first.user} worker ${first.name} `, 5);
     }
-    if (source.enonces.capacity === 1) this.#aloneOrders.set(source, session.legacy.lastOrder);
+    this.moves.left(source, session.legacy.lastOrder);
     // Of lines without a share few are kept, or strangers who come and go would take the places of who mines.
     const worked = session.hasShare || session.resumedUser !== null;
     const roomy = this.resumption.roomy && source.enonces.room(now) * 2 >= source.enonces.capacity;
@@ -268,55 +237,6 @@ export class Daemon {
       sinceMs: now,
       ...session.legacy,
     });
-  }
-
-  /**
-   * A line is closed because nothing but refused shares came: counted for its address and user, unless accepted shares of the same two come on
-   * another line, for then it is one bad machine in a farm.
-   */
-  closedForRefusals(session: Session): void {
-    const { address } = session.connection;
-    const user = session.workers.values().next().value?.user;
-    if (user === undefined) return;
-    if (this.mines(address, user, session)) return;
-    if (this.bans.closed(address, user)) this.log(banText(address, user));
-  }
-
-  /**
-   * There is no room for a new line: some that never brought a share are ended, of the address that has most of them, so that whoever fills all
-   * places with lines that do nothing keeps nobody out for long.
-   */
-  makeRoom(): void {
-    const now = this.nowMs();
-    if (now - this.#roomMadeMs < ROOM_PAUSE_MS && now >= this.#roomMadeMs) return;
-    this.#roomMadeMs = now;
-    const byAddress = new Map<string, Session[]>();
-    for (const session of this.sessions) {
-      if (session.hasShare || session.resumedUser !== null || now - session.startedMs < ROOM_AGE_MS) continue;
-      const { key } = session.allowance;
-      const lines = byAddress.get(key);
-      if (lines === undefined) byAddress.set(key, [session]);
-      else lines.push(session);
-    }
-    let most: Session[] = [];
-    for (const lines of byAddress.values()) if (lines.length > most.length) most = lines;
-    // One or two may be miners that are slow to find their first.
-    if (most.length < ROOM_LINES) return;
-    const ended = most.slice(0, ROOM_AT_ONCE);
-    for (const session of ended) session.end('its place is needed: no share has come on it');
-    const { address } = most[0]!.connection;
-    this.log(`no room for new lines: ${ended.length} of ${address} without a share are ended`);
-  }
-
-  /** True where an accepted share of address and user came lately on a line that is open. @param but - a line that does not count */
-  mines(address: string, user: string, but: Session | null = null): boolean {
-    const now = this.nowMs();
-    const key = clientKey(address);
-    for (const each of this.sessions) {
-      if (each === but || !each.hasShare || now - each.lastShareMs > HONEST_MS) continue;
-      if (each.workers.values().next().value?.user === user && clientKey(each.connection.address) === key) return true;
-    }
-    return false;
   }
 
   /**
@@ -338,51 +258,9 @@ export class Daemon {
     return true;
   }
 
-  /** The last job that an earlier line with the only extranonce1 of a source was sent; -1 where each line has its own. */
-  lastOrderAlone(source: WorkSource): number {
-    return this.#aloneOrders.get(source) ?? -1;
-  }
-
-  /**
-   * Sessions of a source that has ended cannot be resumed. Lines that take another extranonce1 go on with another source where there is
-   * room, or wait for one where there is none; the others are told to connect again, and closed.
-   */
-  dropSource(source: WorkSource, reason: string): void {
-    this.intake.judge();
-    this.resumption.dropSource(source);
-    for (const session of this.sessions) {
-      if (session.source !== source) continue;
-      if (session.takesExtranonce) {
-        if (this.#moved(session, reason)) continue;
-        if (!this.#ready) {
-          this.#stranded.set(session, this.nowMs());
-          continue;
-        }
-      }
-      session.reconnect();
-      session.end(reason);
-    }
-  }
-
-  /** Gives a line another source; false where there is none with room. */
-  #moved(session: Session, reason: string): boolean {
-    const source = this.pickSource();
-    if (source === null || source === session.source || !session.fits(source)) return false;
-    const enonce1 = source.enonces.take(this.nowMs());
-    if (enonce1 === null) return false;
-    session.move(source, enonce1, this.lastOrderAlone(source));
-    this.sessionEvent(session, 'subscribed', `moved: ${reason}`);
-    return true;
-  }
-
-  /** Lines without a source go on with the one that there is now, or are closed. */
-  #landStranded(): void {
-    for (const session of this.#stranded.keys()) {
-      if (this.#moved(session, 'the upstream is another')) continue;
-      session.reconnect();
-      session.end('no upstream has room');
-    }
-    this.#stranded.clear();
+  /** Looks after all lines at once, which is otherwise done every five seconds. */
+  sweep(): void {
+    this.#sweep.all();
   }
 
   /** The version bits of a source are others now: who negotiated them is told. */
@@ -436,45 +314,16 @@ export class Daemon {
     return this.#lists <= LISTS_PER_S;
   }
 
-  /**
-   * Words for the persons in front of miners that show such; of one worker name, or (null) of all. For a name they wait a moment, so that
-   * all lines are looked through once for many names; where several wait for one name the last is shown.
-   */
-  show(words: string, worker: string | null): void {
-    if (worker !== null) {
-      if (this.#words.size === 0) setTimeout(() => this.#showWords(), SHOW_MS).unref();
-      this.#words.set(worker, words);
-      return;
-    }
-    for (const session of this.sessions) if (session.authorized) showMessage(session, words);
-  }
-
-  #showWords(): void {
-    for (const session of this.sessions) {
-      for (const name of session.workers.keys()) {
-        const words = this.#words.get(name);
-        if (words !== undefined) showMessage(session, words);
-      }
-    }
-    this.#words.clear();
-  }
-
-  /** CKPool's sign of life: to miners whose work could not be renewed, and from a proxy to all of its. */
-  ping(): void {
-    for (const session of this.sessions) {
-      if (session.authorized) session.send(PING);
-    }
-  }
-
   /** Sends a new job to all authorized sessions of its source. */
   broadcast(source: WorkSource, job: Job): void {
     this.intake.judge();
     this.#fanout.send(source, job);
   }
 
-  // --- facts -----------------------------------------------------------------------------------------------------------------
+  // --- events and the end of the turn ----------------------------------------------------------------------------------------
 
-  #daemonEvent(kind: string, reason: string): void {
+  /** Of no line. */
+  daemonEvent(kind: string, reason: string): void {
     const { origin } = this.config;
     this.facts.session({ kind, origin, instance: this.instance, time_us: this.facts.timeUs(), reason });
   }
@@ -517,15 +366,15 @@ export class Daemon {
     return this.config.compat === 'ckpool' ? null : { versionBits: event.version_bits ?? '', instance: this.instance };
   }
 
-  /** A share is in the journal. @param diff - credited, chain's unit */
-  credited(diff: number): void {
-    this.#diffAdded += diff;
-  }
-
   /** A session has something to send at the end of the turn; it says so once. */
   touch(session: Session): void {
     this.#touched.push(session);
     this.facts.schedule();
+  }
+
+  /** Ends the turn at once where lines have something to send. */
+  tellTouched(): void {
+    if (this.#touched.length > 0) this.facts.flush();
   }
 
   #answer(journaled: boolean): void {
@@ -546,108 +395,16 @@ export class Daemon {
     };
   }
 
-  // --- upkeep ----------------------------------------------------------------------------------------------------------------
+  // --- numbers ---------------------------------------------------------------------------------------------------------------
 
-  /** Looks after all lines at once. */
-  sweep(): void {
-    const round = this.#beginSweep();
-    while (this.#sweepSome(round)) {
-      // Until all were seen.
-    }
-  }
-
-  /**
-   * Looks after all lines, a few milliseconds at a time: where thousands are lowered or pinged together, each with an event, new work and a write,
-   * shares in between are answered.
-   */
-  #sweepInSlices(): void {
-    if (this.#sweeping) return;
-    this.#sweeping = true;
-    const round = this.#beginSweep();
-    const step = (): void => {
-      const until = performance.now() + SWEEP_SLICE_MS;
-      do {
-        if (!this.#sweepSome(round)) {
-          this.#sweeping = false;
-          return;
-        }
-        // What it costs to tell is part of the slice.
-        if (this.#touched.length > 0) this.facts.flush();
-      } while (performance.now() < until);
-      setImmediate(step);
-    };
-    step();
-  }
-
-  /** Notes whether shares are refused for want of a disk. Lines that a sweep meets after a minute of that are closed. */
-  #lookAtStore(now: number): void {
-    if (!this.facts.refuses) {
-      if (this.#sentAway) this.log('shares can be stored again: miners are let in');
-      this.#sentAway = false;
-      this.#refusesSinceMs = null;
-      return;
-    }
-    if (this.#refusesSinceMs === null || this.#refusesSinceMs > now) this.#refusesSinceMs = now;
-    if (!this.#sentAway && now - this.#refusesSinceMs >= AWAY_MS) {
-      this.#sentAway = true;
-      this.log(
-        `shares cannot be stored for ${AWAY_MS / 1000} s: ${this.sessions.size} lines are closed, so that miners go elsewhere`,
-      );
-    }
-  }
-
-  #beginSweep(): SweepRound {
-    this.intake.judge();
-    const now = this.nowMs();
-    this.#lookAtStore(now);
-    const pings = now - this.#pingedMs >= this.config.updateIntervalS * 1_000;
-    if (pings) this.#pingedMs = now;
-    for (const [session, sinceMs] of this.#stranded) {
-      if (now - sinceMs < STRANDED_MS) break;
-      this.#stranded.delete(session);
-      session.reconnect();
-      session.end('no upstream answers');
-    }
-    this.resumption.dropOld();
-    for (const { address, entries } of this.allowances.sweep()) {
-      const line = `${entries} events and log lines of ${address} were not written: its lines bring no shares`;
-      this.log(line, 5);
-      this.#daemonEvent('untold', line);
-    }
-    return { rest: this.sessions.values(), pings: pings && this.pings(), idle: 0 };
-  }
-
-  /** Looks after the next few lines. @returns false once there are none */
-  #sweepSome(round: SweepRound): boolean {
-    this.intake.judge();
-    const now = this.nowMs();
-    for (let i = 0; i < SWEEP_BATCH; i++) {
-      const { done, value: session } = round.rest.next();
-      if (done === true) {
-        this.#idleLines = round.idle;
-        return false;
-      }
-      if (this.#sentAway) {
-        if (this.facts.stalled) {
-          // What is queued would wait for the disk.
-          session.connection.close(NOT_STORED);
-        } else {
-          showMessage(session, NOT_STORED);
-          session.end(NOT_STORED);
-        }
-        continue;
-      }
-      session.sweep();
-      if (!session.authorized) continue;
-      if (round.pings) session.send(PING);
-      if (now - session.lastShareMs >= IDLE_LINE_MS) round.idle += 1;
-    }
-    return true;
+  /** A share is in the journal. @param diff - credited, chain's unit */
+  credited(diff: number): void {
+    this.#diffAdded += diff;
   }
 
   /** What was counted since the last call, for the statistics. */
   takeChanges(limit = Infinity): Changes {
-    return this.tally.take({ idle: this.#idleLines, resumable: this.resumption.size }, limit);
+    return this.tally.take({ idle: this.#sweep.idleLines, resumable: this.resumption.size }, limit);
   }
 
   /** Hashes per second of accepted shares, a mean that decays over a minute. */
@@ -699,9 +456,9 @@ export class Daemon {
   /** Ends all sessions and writes what is left. */
   async close(): Promise<void> {
     await this.resumption.close();
-    clearInterval(this.#sweeper);
+    this.#sweep.close();
     for (const session of [...this.sessions]) this.forget(session, 'the daemon stopped');
-    this.#daemonEvent('stopped', '');
+    this.daemonEvent('stopped', '');
     await this.facts.close();
     this.shareLog?.close();
   }

@@ -35,7 +35,14 @@ interface HeldTurn {
   readonly release: (journaled: boolean) => void;
 }
 
-const NONE: readonly LogEntry[] = [];
+/** What an append has put into the journal, beside shares. */
+interface Appended {
+  readonly entries: readonly LogEntry[];
+  /** It is not safe before the next sync. */
+  readonly waits: boolean;
+}
+
+const NOTHING: Appended = { entries: [], waits: false };
 
 export class Facts {
   readonly #writer: JournalWriter;
@@ -142,13 +149,10 @@ export class Facts {
     this.#scheduled = false;
     let ok = this.records.count === 0 || !this.noRoom();
     if (!ok) this.records.clear();
-    let waits = false;
-    let entries: readonly LogEntry[] = NONE;
+    let appended = NOTHING;
     if (this.#kept.length + this.records.count > 0) {
       try {
-        waits = this.#append();
-        entries = this.#kept;
-        this.#kept = [];
+        appended = this.#append();
         // In space that is held for it a full disk takes jobs and blocks, and no shares.
         if (!this.#writer.cramped) {
           if (this.#problem !== null) this.#log('the journal takes events again');
@@ -159,9 +163,7 @@ export class Facts {
         if (this.records.count > 0 && this.#kept.length > 0) {
           this.records.clear();
           try {
-            waits = this.#append();
-            entries = this.#kept;
-            this.#kept = [];
+            appended = this.#append();
           } catch {
             // They wait.
           }
@@ -178,8 +180,8 @@ export class Facts {
     this.records.clear();
     this.#writeShareLog(ok);
     // Answers that need no sync stay behind those that do.
-    if (waits || this.#held.length > 0 || this.#syncing !== null) {
-      this.#held.push({ entries, stored: ok, release: this.#hold() });
+    if (appended.waits || this.#held.length > 0 || this.#syncing !== null) {
+      this.#held.push({ entries: appended.entries, stored: ok, release: this.#hold() });
       this.#syncSoon();
     } else {
       this.#onFlushed(ok);
@@ -226,15 +228,20 @@ export class Facts {
     if (this.#held.length > 0) this.#syncSoon();
   }
 
-  #append(): boolean {
+  /** Appends what is kept and the turn's shares; where that throws, what was kept stays so. */
+  #append(): Appended {
+    let waits: boolean;
     try {
-      return this.#writer.write(this.#kept, this.records);
+      waits = this.#writer.write(this.#kept, this.records);
     } catch (error) {
       if (error instanceof PoolError) throw error;
       // No fault of the disk: an event that does not fit its schema would keep all others from it for ever.
       this.#kept = this.#kept.filter((entry) => this.#fits(entry));
-      return this.#writer.write(this.#kept, this.records);
+      waits = this.#writer.write(this.#kept, this.records);
     }
+    const entries = this.#kept;
+    this.#kept = [];
+    return { entries, waits };
   }
 
   #fits({ topic, event }: LogEntry): boolean {

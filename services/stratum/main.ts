@@ -90,7 +90,7 @@ export async function startPool(config: Config, outer: Lifecycle): Promise<Strat
   daemon.pickSource = () => source;
   daemon.pings = () => templates.problem() !== null;
   daemon.ready = true;
-  desk.show = (words, worker) => daemon.show(words, worker);
+  desk.show = (words, worker) => daemon.words.show(words, worker);
   desk.follow(() => daemon.takeChanges());
   sayReady(config, 'stratifier', life.log);
   blocks.sendPending();
@@ -137,7 +137,7 @@ export async function startProxy(config: Config, outer: Lifecycle): Promise<Stra
   const desk = keepStats(config, profile, life, () => proxy.lines());
   const disk = watchDisk(config, life, true);
   const daemon = openDaemon(config, profile, paths, life, disk);
-  desk.show = (words, worker) => daemon.show(words, worker);
+  desk.show = (words, worker) => daemon.words.show(words, worker);
   const proxy = new ProxyUpstreams(daemon, config.upstreams);
   desk.follow(() => {
     const job = proxy.status().current;

@@ -44,16 +44,18 @@ export class Refusals {
     this.#reconnectSent = false;
   }
 
-  /** True where the last second counted is over: what `takeUntold` has of it is told before the next. */
-  isNewSecond(nowMs: number): boolean {
-    return Math.floor(nowMs / 1_000) !== this.#second;
+  /** Begins the second of an instant, where another was counted. @returns what `takeUntold` had of that */
+  beginSecond(nowMs: number): number {
+    const second = Math.floor(nowMs / 1_000);
+    if (second === this.#second) return 0;
+    const untold = this.takeUntold();
+    this.#second = second;
+    this.#inSecond = 0;
+    return untold;
   }
 
-  /** Counts one. @returns true where it becomes an event of its own */
-  count(nowMs: number): boolean {
-    const second = Math.floor(nowMs / 1_000);
-    if (second !== this.#second) this.#inSecond = 0;
-    this.#second = second;
+  /** Counts one in the second that was begun last. @returns true where it becomes an event of its own */
+  count(): boolean {
     this.#inSecond += 1;
     return this.#inSecond <= EVENTS_PER_SECOND;
   }

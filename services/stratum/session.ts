@@ -514,7 +514,7 @@ export class Session implements LineHandler {
           showMessage(this, 'Disconnecting for continuous invalid shares');
           this.end('nothing but refused shares for three minutes');
         } else {
-          this.daemon.closedForRefusals(this);
+          this.daemon.room.closedForRefusals(this);
           this.end('nothing but refused shares for two minutes');
         }
         break;
@@ -523,12 +523,15 @@ export class Session implements LineHandler {
 
   /** True where this refusal becomes an event of its own; the others are counted and told by `sweep`. */
   refusalIsEvent(nowMs = this.daemon.nowMs()): boolean {
-    if (this.#refusals.isNewSecond(nowMs)) this.tellRefusals();
-    return this.#refusals.count(nowMs) && this.allowance.entry();
+    this.#tellUntold(this.#refusals.beginSecond(nowMs));
+    return this.#refusals.count() && this.allowance.entry();
   }
 
   tellRefusals(): void {
-    const more = this.#refusals.takeUntold();
+    this.#tellUntold(this.#refusals.takeUntold());
+  }
+
+  #tellUntold(more: number): void {
     if (more > 0) this.daemon.sessionEvent(this, 'refused', `${more} more refused shares within a second`);
   }
 

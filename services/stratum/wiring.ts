@@ -100,7 +100,7 @@ export async function openServer(
     signal: life.signal,
     ...(config.compat === 'ckpool' ? {} : { httpAnswer: HTTP_ANSWER }),
     onConnection: (connection) => daemon.connect(connection),
-    onFull: () => daemon.makeRoom(),
+    onFull: () => daemon.room.make(),
   });
   life.onStop('listeners', () => server.close());
   life.onHangup(() => server.reload());

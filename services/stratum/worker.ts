@@ -159,11 +159,11 @@ async function serve(
         nodeReady = message.ready;
         break;
       case 'show':
-        daemon.show(message.words, message.worker);
+        daemon.words.show(message.words, message.worker);
         break;
       case 'ban':
         daemon.bans.hold(message.address, message.user, message.forMs);
-        if (message.forMs > 0 && daemon.mines(message.address, message.user)) {
+        if (message.forMs > 0 && daemon.room.mines(message.address, message.user)) {
           tell({ kind: 'honest', address: message.address, user: message.user });
         }
         break;

@@ -42,7 +42,7 @@ function begin(session: Session, request: Request, resumed: Resumable | null): v
   }
   const given = resumed ?? fresh(session);
   if (given === null) {
-    daemon.makeRoom();
+    daemon.room.make();
     // CKPool's words stand where the result does.
     if (daemon.config.compat === 'ckpool') session.reply('result-id-error', id, '"proxy full"');
     else session.reply('result-id-error', id, 'null', errorJson(20, 'full'));
@@ -70,7 +70,7 @@ function fresh(session: Session): Pick<Resumable, 'source' | 'enonce1' | 'lastOr
   const source = session.daemon.pickSource();
   const enonce1 = source?.enonces.take(session.daemon.nowMs()) ?? null;
   if (source === null || enonce1 === null) return null;
-  return { source, enonce1, lastOrder: session.daemon.lastOrderAlone(source) };
+  return { source, enonce1, lastOrder: session.daemon.moves.lastOrderAlone(source) };
 }
 
 function answer(session: Session, request: Request): void {

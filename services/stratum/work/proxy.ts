@@ -345,7 +345,7 @@ export class ProxyUpstreams {
         this.#daemon.ready = false;
       }
     }
-    this.#daemon.dropSource(link, 'the upstream is gone');
+    this.#daemon.moves.drop(link, 'the upstream is gone');
     if (over) this.#tend();
   }
 

@@ -53,8 +53,8 @@ test('of a flood ten a second become events, the others are told once, each of t
   let told = 0;
   const at = [...Array(35).fill(1_000), ...Array(10).fill(2_000), ...Array(12).fill(3_999), 5_000];
   for (const nowMs of at) {
-    if (refusals.isNewSecond(nowMs)) told += refusals.takeUntold();
-    if (refusals.count(nowMs)) events += 1;
+    told += refusals.beginSecond(nowMs);
+    if (refusals.count()) events += 1;
   }
   expect([events, told]).toEqual([10 + 10 + 10 + 1, 25 + 2]);
   expect(refusals.takeUntold()).toBe(0);
@@ -62,8 +62,10 @@ test('of a flood ten a second become events, the others are told once, each of t
 
 test('what is told in the middle of a second is not told again at its end', () => {
   const refusals = new Refusals();
-  for (let i = 0; i < 15; i++) refusals.count(1_000);
+  refusals.beginSecond(1_000);
+  for (let i = 0; i < 15; i++) refusals.count();
   expect(refusals.takeUntold()).toBe(5);
-  for (let i = 0; i < 3; i++) expect(refusals.count(1_500)).toBe(false);
+  expect(refusals.beginSecond(1_500)).toBe(0);
+  for (let i = 0; i < 3; i++) expect(refusals.count()).toBe(false);
   expect(refusals.takeUntold()).toBe(3);
 });

@@ -195,11 +195,11 @@ test('words for a worker name reach its lines alone, the last of several within 
       client.messages.filter(({ method }) => method === 'client.show_message').map(({ params }) => params[0]),
     );
   const before = shown().map((words) => words.length);
-  rig.daemon.show('best 1', 'alice.w1');
-  rig.daemon.show('best 2', 'alice.w1');
-  rig.daemon.show('yours', 'bob.w1');
+  rig.daemon.words.show('best 1', 'alice.w1');
+  rig.daemon.words.show('best 2', 'alice.w1');
+  rig.daemon.words.show('yours', 'bob.w1');
   await until('all words', () => shown().every((words, i) => words.length > before[i]!));
-  rig.daemon.show('a block', null);
+  rig.daemon.words.show('a block', null);
   await until('words for all', () => shown().every((words) => words.at(-1) === 'a block'));
   expect(shown().map((words, i) => words.slice(before[i]))).toEqual([
     ['best 2', 'a block'],
