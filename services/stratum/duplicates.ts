@@ -70,13 +70,6 @@ export class Duplicates {
     return true;
   }
 
-  /** Puts a hash in that was printed: 64 hex digits. @returns false where it was here or is none */
-  addHex(hash: string): boolean {
-    const bytes = Buffer.from(hash, 'hex').reverse();
-    if (bytes.length !== 32) return false;
-    return this.add(Uint32Array.of(bytes.readUInt32LE(0), bytes.readUInt32LE(4), bytes.readUInt32LE(8)), 0);
-  }
-
   /** Takes a hash out. @returns false where it was not here */
   delete(words: Uint32Array, at: number): boolean {
     this.#move(this.#oldSlots);

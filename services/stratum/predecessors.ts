@@ -5,13 +5,13 @@
  *
  * Where it stands: resumption.ts asks it at start, and whenever a session of an earlier process is named.
  */
-import { fieldsDecoder } from '../../schemas/codec.ts';
 import type { Events } from '../../schemas/events.ts';
 import { bytesFromHex } from '../core/bitcoin/bytes.ts';
 import { bitsFromHex } from '../core/bitcoin/target.ts';
 import type { EventLog, Position } from '../core/log/event-log.ts';
 import { openJournalLog } from '../core/log/journal.ts';
 import { positionSince } from '../core/log/journal-since.ts';
+import { type ShareLook, shareLook } from './earlier-shares.ts';
 import { JOB_LIFE_MS, type JobContent, type JobValue } from './work/job.ts';
 
 const RECORDS_PER_READ = 20_000;
@@ -44,8 +44,8 @@ export interface EarlierJob {
 /** Takes what is found, in the order of the journal; jobs come before their shares. */
 export interface EarlierFacts {
   job(job: EarlierJob): void;
-  /** @param hash - proof-of-work hash as printed, 64 hex digits */
-  acceptedShare(jobKey: string, hash: string): void;
+  /** @param words - the first three of its hash in internal order, as duplicates.ts wants them; overwritten by the next share */
+  acceptedShare(jobKey: string, words: Uint32Array): void;
 }
 
 export interface PredecessorsOptions {
@@ -60,11 +60,9 @@ export interface PredecessorsOptions {
 
 /** In this order: a session's end is found before the last of its shares, never after. */
 const TOPICS_READ = ['job', 'session', 'share'] as const;
-/** All that is wanted of a share; there may be a million. */
-const SHARE_FIELDS = ['kind', 'origin', 'source', 'time_us', 'job_key', 'accepted', 'hash'] as const;
 
-type EarlierShare = Pick<Events['share'], (typeof SHARE_FIELDS)[number]>;
-type EarlierEvent = Events['job'] | Events['session'] | EarlierShare;
+/** Takes the bytes of an event. */
+type Look = (body: Buffer) => void;
 
 interface KnownSession extends Omit<EarlierSession, 'ended'> {
   readonly disconnected: boolean;
@@ -105,7 +103,7 @@ export class Predecessors {
   readonly #options: PredecessorsOptions;
   readonly #log: EventLog;
   readonly #sinceUs: number;
-  readonly #decoders = new Map<string, (body: Buffer) => EarlierEvent>();
+  readonly #shareLooks = new Map<string, ShareLook>();
   readonly #positions = new Map<string, Position | null>();
   readonly #running: ReadonlySet<string>;
   readonly #sessions = new Map<string, KnownSession>();
@@ -151,10 +149,10 @@ export class Predecessors {
     for (const topic of TOPICS_READ) {
       const jobs: EarlierJob[] = [];
       for (const instance of await this.#log.partitions(topic)) {
-        await this.#readPartition(topic, instance, (event) => {
-          if (topic === 'job') jobs.push(jobOf(event as Events['job']));
-          else if (topic === 'share') this.#takeShare(event as EarlierShare);
-          else this.#takeSession(event as Events['session'], instance);
+        await this.#readPartition(topic, instance, async (fingerprint) => {
+          if (topic === 'share') return this.#shareLook(fingerprint);
+          if (topic === 'job') return this.#decodedLook(topic, fingerprint, (event) => jobs.push(jobOf(event)));
+          return this.#decodedLook(topic, fingerprint, (event) => this.#takeSession(event, instance));
         });
       }
       for (const job of jobs.sort((a, b) => a.madeMs - b.madeMs)) facts.job(job);
@@ -164,9 +162,8 @@ export class Predecessors {
   async #readPartition(
     topic: (typeof TOPICS_READ)[number],
     instance: string,
-    take: (event: EarlierEvent) => void,
+    lookFor: (fingerprint: string) => Promise<Look>,
   ): Promise<void> {
-    const { origin } = this.#options;
     const key = `${topic}/${instance}`;
     let at = this.#positions.has(key)
       ? this.#positions.get(key)!
@@ -179,26 +176,39 @@ export class Predecessors {
       at = next;
       this.#positions.set(key, at);
       if (records.length === 0 && damage.length === 0) return;
+      let schema = '';
+      let look: Look = () => {};
       for (const { fingerprint, body } of records) {
-        const decode = this.#decoders.get(`${topic}/${fingerprint}`) ?? (await this.#decoder(topic, fingerprint));
-        const event = decode(body);
-        if (event.origin === origin && event.time_us >= this.#sinceUs) take(event);
+        if (fingerprint !== schema) {
+          look = await lookFor(fingerprint);
+          schema = fingerprint;
+        }
+        look(body);
       }
     }
   }
 
-  async #decoder(topic: (typeof TOPICS_READ)[number], fingerprint: string): Promise<(body: Buffer) => EarlierEvent> {
-    const decode =
-      topic === 'share'
-        ? fieldsDecoder('share', SHARE_FIELDS, await this.#log.schemaText('share', fingerprint))
-        : ((await this.#log.decoder(topic, fingerprint)) as (body: Buffer) => EarlierEvent);
-    this.#decoders.set(`${topic}/${fingerprint}`, decode);
-    return decode;
+  async #shareLook(fingerprint: string): Promise<Look> {
+    let look = this.#shareLooks.get(fingerprint);
+    if (look === undefined) {
+      const { origin, facts } = this.#options;
+      const take = facts.acceptedShare.bind(facts);
+      look = shareLook(await this.#log.schemaText('share', fingerprint), { origin, sinceUs: this.#sinceUs, take });
+      this.#shareLooks.set(fingerprint, look);
+    }
+    return look;
   }
 
-  #takeShare(share: EarlierShare): void {
-    if (!share.accepted || share.kind !== 'submitted' || share.source !== 'live') return;
-    this.#options.facts.acceptedShare(share.job_key, share.hash);
+  async #decodedLook<T extends 'job' | 'session'>(
+    topic: T,
+    fingerprint: string,
+    take: (event: Events[T]) => void,
+  ): Promise<Look> {
+    const decode = await this.#log.decoder(topic, fingerprint);
+    return (body) => {
+      const event = decode(body);
+      if (event.origin === this.#options.origin && event.time_us >= this.#sinceUs) take(event);
+    };
   }
 
   #takeSession(event: Events['session'], instance: string): void {

@@ -135,12 +135,12 @@ export class Resumption {
           const nowMs = Math.min(madeMs, this.#options.nowMs());
           jobs.add(content, { id, nowMs, value, txCount, template: null, upstream: null, earlier: true });
         },
-        acceptedShare: (jobKey, hash) => {
+        acceptedShare: (jobKey, words) => {
           if (jobKey !== key) {
             key = jobKey;
             job = jobs.findByKey(key);
           }
-          job?.seen.addHex(hash);
+          job?.seen.add(words, 0);
         },
       },
     });

@@ -28,7 +28,7 @@ function reader(running: readonly string[] = []): { found: Predecessors; jobs: s
     running,
     facts: {
       job: (job) => void jobs.push(job.id),
-      acceptedShare: (key, hash) => void shares.push(`${key} ${Number.parseInt(hash, 16)}`),
+      acceptedShare: (key, [lowest]) => void shares.push(`${key} ${lowest}`),
     },
   });
   return { found, jobs, shares };
