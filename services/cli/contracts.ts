@@ -1,6 +1,6 @@
 /**
  * `lodestream contracts open|list`. Opening goes through the API while that runs, for contracts have one writer; else the book's lock
- * is taken here. Listing reads the book's journal, which is always at hand, and ClickHouse for what the chain has made of it.
+ * is taken here. Listing reads the book's journal, and ClickHouse for what the chain has made of it.
  */
 import { randomUUID } from 'node:crypto';
 import type { ContractEvent } from '../../schemas/events.ts';
@@ -15,9 +15,9 @@ import {
   TERMS,
   type TermName,
 } from '../core/contracts.ts';
-import { openDataDir, secretOf } from '../core/data-dir.ts';
+import { openDataDir, requireDataDir, secretOf } from '../core/data-dir.ts';
 import { ERRORS, type ErrorCode, PoolError } from '../core/errors.ts';
-import { openStore } from '../core/store.ts';
+import { openStore, storeError } from '../core/store.ts';
 import { configFrom, type Flag, type Parsed } from './flags.ts';
 
 const flagOf = (term: string): string => term.replaceAll('_', '-');
@@ -141,12 +141,13 @@ async function postContract(config: Config, terms: ContractTerms): Promise<Enter
 }
 
 export interface ContractRow extends ContractEvent {
-  /** pending, running, ended; unknown where ClickHouse does not say. */
+  /** pending, running, ended; unknown where the consumers have not taken it in yet. */
   readonly status: string;
 }
 
-/** All contracts in the order of their opening. */
+/** All contracts in the order of their opening. @throws PoolError clickhouse where it does not answer; usage where no pool has run */
 async function listContracts(config: Config): Promise<ContractRow[]> {
+  requireDataDir(config.dataDir);
   const events = await readContracts(openDataDir(config.dataDir).journal);
   const states = new Map<string, string>();
   const store = openStore(config);
@@ -154,8 +155,8 @@ async function listContracts(config: Config): Promise<ContractRow[]> {
     const result = await store.query({ query: 'SELECT contract_id, status FROM contracts', format: 'JSONEachRow' });
     for (const row of await result.json<{ contract_id: string; status: string }>())
       states.set(row.contract_id, row.status);
-  } catch {
-    // The book is the truth; where the chain stands is said as unknown.
+  } catch (error) {
+    throw storeError(config, error);
   } finally {
     await store.close();
   }

@@ -7,8 +7,13 @@ export interface Verb {
   readonly doc: string;
 }
 
+const HELP: Verb = {
+  usage: 'help [VERB | config | example]',
+  doc: 'this, the flags of a verb, all options, an example file',
+};
+
 export function helpText(verbs: Readonly<Record<string, Verb>>): string {
-  const rows = Object.values(verbs);
+  const rows = [...Object.values(verbs), HELP];
   const width = Math.max(...rows.map((verb) => verb.usage.length));
   const lines = rows.map((verb) => `  ${verb.usage.padEnd(width)}  ${verb.doc}`);
   return `Lodestream, a mining-pool server
@@ -20,7 +25,7 @@ ${lines.join('\n')}
 Flags of every verb that reads a configuration, which ctl does not (also as variables LODESTREAM_DATA_DIR, LODESTREAM_HTTP, …):
 ${flagsHelp(COMMON)}
 
-\`lodestream help config\` lists every option of the configuration file; \`help example\` prints one with the defaults.
+\`lodestream help VERB\` lists the flags of a verb; \`help config\` every option of the configuration file; \`help example\` prints one with the defaults.
 `;
 }
 

@@ -240,7 +240,7 @@ async function main(): Promise<void> {
     const texts: Readonly<Record<string, () => string>> = { config: configHelpText, example: exampleConfigText };
     const about = argv[0];
     const text =
-      about === undefined
+      about === undefined || about === 'help'
         ? helpText(VERBS)
         : Object.hasOwn(VERBS, about)
           ? await verbHelp(VERBS[about]!)
@@ -252,7 +252,7 @@ async function main(): Promise<void> {
     process.stdout.write(text);
     process.exit(name === undefined ? 64 : 0);
   }
-  const verb = VERBS[name] ?? INNER[name];
+  const verb = [VERBS, INNER].find((verbs) => Object.hasOwn(verbs, name))?.[name];
   if (verb === undefined) {
     const near = nearestName(name, Object.keys(VERBS));
     throw new PoolError('usage', `unknown verb ${name}${near === null ? '' : `; did you mean ${near}?`}`);

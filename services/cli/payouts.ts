@@ -1,8 +1,9 @@
 /** `lodestream payouts list`: what the contracts are owed, were skipped, or are forecast to be owed, from ClickHouse. */
 import { type ChainProfile, chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
+import { requireDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
-import { openStore, storeAddress } from '../core/store.ts';
+import { openStore, storeError } from '../core/store.ts';
 import { coinText, textTable } from './contracts.ts';
 import { configFrom, type Parsed } from './flags.ts';
 
@@ -35,8 +36,9 @@ export async function payoutsCommand(parsed: Parsed): Promise<void> {
   process.stdout.write(parsed.values.json === true ? `${JSON.stringify(rows)}\n` : payoutsTable(rows, config.chain));
 }
 
-/** Payouts, lowest epoch first. @throws PoolError clickhouse where it does not answer */
+/** Payouts, lowest epoch first. @throws PoolError clickhouse where it does not answer; usage where no pool has run */
 export async function listPayouts(config: Config, contract: string | null): Promise<PayoutRow[]> {
+  if (config.clickhouse === null) requireDataDir(config.dataDir);
   const store = openStore(config);
   try {
     const result = await store.query({
@@ -48,12 +50,7 @@ export async function listPayouts(config: Config, contract: string | null): Prom
     });
     return await result.json<PayoutRow>();
   } catch (cause) {
-    const words = (cause as Error).message.split('\n')[0]!.trim();
-    if (config.clickhouse === null && words.includes('Authentication failed')) {
-      const { url } = storeAddress(config);
-      throw new PoolError('held', `${url} serves another data directory than ${config.dataDir}`, { cause });
-    }
-    throw new PoolError('clickhouse', `payouts cannot be read: ${words}`, { cause });
+    throw storeError(config, cause);
   } finally {
     await store.close();
   }

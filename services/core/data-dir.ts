@@ -1,6 +1,6 @@
 /** Where the embedded parts keep their files under `--data-dir`, and the secrets that guard them. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PoolError } from './errors.ts';
 
@@ -42,11 +42,27 @@ export function openDataDir(root: string): DataPaths {
 }
 
 /**
- * A secret of this data directory, made on first use, readable by its owner alone.
- * @param name - `clickhouse-writer` (the embedded ClickHouse's writing user) or `operator` (changes through the API)
+ * For who only asks about what ran there: nothing is made.
+ * @throws PoolError usage where no program has used this data directory
  */
-export function secretOf(root: string, name: 'clickhouse-writer' | 'operator'): string {
-  const path = join(root, `${name}.token`);
+export function requireDataDir(root: string): void {
+  if (existsSync(join(root, 'journal'))) return;
+  throw new PoolError('usage', `no pool has run in ${root}: it has no journal; give the pool's --data-dir`);
+}
+
+/** Which secret: the embedded ClickHouse's writing user, or changes through the API. */
+export type SecretName = 'clickhouse-writer' | 'operator';
+
+export function secretPath(root: string, name: SecretName): string {
+  return join(root, `${name}.token`);
+}
+
+/**
+ * A secret of this data directory, made on first use, readable by its owner alone.
+ * @throws PoolError data_dir
+ */
+export function secretOf(root: string, name: SecretName): string {
+  const path = secretPath(root, name);
   try {
     writeFileSync(path, `${randomBytes(24).toString('hex')}\n`, { mode: 0o600, flag: 'wx' });
   } catch (cause) {

@@ -5,7 +5,8 @@
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import type { Config } from './config.ts';
 import { hostPortText, reachable } from './config.ts';
-import { secretOf } from './data-dir.ts';
+import { secretOf, secretPath } from './data-dir.ts';
+import { PoolError } from './errors.ts';
 
 /** Where ClickHouse is and as whom to write: the server of the configuration, else the embedded one. */
 export function storeAddress(config: Config): { url: string; user: string; password: string } {
@@ -20,6 +21,31 @@ export function storeAddress(config: Config): { url: string; user: string; passw
 /** URL and database: which tables a program writes to, for a person and for comparing. */
 export function targetOf(config: Config): string {
   return `${storeAddress(config).url}/${config.database}`;
+}
+
+/** ClickHouse's number of AUTHENTICATION_FAILED, as the client gives it. */
+const AUTHENTICATION_FAILED = '516';
+
+/**
+ * What a call of the client ended with, as an error that says where it points and what is wrong there.
+ * @returns the error itself where it is one of ours
+ */
+export function storeError(config: Config, error: unknown): PoolError {
+  if (error instanceof PoolError) return error;
+  const { url, user } = storeAddress(config);
+  const { code, message } = error as { code?: string; message?: string };
+  const words = (message || String(code ?? error)).split('\n')[0]!.trim();
+  const refused =
+    config.clickhouse === null
+      ? `refuses the password in ${secretPath(config.dataDir, 'clickhouse-writer')}: it belongs to another data directory`
+      : `refuses ${user} or the password that the configuration gives it`;
+  return new PoolError(
+    'clickhouse',
+    `ClickHouse at ${url}${code === AUTHENTICATION_FAILED ? ` ${refused}` : `: ${words}`}`,
+    {
+      cause: error,
+    },
+  );
 }
 
 /** A client that may write. */
