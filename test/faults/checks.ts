@@ -1,12 +1,11 @@
 /** Holds a pool's tables against the record of the load that it was under. */
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { bytesFromHex } from '../../services/core/bitcoin/bytes.ts';
-import { hashHex, prevHashFromStratum } from '../../services/core/bitcoin/header.ts';
+import { hashHex } from '../../services/core/bitcoin/header.ts';
 import { powHash } from '../../services/core/bitcoin/pow.ts';
 import { readStatuses } from '../../services/core/status.ts';
-import { shareHeader } from '../../services/stratum/share.ts';
 import { until } from '../helpers/leash.ts';
+import { headerFromNotify } from '../helpers/notify-header.ts';
 import { ACKNOWLEDGED, AGAIN, type Load, REFUSED, type Span } from './load.ts';
 import type { Stack } from './stack.ts';
 
@@ -56,35 +55,7 @@ function attos(text: string): bigint {
 
 /** The hash of a share as a pool prints it. */
 function hashOf({ enonce1, nonce2, ntime, notify }: Span, nonce: number): string {
-  const [, prev, coinbase1, coinbase2, branch, version, bits] = notify as [
-    string,
-    string,
-    string,
-    string,
-    string[],
-    string,
-    string,
-  ];
-  const headerBase = new Uint8Array(80);
-  headerBase.set(prevHashFromStratum(prev), 4);
-  new DataView(headerBase.buffer).setUint32(72, Number.parseInt(bits, 16), true);
-  const header = shareHeader(
-    { nonce2: bytesFromHex(nonce2), ntime: Number.parseInt(ntime, 16), nonce, versionBits: null },
-    {
-      pow: 'sha256d',
-      coinbase1: bytesFromHex(coinbase1),
-      coinbase2: bytesFromHex(coinbase2),
-      branch: branch.map((step) => bytesFromHex(step)),
-      headerBase,
-      version: Number.parseInt(version, 16),
-      target: 0n,
-      ntime: 0,
-      maxAheadS: 0,
-      difficulty1: 1,
-      wireMultiplier: 1,
-    },
-    { enonce1: bytesFromHex(enonce1), versionMask: 0x1fffe000 },
-  );
+  const header = headerFromNotify(notify, { enonce1, nonce2, ntime: Number.parseInt(ntime, 16), nonce });
   return hashHex(powHash('sha256d', header));
 }
 

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
+import { searchNonce } from '../../helpers/search-nonce.ts';
 import type { Heard } from './case.ts';
 
 /** Difficulty 1, as a double (CKPool). */
@@ -43,7 +44,7 @@ export function headerOf(work: Work, enonce1: string, nonce2: string, ntime: num
   return header;
 }
 
-export function difficultyOfHash(hash: Buffer): number {
+function difficultyOfHash(hash: Uint8Array): number {
   let value = 0;
   for (let i = 31; i >= 0; i--) value = value * 256 + hash[i]!;
   return DIFFICULTY_1 / Math.max(value, 1);
@@ -171,13 +172,13 @@ export class Line implements Heard {
     this.#nonce2 += 1n;
     const nonce2 = this.#nonce2.toString(16).padStart(this.nonce2Bytes * 2, '0');
     const header = headerOf(work, this.enonce1, nonce2, ntime, bits);
-    for (let nonce = 0; nonce <= 0xffff_ffff; nonce++) {
-      header.writeUInt32LE(nonce, 76);
-      const reached = difficultyOfHash(sha256d(header));
-      if (reached >= of.atLeast && reached < of.below) {
-        return [work.id, nonce2, ntime.toString(16).padStart(8, '0'), nonce.toString(16).padStart(8, '0')];
-      }
-    }
-    throw new Error('no nonce fits');
+    const nonce = searchNonce(header, {
+      atLeast: of.atLeast,
+      accepts: (hash) => {
+        const reached = difficultyOfHash(hash);
+        return reached >= of.atLeast && reached < of.below;
+      },
+    });
+    return [work.id, nonce2, ntime.toString(16).padStart(8, '0'), nonce.toString(16).padStart(8, '0')];
   }
 }

@@ -8,8 +8,6 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { decoderFor } from '../../../schemas/codec.ts';
 import type { Events, Inputs, Topic } from '../../../schemas/events.ts';
-import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
-import { prevHashFromStratum } from '../../../services/core/bitcoin/header.ts';
 import { type PowAlgorithm, powHash } from '../../../services/core/bitcoin/pow.ts';
 import {
   bitsHex,
@@ -29,11 +27,12 @@ import type { SubmitAnswer } from '../../../services/core/node/templates.ts';
 import type { AllowanceOptions } from '../../../services/stratum/allowances.ts';
 import { Daemon, type DaemonOptions } from '../../../services/stratum/daemon.ts';
 import { startServer } from '../../../services/stratum/edge/server.ts';
-import { shareHeader } from '../../../services/stratum/share.ts';
 import { BlockDesk } from '../../../services/stratum/work/blocks.ts';
 import { openJobIds } from '../../../services/stratum/work/job.ts';
 import { PoolSource, poolIdentity } from '../../../services/stratum/work/pool.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
+import { headerFromNotify } from '../../helpers/notify-header.ts';
+import { searchNonce } from '../../helpers/search-nonce.ts';
 
 /** Difficulty 1: no share that these tests mine solves it. */
 export const BITS_HARD = 0x1d00ffff;
@@ -358,55 +357,27 @@ export class Client {
     } = {},
   ): Found {
     const { atLeast = 0, below = Infinity, pow = 'sha256d' } = of;
-    const [, prev, part1, part2, branch, version, bits] = work.params as [
-      string,
-      string,
-      string,
-      string,
-      string[],
-      string,
-      string,
-    ];
     const nonce2 = (of.nonce2 ?? 0).toString(16).padStart(this.nonce2Bytes * 2, '0');
     const ntime = of.ntime ?? work.ntime;
-    const headerBase = new Uint8Array(80);
-    const view = new DataView(headerBase.buffer);
-    headerBase.set(prevHashFromStratum(prev), 4);
-    view.setUint32(72, Number.parseInt(bits, 16), true);
-    const header = shareHeader(
-      { nonce2: bytesFromHex(nonce2), ntime, nonce: 0, versionBits: of.versionBits ?? null },
-      {
-        pow,
-        coinbase1: bytesFromHex(part1),
-        coinbase2: bytesFromHex(part2),
-        branch: branch.map((step) => bytesFromHex(step)),
-        headerBase,
-        version: Number.parseInt(version, 16),
-        target: 0n,
-        ntime: 0,
-        maxAheadS: 0,
-        difficulty1: 1,
-        wireMultiplier: 1,
+    const header = headerFromNotify(work.params, {
+      ...{ enonce1: this.enonce1, nonce2, ntime, nonce: 0, pow },
+      ...{ versionBits: of.versionBits ?? null, versionMask: of.mask ?? 0x1fffe000 },
+    });
+    let reached = 0;
+    const nonce = searchNonce(header, {
+      ...{ from: of.from ?? 0, atLeast, hashOf: (bytes: Uint8Array) => powHash(pow, bytes) },
+      accepts: (hash) => {
+        reached = shareDifficulty(hash);
+        return reached >= atLeast && reached < below && (of.solves === undefined || hashValue(hash) <= of.solves);
       },
-      { enonce1: bytesFromHex(this.enonce1), versionMask: of.mask ?? 0x1fffe000 },
-    );
-    const headerView = new DataView(header.buffer);
-    for (let nonce = of.from ?? 0; nonce <= 0xffffffff; nonce++) {
-      headerView.setUint32(76, nonce, true);
-      const hash = powHash(pow, header);
-      const reached = shareDifficulty(hash);
-      const solves = of.solves === undefined || hashValue(hash) <= of.solves;
-      if (reached >= atLeast && reached < below && solves) {
-        return {
-          jobId: work.id,
-          nonce2,
-          ntime: ntime.toString(16).padStart(8, '0'),
-          nonce: nonce.toString(16).padStart(8, '0'),
-          reached,
-        };
-      }
-    }
-    throw new Error('no nonce fits');
+    });
+    return {
+      jobId: work.id,
+      nonce2,
+      ntime: ntime.toString(16).padStart(8, '0'),
+      nonce: nonce.toString(16).padStart(8, '0'),
+      reached,
+    };
   }
 }
 
