@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import {
   coinText,
@@ -9,6 +11,9 @@ import {
 } from '../../../services/cli/contracts.ts';
 import { payoutsCommand } from '../../../services/cli/payouts.ts';
 import { loadConfig } from '../../../services/core/config.ts';
+import { openDataDir } from '../../../services/core/data-dir.ts';
+import { PoolError } from '../../../services/core/errors.ts';
+import { storeError } from '../../../services/core/store.ts';
 import { freePort, tempDir } from '../../helpers/leash.ts';
 
 const closers: (() => void)[] = [];
@@ -97,5 +102,50 @@ describe('the command line', () => {
       code: 'contract',
       message: expect.stringMatching(/the tip of the chain is not known/),
     });
+  });
+
+  test.each([
+    ['contracts', contractsCommand],
+    ['payouts', payoutsCommand],
+  ] as const)(
+    '%s list says where no pool has run, makes nothing there, and says which ClickHouse does not answer',
+    async (_, command) => {
+      const dir = tempDir('cli');
+      closers.push(dir.remove);
+      const at = `127.0.0.1:${await freePort()}`;
+      const list = (dataDir: string): Promise<void> =>
+        command({ values: { 'data-dir': dataDir, 'clickhouse-http': at }, positionals: ['list'] });
+      const none = join(dir.path, 'none');
+      await expect(list(none)).rejects.toMatchObject({
+        code: 'usage',
+        message: `no pool has run in ${none}: it has no journal; give the pool's --data-dir`,
+      });
+      expect(existsSync(none)).toBe(false);
+      const { root } = openDataDir(dir.path);
+      await expect(list(root)).rejects.toMatchObject({
+        code: 'clickhouse',
+        message: expect.stringMatching(new RegExp(`^ClickHouse at http://${at}: .*ECONNREFUSED`)),
+      });
+    },
+  );
+});
+
+describe('what ClickHouse refuses', () => {
+  const refusal = Object.assign(new Error('writer: Authentication failed: password is incorrect.'), { code: '516' });
+
+  test('is another data directory where the engine is the embedded one, and a user of the configuration where it is a server', () => {
+    const dir = tempDir('cli');
+    closers.push(dir.remove);
+    const options = { 'lodestream.data_dir': dir.path, 'lodestream.clickhouse_http': '127.0.0.1:8124' };
+    const embedded = loadConfig({ options }, {});
+    expect(storeError(embedded, refusal).message).toBe(
+      `ClickHouse at http://127.0.0.1:8124 refuses the password in ${dir.path}/clickhouse-writer.token: it belongs to another data directory`,
+    );
+    const server = { 'lodestream.clickhouse.url': 'http://ch:8123', 'lodestream.clickhouse.user': 'ann' };
+    expect(storeError(loadConfig({ options: { ...options, ...server } }, {}), refusal).message).toBe(
+      'ClickHouse at http://ch:8123 refuses ann or the password that the configuration gives it',
+    );
+    const own = new PoolError('held', 'x');
+    expect(storeError(embedded, own)).toBe(own);
   });
 });

@@ -20,6 +20,13 @@ describe('help', () => {
     expect(asked.out).toContain('--payout-address');
   });
 
+  test('of help is the help', async () => {
+    const [asked, own] = await Promise.all([lodestream('help', 'help'), lodestream('help')]);
+    expect(asked).toEqual(own);
+    expect(asked.status).toBe(0);
+    expect(asked.out).toContain('help [VERB | config | example]');
+  });
+
   test('of a verb that does not exist says so, with the nearest', async () => {
     const { status, out, err } = await lodestream('help', 'ingets');
     expect([status, out]).toEqual([64, '']);
@@ -30,6 +37,7 @@ describe('help', () => {
 test('a far-off verb is not taken for another', async () => {
   const { status, err } = await lodestream('foo');
   expect([status, err]).toEqual([64, 'lodestream: unknown verb foo (see `./lodestream help`)\n']);
+  expect(await lodestream('toString')).toMatchObject({ status: 64 });
 });
 
 test('a flag without its value names the value', async () => {
