@@ -23,6 +23,8 @@ export interface RowPipeline<T extends Topic> {
   readonly table: string;
   /** Why an event breaks a constraint that its schema states, or null. Such an event is poison; anything else is not. */
   wrong(event: Events[T]): string | null;
+  /** The table of an event's row, where that is not always `table`. */
+  tableOf?(event: Events[T]): string;
   row(event: Events[T], place: Place): Row;
 }
 

@@ -18,6 +18,65 @@ export interface NodeAnswer {
   readonly time_us: number;
 }
 
+export interface PoolStatus {
+  /** pool, user or worker: whom it is about; user and worker of the event name it */
+  readonly scope: string;
+  /** log (a line of ckpool.log) or status (a status file) */
+  readonly source: string;
+  /** Since the start of the pool; -1 where not said, here and below */
+  readonly runtime_s: number;
+  /** Users with a connection */
+  readonly users: number;
+  /** Connections */
+  readonly workers: number;
+  /** Connections without a share for a minute */
+  readonly idle: number;
+  /** Sessions kept for who resumes them */
+  readonly disconnected: number;
+  /** Decaying average over 1m, hashes per second as CKPool prints it: 9.52G; empty where not said */
+  readonly hashrate_1m: string;
+  /** Decaying average over 5m, hashes per second as CKPool prints it: 9.52G; empty where not said */
+  readonly hashrate_5m: string;
+  /** Decaying average over 15m, hashes per second as CKPool prints it: 9.52G; empty where not said */
+  readonly hashrate_15m: string;
+  /** Decaying average over 1h, hashes per second as CKPool prints it: 9.52G; empty where not said */
+  readonly hashrate_1h: string;
+  /** Decaying average over 6h, hashes per second as CKPool prints it: 9.52G; empty where not said */
+  readonly hashrate_6h: string;
+  /** Decaying average over 1d, hashes per second as CKPool prints it: 9.52G; empty where not said */
+  readonly hashrate_1d: string;
+  /** Decaying average over 7d, hashes per second as CKPool prints it: 9.52G; empty where not said */
+  readonly hashrate_7d: string;
+  /** Accepted difficulty since the last block over that of the network */
+  readonly effort_percent: number;
+  /** Difficulty of the network */
+  readonly network_diff: number;
+  /** Sum of the difficulty of accepted shares: of the pool since its last block, of a user or worker since ever */
+  readonly accepted_diff: number;
+  /** Sum of the difficulty of refused shares since the last block */
+  readonly rejected_diff: number;
+  /** Accepted shares since the last block */
+  readonly accepted_count: number;
+  /** Refused shares since the last block */
+  readonly rejected_count: number;
+  /** Highest difficulty since the last block */
+  readonly best_share: number;
+  /** Highest difficulty since ever */
+  readonly best_ever: number;
+  /** Shares per second, decaying average over 1m */
+  readonly rate_1m_per_s: number;
+  /** Shares per second, decaying average over 5m */
+  readonly rate_5m_per_s: number;
+  /** Shares per second, decaying average over 15m */
+  readonly rate_15m_per_s: number;
+  /** Shares per second, decaying average over 1h */
+  readonly rate_1h_per_s: number;
+  /** Last accepted share, microseconds since 1970 UTC; 0 where there is none */
+  readonly last_share_us: number;
+  /** First authorize, microseconds since 1970 UTC; 0 where not said */
+  readonly authorised_us: number;
+}
+
 /** A block of ours found (solved), or a fact about the node's best chain (connected, disconnected) or about our own block on it (confirmed, orphaned). Identity of a chain event: chain, follower, chain_seq; of a solved block: hash. */
 export interface BlockEvent {
   /** solved, connected, disconnected, confirmed, orphaned */
@@ -38,15 +97,15 @@ export interface BlockEvent {
   readonly height: number;
   /** Block hash, 64 hex digits as the node prints it */
   readonly hash: string;
-  /** Previous block's hash */
+  /** Previous block's hash; empty where unknown (back-fill) */
   readonly prev_hash: string;
-  /** Time in the header, microseconds since 1970 UTC */
+  /** Time in the header, microseconds since 1970 UTC; 0 where unknown (back-fill) */
   readonly block_time_us: number;
   /** Median time past: of the eleven blocks that end with this one; 0 where unknown */
   readonly median_time_us: number;
-  /** Compact target, 8 hex digits */
+  /** Compact target, 8 hex digits; empty where unknown (back-fill) */
   readonly nbits: string;
-  /** Block version, 8 hex digits */
+  /** Block version, 8 hex digits; empty where unknown (back-fill) */
   readonly version: string;
   /** Transactions, the coinbase included */
   readonly tx_count: number;
@@ -82,6 +141,8 @@ export interface BlockEvent {
   readonly answers: readonly NodeAnswer[];
   /** solved: the 80-byte header, hex */
   readonly candidate: string;
+  /** live (the daemon, the follower) or backfill (CKPool's main log: little is known, and any live copy counts before it) */
+  readonly source: string;
 }
 
 /** BlockEvent as it is appended: fields with a default may be left out. */
@@ -108,6 +169,7 @@ export type BlockInput = Defaulted<
   | 'sdiff'
   | 'answers'
   | 'candidate'
+  | 'source'
 >;
 
 /** A mining contract: hashrate bought for a time. Identity: contract_id and contract_seq. Effect heights lie above the tip at acceptance. */
@@ -256,9 +318,9 @@ export interface QuarantineEvent {
 /** QuarantineEvent as it is appended: fields with a default may be left out. */
 export type QuarantineInput = Defaulted<QuarantineEvent, 'bytes_hex'>;
 
-/** What happened to a connection or to the daemon itself. Identity: origin, instance, run of the journal and sequence. */
+/** What happened to a connection or to the daemon itself. Identity: origin, instance, run of the journal and sequence; of pool_status: origin, scope, user, worker and time. */
 export interface SessionEvent {
-  /** started, stopped, clock_step, untold (the daemon: events of an address that were not written, in reason); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), alive (a connection of which nothing was told for eight minutes), disconnected (a connection) */
+  /** started, stopped, clock_step, untold (the daemon: events of an address that were not written, in reason); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), alive (a connection of which nothing was told for eight minutes), disconnected (a connection); pool_status (back-fill: what CKPool said of itself at a time) */
   readonly kind: string;
   /** Accounting point */
   readonly origin: string;
@@ -286,12 +348,24 @@ export interface SessionEvent {
   readonly diff: number;
   /** Why, in words: what closed the line, what changed the difficulty */
   readonly reason: string;
+  /** pool_status: one record; else none */
+  readonly pool_status: readonly PoolStatus[];
 }
 
 /** SessionEvent as it is appended: fields with a default may be left out. */
 export type SessionInput = Defaulted<
   SessionEvent,
-  'client_id' | 'session_id' | 'address' | 'listener' | 'agent' | 'user' | 'worker' | 'enonce1' | 'diff' | 'reason'
+  | 'client_id'
+  | 'session_id'
+  | 'address'
+  | 'listener'
+  | 'agent'
+  | 'user'
+  | 'worker'
+  | 'enonce1'
+  | 'diff'
+  | 'reason'
+  | 'pool_status'
 >;
 
 /** One submission, accepted or refused; in a proxy also the upstream's verdict on one, as an event of its own (kind verdict). Identity of an accepted share: origin and hash; of a refused one: origin and the digest of enonce1, nonce2, nonce, ntime, errn and createdate; of a verdict: origin, hash and upstream. */

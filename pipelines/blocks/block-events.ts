@@ -25,6 +25,11 @@ function blockEventIdentity(event: BlockEvent): string {
   return event.kind === 'solved' ? `solved/${event.hash}` : `${event.follower}/${event.chain_seq}`;
 }
 
+/** Of a block that only CKPool's log tells of, most of the header may be unknown. */
+function isBackfill(event: BlockEvent): boolean {
+  return event.kind === 'solved' && event.source === 'backfill';
+}
+
 function wrongBits(hex: string): string | null {
   const wrong = wrongHex8('nbits', hex);
   if (wrong !== null) return wrong;
@@ -36,6 +41,7 @@ function wrongBits(hex: string): string | null {
 }
 
 const MAX_32 = 0xffff_ffff;
+const LAST_INSTANT_NS = (1n << 64n) - 1n;
 
 /** Why a block event breaks a stated constraint, or null. */
 function wrongBlockEvent(event: BlockEvent): string | null {
@@ -48,10 +54,10 @@ function wrongBlockEvent(event: BlockEvent): string | null {
     wrongTime('time_us', event.time_us),
     wrongHeight(event.height),
     wrongHash('hash', event.hash),
-    wrongHash('prev_hash', event.prev_hash),
+    wrongHash('prev_hash', event.prev_hash, isBackfill(event)),
     wrongTime('block_time_us', event.block_time_us),
     wrongTime('median_time_us', event.median_time_us),
-    wrongBits(event.nbits),
+    isBackfill(event) && event.nbits === '' ? null : wrongBits(event.nbits),
     wrongCount('tx_count', event.tx_count, MAX_32),
     wrongCount('size_bytes', event.size_bytes, Number.MAX_SAFE_INTEGER),
     wrongCount('confirmations', event.confirmations, MAX_32),
@@ -71,7 +77,7 @@ export const blockEventPipeline: RowPipeline<'block'> = {
   wrong: wrongBlockEvent,
 
   row(event): Row {
-    const target = targetFromBits(bitsFromHex(event.nbits));
+    const target = event.nbits === '' ? 0n : targetFromBits(bitsFromHex(event.nbits));
     const row = {
       chain: event.chain,
       identity: blockEventIdentity(event),
@@ -88,7 +94,7 @@ export const blockEventPipeline: RowPipeline<'block'> = {
       median_time: timeTextOrNull(event.median_time_us),
       nbits: event.nbits,
       target: target.toString(),
-      work: workFromTarget(target).toString(),
+      work: target === 0n ? '0' : workFromTarget(target).toString(),
       version: event.version,
       tx_count: event.tx_count,
       size_bytes: event.size_bytes,
@@ -108,7 +114,11 @@ export const blockEventPipeline: RowPipeline<'block'> = {
       answers: event.answers.map(({ node, answer, time_us }) => ({ node, answer, time: timeText(time_us) })),
       candidate: event.candidate,
     };
-    // A solved block may be told twice, first without the nodes' answers: the fuller one wins.
-    return { ...row, rank: rankOf(Math.min(event.answers.length, 255), BigInt(event.time_us) * 1000n, row) };
+    // A solved block may be told twice, first without the nodes' answers: the fuller one wins. Any live one comes before a back-filled one,
+    // which has the last of all instants. Who tells it is no part of the digest, so that the order of live copies is what it always was.
+    const rank = isBackfill(event)
+      ? rankOf(0, LAST_INSTANT_NS, row)
+      : rankOf(Math.min(event.answers.length, 255), BigInt(event.time_us) * 1000n, row);
+    return { ...row, source: event.source, rank };
   },
 };

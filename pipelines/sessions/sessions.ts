@@ -1,4 +1,7 @@
-/** `session` events to rows of `sessions_raw`. They have no identity but their place in the journal, where copies are equal. */
+/**
+ * `session` events to rows of `sessions_raw`. They have no identity but their place in the journal, where copies are equal. Those of kind
+ * `pool_status` have one, and a table of their own.
+ */
 import {
   firstWrong,
   type Row,
@@ -10,6 +13,7 @@ import {
   wrongTime,
 } from '../row.ts';
 import { decimal18FromDouble } from '../shares/decimal.ts';
+import { poolStatusRow, wrongPoolStatus } from './pool-status.ts';
 
 export const sessionPipeline: RowPipeline<'session'> = {
   topic: 'session',
@@ -21,10 +25,14 @@ export const sessionPipeline: RowPipeline<'session'> = {
       wrongTime('time_us', session.time_us),
       wrongCount('client_id', session.client_id, Number.MAX_SAFE_INTEGER),
       wrongDifficulty('diff', session.diff),
+      wrongPoolStatus(session),
     );
   },
 
+  tableOf: ({ kind }) => (kind === 'pool_status' ? 'pool_status_raw' : 'sessions_raw'),
+
   row(session, place): Row {
+    if (session.kind === 'pool_status') return poolStatusRow(session);
     return {
       origin: session.origin,
       instance: place.instance,

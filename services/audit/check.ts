@@ -259,7 +259,8 @@ export class Audit {
 
   /** A block event. */
   block(event: BlockEvent): void {
-    if (event.kind !== 'solved') return;
+    // What CKPool's log told later does not replace what the daemon owes.
+    if (event.kind !== 'solved' || event.source === 'backfill') return;
     if (this.#blockless.delete(event.hash)) return;
     this.#solved.add(event.hash);
     if (this.#solved.size > SOLVED_LIMIT) {

@@ -413,6 +413,7 @@ function withDefaults(event: BlockInput): BlockEvent {
     sdiff: 0,
     answers: [],
     candidate: '',
+    source: 'live',
     ...event,
   };
 }

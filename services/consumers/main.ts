@@ -45,6 +45,7 @@ const REFOLD_RECORDS = 10_000;
 /** Tables whose rows come from records as they are read. */
 const FILLED: ReadonlySet<string> = new Set([
   ...[sharePipeline, jobPipeline, sessionPipeline, blockEventPipeline].map(({ table }) => table),
+  'pool_status_raw',
   'contract_events_raw',
   'share_minutes',
   'shares_1m_raw',

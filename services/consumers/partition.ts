@@ -321,7 +321,7 @@ export class PartitionConsumer<T extends Topic> {
   #rowMaker(): Maker<T> {
     const { log, client } = this.#parts;
     const { topic, table } = this.#pipeline;
-    const rows: Row[] = [];
+    const tables = new Map<string, Row[]>();
     const events: Events[T][] = [];
     return {
       take: async (records, letters) => {
@@ -333,16 +333,22 @@ export class PartitionConsumer<T extends Topic> {
             continue;
           }
           const place: Place = record;
-          rows.push(this.#pipeline.row(decoded.event, place));
+          const into = this.#pipeline.tableOf?.(decoded.event) ?? table;
+          const rows = tables.get(into);
+          const row = this.#pipeline.row(decoded.event, place);
+          if (rows === undefined) tables.set(into, [row]);
+          else rows.push(row);
           events.push(decoded.event);
         }
       },
       make: (token) => ({
-        rows: rows.length,
+        rows: events.length,
         minutes: [],
         ahead: () => {},
         copies: async () => [],
-        insert: () => insertRows(client, table, rows, `${token}-${table}`),
+        insert: async () => {
+          for (const [into, rows] of tables) await insertRows(client, into, rows, `${token}-${into}`);
+        },
         done: () => {},
         abandon: () => {},
         events,

@@ -9,6 +9,7 @@ import { literal } from './insert.ts';
 export const REPLAYED_TABLES = [
   'jobs_raw',
   'sessions_raw',
+  'pool_status_raw',
   'block_events_raw',
   'contract_events_raw',
   'share_minutes',

@@ -288,6 +288,7 @@ const LOSSES: readonly { readonly table: string; readonly key: string; readonly 
   { table: 'shares_raw', key: 'origin, bucket', said: 'shares of origin and hour' },
   { table: 'jobs_raw', key: 'origin, toStartOfHour(time)', said: 'jobs of origin and hour' },
   { table: 'sessions_raw', key: 'origin, toStartOfHour(time)', said: 'sessions of origin and hour' },
+  { table: 'pool_status_raw', key: 'origin, toStartOfHour(time)', said: 'statistics of origin and hour' },
   { table: 'block_events_raw', key: 'chain, identity', said: 'block events' },
   { table: 'contract_events_raw', key: 'contract_id, contract_seq', said: 'contract events' },
 ];
