@@ -6,6 +6,8 @@ import { run } from '../core/lifecycle.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
 import { type BadLine, type IngestOptions, ingest, originOf, type Summary } from '../ingestor/main.ts';
 import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';
+import { HOOK_FLAGS, hookCommand } from './ingest-hook.ts';
+import { ingestMainLogs, MAIN_LOG_FLAGS, mainLogText, partedPaths } from './ingest-log.ts';
 
 export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
   logdir: { value: 'DIR', doc: "CKPool's log directory; default: logdir of the configuration" },
@@ -15,6 +17,8 @@ export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
     doc: 'only files written at or after this: 2026-11-26, 2026-11-26T10:00Z, or seconds since 1970; others are left for another run',
   },
   'dry-run': { doc: 'read and check, write nothing' },
+  ...MAIN_LOG_FLAGS,
+  ...HOOK_FLAGS,
 };
 
 const BAD_LINES_SHOWN = 20;
@@ -26,9 +30,12 @@ const INTERRUPTED = 130;
 const terminal = process.stderr.isTTY === true;
 const wipe = terminal ? '\r\u001b[2K' : '';
 
+const logDirOf = (parsed: Parsed, config: Config): string =>
+  typeof parsed.values.logdir === 'string' ? parsed.values.logdir : config.logDir;
+
 /** What both ways of reading share. */
 function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
-  const logDir = typeof parsed.values.logdir === 'string' ? parsed.values.logdir : config.logDir;
+  const logDir = logDirOf(parsed, config);
   const { origin: given, since } = parsed.values;
   const origin = originOf(logDir, typeof given === 'string' ? given : null);
   const data = openDataDir(config.dataDir);
@@ -71,14 +78,26 @@ function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
 export async function ingestCommand(parsed: Parsed): Promise<void> {
   const config = configFrom(parsed, 'pool');
   if (parsed.values.follow === true) return followCommand(parsed, config);
+  if (parsed.values.hook === true) return hookCommand(parsed, logDirOf(parsed, config), config.dataDir);
   const options = optionsFrom(parsed, config);
+  const main = await ingestMainLogs(parsed, config, options);
+  const { logs, others } = partedPaths(parsed.positionals);
+  if (logs.length > 0 && others.length === 0) {
+    // Main logs alone were named.
+    const { origin } = options;
+    const text =
+      parsed.values.json === true ? JSON.stringify({ origin, ...main }) : `origin ${origin}: ${mainLogText(main)}`;
+    process.stdout.write(`${text}\n`);
+    return;
+  }
   const stopping = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
-  const summary = await ingest({ ...options, signal: stopping.signal });
+  const summary = await ingest({ ...options, paths: others, signal: stopping.signal });
   process.stderr.write(wipe);
   const { origin } = options;
-  if (parsed.values.json === true) process.stdout.write(`${JSON.stringify({ origin, ...summary })}\n`);
-  else process.stdout.write(`${summaryText(summary, origin)}\n`);
+  const mainText = mainLogText(main);
+  if (parsed.values.json === true) process.stdout.write(`${JSON.stringify({ origin, ...summary, ...main })}\n`);
+  else process.stdout.write(`${summaryText(summary, origin)}\n${mainText === null ? '' : `${mainText}\n`}`);
   if (!stopping.signal.aborted) return;
   process.stderr.write('stopped; the next run goes on from here\n');
   process.exitCode = INTERRUPTED;

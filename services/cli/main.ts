@@ -199,6 +199,15 @@ const INNER: Readonly<Record<string, Runnable>> = {
         await startWorker(life);
       }),
   },
+  '_ingest-requests': {
+    usage: '_ingest-requests',
+    doc: 'does what ingest --hook left to do',
+    flags: COMMON,
+    async run(parsed) {
+      const { requestsCommand } = await import('./ingest-hook.ts');
+      await requestsCommand(parsed);
+    },
+  },
   _warm: {
     usage: '_warm',
     doc: "fills Node's compile cache with what daemons load (see the launcher)",

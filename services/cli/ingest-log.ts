@@ -1,0 +1,120 @@
+/** The part of `lodestream ingest` that reads main logs and status files: which of them, and with what. */
+import { hash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { loadChain } from '../core/chains/profile.ts';
+import type { Config } from '../core/config.ts';
+import type { DataPaths } from '../core/data-dir.ts';
+import { PoolError } from '../core/errors.ts';
+import { acquireLock } from '../core/lock.ts';
+import type { JournalWriter } from '../core/log/event-log.ts';
+import { readStatuses } from '../core/status.ts';
+import {
+  emptyMainLogSummary,
+  ingestMainLog,
+  inOrder,
+  MainLogCheckpoints,
+  type MainLogFile,
+  type MainLogSummary,
+  mainLogFiles,
+  mainLogOf,
+} from '../ingestor/ckpool-log-files.ts';
+import { Zone } from '../ingestor/ckpool-log-time.ts';
+import type { IngestOptions } from '../ingestor/main.ts';
+import { ingestStatusFiles } from '../ingestor/status-files.ts';
+import type { Flag, Parsed } from './flags.ts';
+
+export const MAIN_LOG_FLAGS: Readonly<Record<string, Flag>> = {
+  tz: { value: 'ZONE', doc: "time zone of ckpool.log's stamps, as Europe/Berlin; default: this machine's" },
+  status: { doc: 'read the status files too: pool/pool.status, users/*, workers/*' },
+};
+
+/** Which of the named paths are main logs, and the rest. */
+export function partedPaths(paths: readonly string[]): {
+  readonly logs: readonly string[];
+  readonly others: readonly string[];
+} {
+  const isLog = (path: string): boolean => mainLogOf(path) !== null;
+  return { logs: paths.filter(isLog), others: paths.filter((path) => !isLog(path)) };
+}
+
+/**
+ * The main logs to read, each with its files in order: those named, else the one of the origin. Pool and proxy may share a folder, and their
+ * statistics must not merge: `ckproxy.log` is read for the origin `ckproxy`, and for another where it is the only one.
+ */
+function familiesOf(
+  logDir: string,
+  named: readonly string[],
+  origin: string,
+  config: Config,
+  wholeTree: boolean,
+): MainLogFile[][] {
+  if (named.length > 0) {
+    const families = new Map<string, MainLogFile[]>();
+    for (const path of named) {
+      if (!existsSync(path)) throw new PoolError('usage', `${path}: there is no such file or directory`);
+      const file = mainLogOf(path)!;
+      families.set(file.family, [...(families.get(file.family) ?? []), file]);
+    }
+    return [...families.values()].map(inOrder);
+  }
+  if (!wholeTree) return [];
+  const files = (name: string): MainLogFile[] => mainLogFiles(resolve(logDir, `${name}.log`));
+  for (const name of [origin, config.name]) {
+    const found = files(name);
+    if (found.length > 0) return [found];
+  }
+  const rest = ['ckpool', 'ckproxy'].map(files).filter((found) => found.length > 0);
+  return rest.length === 1 ? rest : [];
+}
+
+/** The chain of solved blocks: the configured one, else the one that the follower is on; null where neither says. */
+function chainName(config: Config, data: DataPaths): string | null {
+  if (config.chain !== 'auto') return loadChain(config.chain).name;
+  const followed = readStatuses(data.status).find(({ program }) => program === 'chain')?.values.chain;
+  return typeof followed === 'string' ? followed : null;
+}
+
+/** Reads what is new of main logs and status files. @throws PoolError held, usage, data_dir, disk */
+export async function ingestMainLogs(parsed: Parsed, config: Config, run: IngestOptions): Promise<MainLogSummary> {
+  const { logDir, origin, data } = run;
+  const summary = emptyMainLogSummary();
+  const { tz } = parsed.values;
+  const zone = new Zone(typeof tz === 'string' ? tz : null);
+  const { logs, others } = partedPaths(parsed.positionals);
+  // Named share logs are read alone, a named tree with all that is in it.
+  const wholeTree = parsed.positionals.length === 0 || others.some((path) => resolve(path) === resolve(logDir));
+  const families = familiesOf(logDir, logs, origin, config, wholeTree);
+  const status = parsed.values.status === true;
+  if (families.length === 0 && !status) return summary;
+  const name = hash('sha256', resolve(logDir), 'hex').slice(0, 16);
+  const lock = acquireLock(join(data.state, `ingest-${name}.lock`), { waitMs: 1_000, what: `ingest of ${logDir}` });
+  let journal: JournalWriter | null = null;
+  let checkpoints: MainLogCheckpoints | null = null;
+  try {
+    checkpoints = new MainLogCheckpoints(join(data.state, `ingest-${origin}-log.sqlite`));
+    const options = {
+      ...run,
+      zone,
+      chain: chainName(config, data),
+      openJournal: (): JournalWriter => {
+        journal ??= run.openJournal();
+        return journal;
+      },
+    };
+    for (const files of families) await ingestMainLog(files, options, checkpoints, summary);
+    if (status) ingestStatusFiles(options, checkpoints, summary);
+  } finally {
+    (journal as JournalWriter | null)?.close();
+    checkpoints?.close();
+    lock.release();
+  }
+  return summary;
+}
+
+export function mainLogText(summary: MainLogSummary): string | null {
+  if (summary.log_files === 0 && summary.status_files === 0) return null;
+  const { log_files, log_files_unchanged, log_lines, statuses, blocks, log_bad, status_files } = summary;
+  const status = status_files > 0 ? `, ${status_files} status files` : '';
+  return `${log_files} main logs (${log_files_unchanged} unchanged)${status}: ${log_lines} new lines, ${statuses} statistics, ${blocks} blocks, ${log_bad} bad`;
+}

@@ -1,0 +1,540 @@
+/**
+ * CKPool's main log as files: `ckpool.log`, and what logrotate made of older ones, each line once.
+ *
+ *   ckpool.log   ckpool.log.1   ckpool.log.2.gz   ckpool.log-20261126[.gz]   ckpool.1.log   ckpool-20261126.log
+ *      in the order in which they were written ──► ckpool-log.ts ──► journal ──► then the checkpoint
+ *
+ * A log is known by what it begins with, not by its name: rotation renames it, packing gives it another inode, `copytruncate` copies it. Its
+ * first bytes carry stamps to the millisecond, so two logs do not begin alike. Name, inode, size and time serve only to pass over what is as
+ * it was without opening it.
+ */
+import { hash } from 'node:crypto';
+import { createReadStream, existsSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { createGunzip, createZstdDecompress, gunzipSync, zstdDecompressSync } from 'node:zlib';
+import type { Inputs } from '../../schemas/events.ts';
+import { bytesFromHashHex } from '../core/bitcoin/header.ts';
+import { shareDifficulty } from '../core/bitcoin/target.ts';
+import { PoolError } from '../core/errors.ts';
+import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
+import {
+  CkpoolLog,
+  FRESH_STATE,
+  type LogContext,
+  type LogState,
+  reaches,
+  type SolvedFact,
+  userOf,
+} from './ckpool-log.ts';
+import { type ShareInput, shareFromLine } from './line.ts';
+import type { BadLine } from './main.ts';
+
+const HEAD_BYTES = 4096;
+const LINE_LIMIT_BYTES = 65_536;
+const ENTRIES_A_WRITE = 2_000;
+/** A million statistics lines without one that tells something would keep the place; so it is kept at least so often. */
+const LINES_A_CHECKPOINT = 50_000;
+const BAD_BYTES_KEPT = 4096;
+const NEWLINE = 0x0a;
+const BUSY_MS = 10_000;
+
+/** What one run did with main logs and status files. */
+export interface MainLogSummary {
+  log_files: number;
+  log_files_unchanged: number;
+  log_lines: number;
+  log_bad: number;
+  /** Rows for pool_status. */
+  statuses: number;
+  /** Solved or refused blocks told. */
+  blocks: number;
+  status_files: number;
+}
+
+export const emptyMainLogSummary = (): MainLogSummary => ({
+  log_files: 0,
+  log_files_unchanged: 0,
+  log_lines: 0,
+  log_bad: 0,
+  statuses: 0,
+  blocks: 0,
+  status_files: 0,
+});
+
+export interface MainLogOptions extends LogContext {
+  /** Where share logs lie, which say more of a solved block. */
+  readonly logDir: string;
+  /** Name of the chain profile, for blocks; null: not known. */
+  readonly chain: string | null;
+  readonly openJournal: () => JournalWriter;
+  readonly dryRun: boolean;
+  onBad(bad: BadLine): void;
+}
+
+interface Known {
+  readonly id: number;
+  readonly headBytes: number;
+  readonly head: string;
+  readonly offset: number;
+  readonly lines: number;
+  readonly state: LogState;
+}
+
+/** How far each main log and status file has been read. */
+export class MainLogCheckpoints {
+  readonly #database: DatabaseSync;
+
+  /** @throws PoolError data_dir where the file cannot be opened or is no database */
+  constructor(file: string) {
+    let database: DatabaseSync | undefined;
+    try {
+      database = new DatabaseSync(file, { timeout: BUSY_MS });
+      database.exec(`PRAGMA journal_mode = WAL;
+        CREATE TABLE IF NOT EXISTS main_log (
+          id INTEGER PRIMARY KEY, family TEXT NOT NULL, head_bytes INTEGER NOT NULL, head TEXT NOT NULL,
+          read_offset INTEGER NOT NULL, lines INTEGER NOT NULL, state TEXT NOT NULL
+        );
+        CREATE TABLE IF NOT EXISTS main_log_file (
+          path TEXT PRIMARY KEY, log INTEGER, inode INTEGER NOT NULL, size_bytes INTEGER NOT NULL, mtime_ms REAL NOT NULL
+        ) WITHOUT ROWID`);
+      this.#database = database;
+    } catch (cause) {
+      database?.close();
+      const reason = (cause as Error).message;
+      throw new PoolError(
+        'data_dir',
+        `cannot open the checkpoints of main logs in ${file}: ${reason}; it may be removed, then all is read again`,
+        { cause },
+      );
+    }
+  }
+
+  /** What is known of a file that is as it was; null where it changed or is new. */
+  unchanged(path: string, stat: Stats): { readonly log: number | null } | null {
+    const row = this.#database
+      .prepare('SELECT log FROM main_log_file WHERE path = ? AND inode = ? AND size_bytes = ? AND mtime_ms = ?')
+      .get(path, stat.ino, stat.size, stat.mtimeMs) as { log: number | null } | undefined;
+    return row ?? null;
+  }
+
+  sawFile(path: string, stat: Stats, log: number | null): void {
+    this.#database
+      .prepare('INSERT OR REPLACE INTO main_log_file VALUES (?, ?, ?, ?, ?)')
+      .run(path, log, stat.ino, stat.size, stat.mtimeMs);
+  }
+
+  /** The log that begins as these bytes do, the one whose beginning is known best. */
+  find(family: string, head: Buffer): Known | null {
+    const rows = this.#database
+      .prepare(
+        'SELECT * FROM main_log WHERE family = ? AND head_bytes <= ? AND head_bytes > 0 ORDER BY head_bytes DESC, read_offset DESC',
+      )
+      .all(family, head.length) as unknown as (Row & { head_bytes: number; head: string })[];
+    const digests = new Map<number, string>();
+    for (const row of rows) {
+      let digest = digests.get(row.head_bytes);
+      if (digest === undefined) {
+        digest = digestOf(head, row.head_bytes);
+        digests.set(row.head_bytes, digest);
+      }
+      if (digest === row.head) return knownOf(row);
+    }
+    return null;
+  }
+
+  get(id: number): Known | null {
+    const row = this.#database.prepare('SELECT * FROM main_log WHERE id = ?').get(id) as unknown as Row | undefined;
+    return row === undefined ? null : knownOf(row);
+  }
+
+  /** @returns the log's number */
+  put(family: string, known: Omit<Known, 'id'> & { readonly id: number | null }): number {
+    const { lastInsertRowid } = this.#database
+      .prepare('INSERT OR REPLACE INTO main_log VALUES (?, ?, ?, ?, ?, ?, ?)')
+      .run(known.id, family, known.headBytes, known.head, known.offset, known.lines, JSON.stringify(known.state));
+    return Number(lastInsertRowid);
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+}
+
+interface Row {
+  readonly id: number;
+  readonly head_bytes: number;
+  readonly head: string;
+  readonly read_offset: number;
+  readonly lines: number;
+  readonly state: string;
+}
+
+function knownOf(row: Row): Known {
+  return {
+    id: row.id,
+    headBytes: row.head_bytes,
+    head: row.head,
+    offset: row.read_offset,
+    lines: row.lines,
+    state: JSON.parse(row.state) as LogState,
+  };
+}
+
+function digestOf(head: Buffer, bytes: number): string {
+  return hash('sha256', head.subarray(0, bytes), 'hex');
+}
+
+export interface MainLogFile {
+  readonly path: string;
+  readonly packing: 'none' | 'gzip' | 'zstd';
+  /** Absolute path of the log that is written now. */
+  readonly family: string;
+  /** `3` of ckpool.log.3, `20261126` of ckpool.log-20261126; null of the one that is written now. */
+  readonly mark: string | null;
+}
+
+const ENDING = /\.(gz|zst)$/;
+// ckpool.log.3, ckpool.log-20261126(-1764115200); with logrotate's `extension .log`: ckpool.3.log, ckpool-20261126.log.
+const MARKED_BEHIND = /^(.+\.log)[.-](\d+(?:-\d+)?)$/;
+const MARKED_BEFORE = /^(.+?)[.-](\d+(?:-\d+)?)\.log$/;
+
+/** What a name says of a main log; null where it is none. */
+export function mainLogOf(path: string): MainLogFile | null {
+  const absolute = resolve(path);
+  const ending = ENDING.exec(absolute)?.[1];
+  const name = basename(absolute).replace(ENDING, '');
+  const folder = dirname(absolute);
+  const packing = ending === 'gz' ? 'gzip' : ending === 'zst' ? 'zstd' : 'none';
+  if (name.endsWith('.sharelog')) return null;
+  const behind = MARKED_BEHIND.exec(name);
+  if (behind !== null) return { path, packing, family: join(folder, behind[1]!), mark: behind[2]! };
+  const before = MARKED_BEFORE.exec(name);
+  if (before !== null) return { path, packing, family: join(folder, `${before[1]}.log`), mark: before[2]! };
+  return name.endsWith('.log') ? { path, packing, family: absolute.replace(ENDING, ''), mark: null } : null;
+}
+
+/** All files of one log, in the order in which they were written. @param family - path of the one that is written now; it need not exist */
+export function mainLogFiles(family: string): MainLogFile[] {
+  const folder = dirname(resolve(family));
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw new PoolError('usage', `${folder}: ${(error as Error).message}`, { cause: error });
+  }
+  const files = names.flatMap((name) => {
+    const file = mainLogOf(join(folder, name));
+    return file !== null && file.family === resolve(family) ? [file] : [];
+  });
+  return inOrder(files);
+}
+
+/** Eight digits and more are a date, fewer count rotations. */
+const isDate = (mark: string): boolean => mark.length >= 8;
+
+export function inOrder(files: readonly MainLogFile[]): MainLogFile[] {
+  const mtime = (file: MainLogFile): number => statSync(file.path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const marks = files.flatMap(({ mark }) => (mark === null ? [] : [mark]));
+  const mixed = marks.some(isDate) && !marks.every(isDate);
+  const keyed = files.map((file) => {
+    const { mark } = file;
+    // Numbers fall, dates rise; where both kinds lie there somebody changed the rotation, and the time of the last line decides.
+    const at =
+      mark === null
+        ? Number.POSITIVE_INFINITY
+        : mixed
+          ? mtime(file)
+          : isDate(mark)
+            ? Number(mark.replace('-', '.'))
+            : -Number(mark);
+    return { file, at };
+  });
+  // A pack beside what it is made of comes behind it.
+  return keyed
+    .sort((a, b) =>
+      a.at === b.at ? Number(a.file.packing !== 'none') - Number(b.file.packing !== 'none') : a.at < b.at ? -1 : 1,
+    )
+    .map(({ file }) => file);
+}
+
+/** Says what was not taken in. @returns the event of it, so that `dead_letters` can be rebuilt from the log @param sizeBytes - of the line or file */
+export function badEntry(options: MainLogOptions, bad: BadLine, sizeBytes: number): LogEntry {
+  options.onBad(bad);
+  const event = {
+    origin: options.origin,
+    instance: options.instance,
+    time_us: Date.now() * 1000,
+    path: bad.path,
+    line: bad.line,
+    reason: bad.reason,
+    size_bytes: sizeBytes,
+    bytes_hex: bad.bytes.toString('hex'),
+  };
+  return { topic: 'quarantine', event };
+}
+
+/** Reads what is new of one log's files. @param files - in the order in which they were written */
+export async function ingestMainLog(
+  files: readonly MainLogFile[],
+  options: MainLogOptions,
+  checkpoints: MainLogCheckpoints,
+  summary: MainLogSummary,
+): Promise<void> {
+  /** Where the file before left off. */
+  let state: LogState = FRESH_STATE;
+  for (const file of files) state = await ingestFile(file, state, options, checkpoints, summary);
+}
+
+async function ingestFile(
+  file: MainLogFile,
+  before: LogState,
+  options: MainLogOptions,
+  checkpoints: MainLogCheckpoints,
+  summary: MainLogSummary,
+): Promise<LogState> {
+  const path = resolve(file.path);
+  const unread = (reason: string, sizeBytes = 0): LogState => {
+    summary.log_bad += 1;
+    const entry = badEntry(options, { path, line: 0, reason, bytes: Buffer.alloc(0) }, sizeBytes);
+    if (!options.dryRun) options.openJournal().append([entry]);
+    return before;
+  };
+  let stat: Stats;
+  try {
+    stat = statSync(path);
+  } catch (error) {
+    // Rotated away under our hands: the next run finds it under its new name.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return before;
+    return unread(`cannot be read: ${(error as Error).message}`);
+  }
+  if (!stat.isFile()) return unread('is not a regular file');
+  summary.log_files += 1;
+  const same = checkpoints.unchanged(path, stat);
+  if (same !== null) {
+    summary.log_files_unchanged += 1;
+    const known = same.log === null ? null : checkpoints.get(same.log);
+    return known?.state ?? before;
+  }
+
+  let known: Known | null = null;
+  let head: Buffer;
+  try {
+    head = await headOf(file);
+    known = checkpoints.find(file.family, head);
+  } catch (error) {
+    if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
+    return unread(`cannot be ${file.packing === 'none' ? 'read' : 'unpacked'}: ${(error as Error).message}`);
+  }
+
+  const shrunken = (length: number): LogState =>
+    unread(`${length} bytes long, but ${known?.offset} were read of the log that begins like it`, stat.size);
+  if (file.packing === 'none' && stat.size < (known?.offset ?? 0)) return shrunken(stat.size);
+
+  const log = new CkpoolLog(options, known?.state ?? before);
+  let id = known?.id ?? null;
+  let offset = known?.offset ?? 0;
+  let lines = known?.lines ?? 0;
+  let saved = lines;
+  let entries: LogEntry[] = [];
+  const save = (): void => {
+    if (options.dryRun) {
+      entries = [];
+      return;
+    }
+    // The journal first: a crash between gives the same again, and identity makes it count once.
+    if (entries.length > 0) options.openJournal().append(entries);
+    entries = [];
+    saved = lines;
+    const headBytes = Math.min(offset, head.length);
+    if (headBytes > 0)
+      id = checkpoints.put(file.family, {
+        id,
+        headBytes,
+        head: digestOf(head, headBytes),
+        offset,
+        lines,
+        state: log.state,
+      });
+  };
+  let foreign = false;
+  const bad = (reason: string, line: Buffer, sizeBytes = line.length): void => {
+    summary.log_bad += 1;
+    const bytes = Buffer.from(line.subarray(0, BAD_BYTES_KEPT));
+    entries.push(badEntry(options, { path, line: lines, reason, bytes }, sizeBytes));
+  };
+  const take = (line: Buffer): void => {
+    offset += line.length + 1;
+    lines += 1;
+    summary.log_lines += 1;
+    const text = line.toString('utf8');
+    for (const fact of log.take(text.endsWith('\r') ? text.slice(0, -1) : text)) {
+      if ('status' in fact) {
+        summary.statuses += 1;
+        entries.push({ topic: 'session', event: fact.status });
+      } else if ('solved' in fact) {
+        const event = blockOf(fact.solved, options);
+        if (typeof event === 'string') {
+          bad(`block ${fact.solved.height} of difficulty ${fact.solved.diff}: ${event}`, line);
+        } else {
+          summary.blocks += 1;
+          entries.push({ topic: 'block', event });
+        }
+      } else if ('foreign' in fact) {
+        // Once for each file is enough.
+        if (!foreign) options.onBad({ path, line: lines, reason: fact.foreign, bytes: Buffer.alloc(0) });
+        foreign = true;
+      } else {
+        bad(fact.bad, line);
+      }
+    }
+    if (entries.length >= ENTRIES_A_WRITE || lines - saved >= LINES_A_CHECKPOINT) save();
+  };
+  const takeEndless = (bytes: number): void => {
+    offset += bytes + 1;
+    lines += 1;
+    summary.log_lines += 1;
+    bad(`line of ${bytes} bytes, over ${LINE_LIMIT_BYTES}`, Buffer.alloc(0), bytes);
+  };
+
+  let rest: Buffer = Buffer.alloc(0);
+  let dropped = 0;
+  let length = file.packing === 'none' ? offset : 0;
+  const skip = file.packing === 'none' ? 0 : offset;
+  try {
+    for await (const chunk of unpacked(file, file.packing === 'none' ? offset : 0)) {
+      const from = Math.max(0, skip - length);
+      length += chunk.length;
+      if (from >= chunk.length) continue;
+      let data = from > 0 ? chunk.subarray(from) : chunk;
+      if (rest.length > 0) data = Buffer.concat([rest, data]);
+      let start = 0;
+      if (dropped > 0) {
+        const end = data.indexOf(NEWLINE);
+        dropped += end === -1 ? data.length : end;
+        if (end === -1) continue;
+        takeEndless(dropped);
+        dropped = 0;
+        start = end + 1;
+      }
+      for (let end = data.indexOf(NEWLINE, start); end !== -1; end = data.indexOf(NEWLINE, start)) {
+        if (end - start > LINE_LIMIT_BYTES) takeEndless(end - start);
+        else take(data.subarray(start, end));
+        start = end + 1;
+      }
+      rest = Buffer.from(data.subarray(start));
+      if (rest.length > LINE_LIMIT_BYTES) {
+        dropped = rest.length;
+        rest = Buffer.alloc(0);
+      }
+    }
+  } catch (error) {
+    if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
+    save();
+    unread(`cannot be ${file.packing === 'none' ? 'read' : 'unpacked'}: ${(error as Error).message}`);
+    return log.state;
+  }
+  save();
+  if (length < skip) return shrunken(length);
+  // What was written while we read has another size or time, and is read on by the next run.
+  if (!options.dryRun) checkpoints.sawFile(path, stat, id);
+  return log.state;
+}
+
+/** The first unpacked bytes. */
+async function headOf(file: MainLogFile): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of unpacked(file, 0)) {
+    parts.push(chunk);
+    length += chunk.length;
+    if (length >= HEAD_BYTES) break;
+  }
+  return Buffer.concat(parts).subarray(0, HEAD_BYTES);
+}
+
+function unpacked(file: MainLogFile, start: number): AsyncIterable<Buffer> {
+  const raw = createReadStream(file.path, { highWaterMark: 1 << 18, start });
+  if (file.packing === 'none') return raw;
+  const unpack = file.packing === 'gzip' ? createGunzip() : createZstdDecompress();
+  raw.once('error', (error) => unpack.destroy(error));
+  unpack.once('close', () => raw.destroy());
+  return raw.pipe(unpack);
+}
+
+/** The event of a block, with what its share's line adds; or why there is none. */
+function blockOf(solved: SolvedFact, options: MainLogOptions): Inputs['block'] | string {
+  const share = winningShare(solved, options);
+  const hash = solved.hash ?? share?.hash ?? null;
+  if (hash === null) return 'neither this log nor the share logs tell its hash';
+  if (options.chain === null)
+    return 'of which chain? Name it with --chain, and remove state/ingest-<origin>-log.sqlite, so that it is read again';
+  const worker = share?.worker ?? solved.worker;
+  return {
+    kind: 'solved',
+    chain: options.chain,
+    origin: options.origin,
+    instance: options.instance,
+    source: 'backfill',
+    time_us: share?.time_us ?? solved.timeUs,
+    height: solved.height,
+    hash,
+    prev_hash: solved.prevHash,
+    block_time_us: share === null ? 0 : Number.parseInt(share.ntime, 16) * 1_000_000,
+    nbits: '',
+    version: '',
+    job_id: share?.job_id ?? '',
+    user: share?.user ?? userOf(worker),
+    worker,
+    diff: share?.diff ?? 0,
+    sdiff: share?.sdiff ?? shareDifficulty(bytesFromHashHex(hash)),
+    answers: [{ node: solved.node, answer: solved.answer, time_us: solved.answerTimeUs }],
+  };
+}
+
+/** The line of the share that solved a block, from the share logs of its height. */
+function winningShare(solved: SolvedFact, options: MainLogOptions): ShareInput | null {
+  const folder = join(options.logDir, solved.height.toString(16).padStart(8, '0'));
+  if (!existsSync(folder)) return null;
+  let found: ShareInput | null = null;
+  for (const name of readdirSync(folder).sort()) {
+    if (!/\.sharelog(?:\.(?:gz|zst))?$/.test(name)) continue;
+    let text: string;
+    try {
+      const bytes = readFileSync(join(folder, name));
+      text = (
+        name.endsWith('.gz') ? gunzipSync(bytes) : name.endsWith('.zst') ? zstdDecompressSync(bytes) : bytes
+      ).toString('utf8');
+    } catch {
+      // It says less then; the share log itself is named by who reads it.
+      continue;
+    }
+    const sought = solved.hash === null ? `"sdiff": ${Math.trunc(Number(solved.diff))}` : solved.hash;
+    // Below 1 CKPool's reals have an exponent: then each line is looked at.
+    const any = solved.hash === null && Number(solved.diff) < 1;
+    for (let at = any ? 0 : text.indexOf(sought); at !== -1; ) {
+      const start = text.lastIndexOf('\n', at) + 1;
+      const newline = text.indexOf('\n', at);
+      if (newline === -1) break;
+      const outcome = shareFromLine(text.slice(start, newline), {
+        origin: options.origin,
+        instance: options.instance,
+        height: solved.height,
+      });
+      if ('share' in outcome && matches(outcome.share, solved)) {
+        // Of two that fit nobody can tell which it was.
+        if (found !== null && found.hash !== outcome.share.hash) return null;
+        found = outcome.share;
+      }
+      at = any ? (newline + 1 < text.length ? newline + 1 : -1) : text.indexOf(sought, newline);
+    }
+  }
+  return found;
+}
+
+function matches(share: ShareInput, solved: SolvedFact): boolean {
+  if (share.hash === '') return false;
+  if (solved.hash !== null) return share.hash === solved.hash;
+  return (solved.worker === '' || share.worker === solved.worker) && reaches(share.hash, solved.diff);
+}

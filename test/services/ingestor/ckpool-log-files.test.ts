@@ -1,0 +1,389 @@
+import {
+  appendFileSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Inputs } from '../../../schemas/events.ts';
+import type { JournalWriter } from '../../../services/core/log/event-log.ts';
+import {
+  emptyMainLogSummary,
+  ingestMainLog,
+  inOrder,
+  MainLogCheckpoints,
+  type MainLogOptions,
+  type MainLogSummary,
+  mainLogFiles,
+  mainLogOf,
+} from '../../../services/ingestor/ckpool-log-files.ts';
+import { Zone } from '../../../services/ingestor/ckpool-log-time.ts';
+import type { BadLine } from '../../../services/ingestor/main.ts';
+import { ingestStatusFiles } from '../../../services/ingestor/status-files.ts';
+import { tempDir } from '../../helpers/leash.ts';
+
+const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
+
+let dir: { path: string; remove(): void };
+let logDir: string;
+let sessions: Inputs['session'][];
+let blocks: Inputs['block'][];
+let bad: BadLine[];
+beforeEach(() => {
+  dir = tempDir('main-log');
+  logDir = join(dir.path, 'logs');
+  mkdirSync(logDir);
+  sessions = [];
+  blocks = [];
+  bad = [];
+});
+afterEach(() => dir.remove());
+
+const log = (): string => join(logDir, 'ckpool.log');
+/** A user's line of a second of one hour. */
+const line = (second: number): string => {
+  const at = new Date(Date.UTC(2026, 10, 22, 6) + second * 1000).toISOString().replace('T', ' ').slice(0, 23);
+  return `[${at}] User u${second}:{"hashrate1m":"1G","shares":${second}}\n`;
+};
+const lines = (from: number, to: number): string =>
+  Array.from({ length: to - from }, (_, i) => line(from + i)).join('');
+/** Users in the order in which they were told. */
+const told = (): number[] => sessions.map(({ user }) => Number(user!.slice(1)));
+const upTo = (end: number): number[] => Array.from({ length: end }, (_, i) => i);
+
+const options = (extra: Partial<MainLogOptions> = {}): MainLogOptions => ({
+  origin: 'ckpool',
+  instance: 'test',
+  zone: new Zone('UTC'),
+  logDir,
+  chain: 'regtest',
+  dryRun: false,
+  onBad: (each) => bad.push(each),
+  openJournal: () =>
+    ({
+      append(entries) {
+        for (const entry of entries) {
+          if (entry.topic === 'session') sessions.push(entry.event);
+          if (entry.topic === 'block') blocks.push(entry.event);
+        }
+      },
+    }) as JournalWriter,
+  ...extra,
+});
+
+async function run(
+  extra: Partial<MainLogOptions> = {},
+  what = (): ReturnType<typeof mainLogFiles> => mainLogFiles(log()),
+): Promise<MainLogSummary> {
+  const checkpoints = new MainLogCheckpoints(join(dir.path, 'log.sqlite'));
+  const summary = emptyMainLogSummary();
+  try {
+    await ingestMainLog(what(), options(extra), checkpoints, summary);
+    return summary;
+  } finally {
+    checkpoints.close();
+  }
+}
+
+test.each([
+  ['ckpool.log', 'ckpool.log', null],
+  ['ckpool.log.3', 'ckpool.log', '3'],
+  ['ckpool.log.12.gz', 'ckpool.log', '12'],
+  ['ckproxy.log-20261126.zst', 'ckproxy.log', '20261126'],
+  ['ckpool.log-20261126-1764115200', 'ckpool.log', '20261126-1764115200'],
+  ['ckpool-20261126.log', 'ckpool.log', '20261126'],
+  ['ckpool.2.log.gz', 'ckpool.log', '2'],
+  ['pool-2.log', 'pool.log', '2'],
+])('%s is of %s', (name, family, mark) => {
+  expect(mainLogOf(`/x/${name}`)).toMatchObject({ family: `/x/${family}`, mark });
+});
+
+test.each([
+  '6b02870800000000.sharelog',
+  '6b02870800000000.sharelog.gz',
+  'pool.status',
+  'ckpool.log.bak',
+  'ckpool.log.1.tmp',
+])('%s is no main log', (name) => expect(mainLogOf(`/x/${name}`)).toBeNull());
+
+test('files come in the order in which they were written', () => {
+  const order = (names: readonly string[]): string[] =>
+    inOrder(names.map((name) => mainLogOf(`/x/${name}`)!)).map(({ path }) => path.slice(3));
+  expect(order(['ckpool.log', 'ckpool.log.1', 'ckpool.log.10.gz', 'ckpool.log.2.gz'])).toEqual([
+    'ckpool.log.10.gz',
+    'ckpool.log.2.gz',
+    'ckpool.log.1',
+    'ckpool.log',
+  ]);
+  expect(
+    order([
+      'ckpool.log',
+      'ckpool.log-20261126',
+      'ckpool.log-20251231.gz',
+      'ckpool.log-20261125.gz',
+      'ckpool.log-20261125',
+    ]),
+  ).toEqual([
+    'ckpool.log-20251231.gz',
+    'ckpool.log-20261125',
+    'ckpool.log-20261125.gz',
+    'ckpool.log-20261126',
+    'ckpool.log',
+  ]);
+});
+
+describe('each line is told once', () => {
+  test('in a log that grows, and a half-written line with its rest', async () => {
+    writeFileSync(log(), lines(0, 3) + line(3).slice(0, 30));
+    expect(await run()).toMatchObject({ log_files: 1, log_lines: 3, log_bad: 0 });
+    appendFileSync(log(), line(3).slice(30) + lines(4, 6));
+    expect(await run()).toMatchObject({ log_lines: 3 });
+    expect(await run()).toMatchObject({ log_files_unchanged: 1, log_lines: 0 });
+    expect(told()).toEqual(upTo(6));
+  });
+
+  test('over rotations by renaming, packing and deleting, with what is still written into the renamed log', async () => {
+    writeFileSync(log(), lines(0, 5));
+    await run();
+    renameSync(log(), `${log()}.1`);
+    writeFileSync(log(), '');
+    await run();
+    // CKPool goes on in the renamed one, then in the new one.
+    appendFileSync(`${log()}.1`, lines(5, 8));
+    appendFileSync(log(), lines(8, 10));
+    await run();
+    expect(told()).toEqual(upTo(10));
+    writeFileSync(`${log()}.2.gz`, gzipSync(readFileSync(`${log()}.1`)));
+    rmSync(`${log()}.1`);
+    renameSync(log(), `${log()}.1`);
+    writeFileSync(log(), lines(10, 11));
+    expect(await run()).toMatchObject({ log_files: 3, log_lines: 1 });
+    expect(await run()).toMatchObject({ log_files: 3, log_files_unchanged: 3 });
+    expect(told()).toEqual(upTo(11));
+  });
+
+  test('where a log was packed before its end was read', async () => {
+    writeFileSync(log(), lines(0, 100));
+    await run();
+    writeFileSync(`${log()}-20261123.gz`, gzipSync(lines(0, 130)));
+    writeFileSync(`${log()}-20261122.zst`, zstdCompressSync(lines(200, 203)));
+    writeFileSync(log(), lines(130, 131));
+    await run();
+    expect(told().toSorted((a, b) => a - b)).toEqual([...upTo(131), 200, 201, 202]);
+  });
+
+  test('with copytruncate, whose copy has another inode and whose rest keeps it', async () => {
+    writeFileSync(log(), lines(0, 50));
+    await run();
+    appendFileSync(log(), lines(50, 53));
+    copyFileSync(log(), `${log()}.1`);
+    truncateSync(log());
+    expect(await run()).toMatchObject({ log_lines: 3 });
+    appendFileSync(log(), lines(53, 55));
+    await run();
+    expect(told()).toEqual(upTo(55));
+  });
+
+  test('where a log shorter than its checkpoint begins otherwise: it is a new one', async () => {
+    writeFileSync(log(), lines(0, 50));
+    await run();
+    const { mtime } = statSync(log());
+    truncateSync(log());
+    writeFileSync(log(), lines(50, 52));
+    utimesSync(log(), mtime, mtime);
+    await run();
+    expect(told()).toEqual(upTo(52));
+    expect(bad).toEqual([]);
+  });
+
+  test('after a run that ended between journal and checkpoint: again, with the same identity', async () => {
+    writeFileSync(log(), readFileSync(join(fixtures, 'rotation/ckpool.log.1')));
+    await run();
+    const first = JSON.stringify([sessions, blocks]);
+    sessions = [];
+    blocks = [];
+    rmSync(join(dir.path, 'log.sqlite'));
+    await run();
+    expect(JSON.stringify([sessions, blocks])).toBe(first);
+  });
+});
+
+test('a log that lost its end after it was read is named', async () => {
+  writeFileSync(log(), lines(0, 100));
+  await run();
+  truncateSync(log(), 5000);
+  await run();
+  expect(bad).toMatchObject([{ line: 0, reason: expect.stringContaining('5000 bytes long') }]);
+});
+
+test('a broken pack is named, and the others are read', async () => {
+  writeFileSync(`${log()}.2.gz`, gzipSync(lines(0, 2000)).subarray(0, 2000));
+  writeFileSync(`${log()}.1`, lines(2000, 2002));
+  expect(await run()).toMatchObject({ log_bad: 1 });
+  expect(bad[0]!.reason).toContain('cannot be unpacked');
+  expect(told().slice(-2)).toEqual([2000, 2001]);
+});
+
+test('an endless line and one of another program stop nothing', async () => {
+  writeFileSync(log(), `${line(0)}${'x'.repeat(300_000)}\n${line(1)}garbage\n${line(2)}`);
+  expect(await run()).toMatchObject({ log_lines: 5, log_bad: 2, statuses: 3 });
+  expect(bad.map(({ line: at }) => at)).toEqual([2, 4]);
+});
+
+test('a dry run writes and remembers nothing', async () => {
+  writeFileSync(log(), lines(0, 5));
+  expect(await run({ dryRun: true })).toMatchObject({ log_lines: 5, statuses: 5 });
+  expect(sessions).toEqual([]);
+  expect(await run()).toMatchObject({ log_lines: 5 });
+});
+
+test('the recorded rotation: what one log would tell, from three files, one read while it was the newest', async () => {
+  const files = ['ckpool.log.2', 'ckpool.log.1', 'ckpool.log'].map((name) =>
+    readFileSync(join(fixtures, 'rotation', name), 'utf8'),
+  );
+  writeFileSync(log(), files.join(''));
+  await run();
+  const whole = JSON.stringify([sessions, blocks]);
+  expect(blocks).toHaveLength(2);
+  rmSync(join(dir.path, 'log.sqlite'));
+  sessions = [];
+  blocks = [];
+  // First the oldest alone, up to the middle of a line.
+  writeFileSync(log(), files[0]!.slice(0, 5_001));
+  await run();
+  appendFileSync(log(), files[0]!.slice(5_001));
+  renameSync(log(), `${log()}.1`);
+  writeFileSync(log(), files[1]!);
+  await run();
+  renameSync(`${log()}.1`, `${log()}.2`);
+  renameSync(log(), `${log()}.1`);
+  writeFileSync(log(), files[2]!);
+  await run();
+  expect(JSON.stringify([sessions, blocks])).toBe(whole);
+  expect(bad).toEqual([]);
+});
+
+test('a doubled hour that a rotation parts is told apart by the log before', async () => {
+  const user = (clock: string): string => `[2026-10-25 ${clock}.000] User a:{"hashrate1m":"1G"}\n`;
+  writeFileSync(`${log()}.1`, user('02:58:00') + user('02:59:30'));
+  writeFileSync(log(), user('02:00:30') + user('02:30:00') + user('03:00:00'));
+  await run({ zone: new Zone('Europe/Berlin') });
+  expect(sessions.map(({ time_us }) => new Date(time_us / 1000).toISOString().slice(11, 19))).toEqual([
+    '00:58:00',
+    '00:59:30',
+    '01:00:30',
+    '01:30:00',
+    '02:00:00',
+  ]);
+});
+
+describe('blocks', () => {
+  test('of a recorded tree have what the share logs add', async () => {
+    cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
+    await run();
+    expect(blocks.map(({ height, hash }) => [height, hash])).toEqual([
+      [111, '000000005e323c53021b7bafc448cb13f29aae151539d6dec36aa583a1b25e1b'],
+      [112, '00000000bded2ee9d4ce2f5a6c7f6b1a68fb251237b2da8278946dcc07ecfcef'],
+      [114, '000000002a1c07bb4db46970667372043e0b80e5a3055eb4751d080e3feffc03'],
+    ]);
+    for (const block of blocks) {
+      expect(block).toMatchObject({
+        kind: 'solved',
+        source: 'backfill',
+        chain: 'regtest',
+        origin: 'ckpool',
+        diff: 0.001,
+        user: 'bcrt1qvsrmgzymucl6hy33nr2cph5skv2xlqc93tg694',
+      });
+      expect(block.job_id).toMatch(/^[0-9a-f]{16}$/);
+      expect(block.block_time_us).toBeGreaterThan(1_795_327_000_000_000);
+      expect(block.answers).toMatchObject([{ node: 'localhost:19445', answer: 'accepted' }]);
+    }
+  });
+
+  test('that the node refused get their hash from the share logs', async () => {
+    cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
+    const stamp = '[2026-11-22 06:09:19.673]';
+    writeFileSync(
+      log(),
+      [
+        'Possible block solve diff 2.717689 !',
+        'SUBMIT BLOCK RETURNED: high-hash',
+        'Submitted, but had block 111 rejected',
+      ]
+        .map((text) => `${stamp} ${text}\n`)
+        .join(''),
+    );
+    await run();
+    expect(blocks).toMatchObject([
+      {
+        height: 111,
+        hash: '000000005e323c53021b7bafc448cb13f29aae151539d6dec36aa583a1b25e1b',
+        answers: [{ answer: 'high-hash' }],
+      },
+    ]);
+  });
+
+  test('whose hash nobody tells are named', async () => {
+    writeFileSync(
+      log(),
+      ['Possible block solve diff 2.717689 !', 'Submitted, but had block 111 rejected']
+        .map((text) => `[2026-11-22 06:09:19.673] ${text}\n`)
+        .join(''),
+    );
+    expect(await run()).toMatchObject({ blocks: 0, log_bad: 1 });
+    expect(bad[0]!.reason).toContain('tell its hash');
+  });
+});
+
+describe('status files', () => {
+  const status = (): MainLogSummary => {
+    const checkpoints = new MainLogCheckpoints(join(dir.path, 'log.sqlite'));
+    const summary = emptyMainLogSummary();
+    ingestStatusFiles(options(), checkpoints, summary);
+    checkpoints.close();
+    return summary;
+  };
+
+  test('of the recorded trees are rows, those of a state once', () => {
+    cpSync(join(fixtures, 'testnet-shares/logs'), logDir, { recursive: true });
+    const first = status();
+    expect(bad).toEqual([]);
+    expect(first.status_files).toBe(1 + readdirSync(join(logDir, 'users')).length);
+    const pool = sessions.filter(({ pool_status }) => pool_status![0]!.scope === 'pool');
+    expect(pool).toMatchObject([
+      {
+        time_us: 1_795_328_857_000_000,
+        pool_status: [{ source: 'status', hashrate_1h: '2.14M', accepted_count: 25_741, rejected_count: 8 }],
+      },
+    ]);
+    expect(sessions.filter(({ worker }) => worker === 'mv8C9mNWz2NssqBsgG5NX1QKDMyDKBpAK1.rig1')).toMatchObject([
+      { user: 'mv8C9mNWz2NssqBsgG5NX1QKDMyDKBpAK1', pool_status: [{ scope: 'worker' }] },
+    ]);
+    const count = sessions.length;
+    expect(status()).toMatchObject({ statuses: 0 });
+    expect(sessions).toHaveLength(count);
+    writeFileSync(join(logDir, 'users/plainname'), '{\n "hashrate1m": "1K", "lastshare": 1795328857, "shares": 3\n}\n');
+    expect(status()).toMatchObject({ statuses: 1 });
+  });
+
+  test('half written are named, and read when they are whole', () => {
+    mkdirSync(join(logDir, 'pool'));
+    const text = readFileSync(join(fixtures, 'testnet-shares/logs/pool/pool.status'), 'utf8');
+    writeFileSync(join(logDir, 'pool/pool.status'), text.slice(0, 300));
+    expect(status()).toMatchObject({ statuses: 0, log_bad: 1 });
+    writeFileSync(join(logDir, 'pool/pool.status'), text);
+    expect(status()).toMatchObject({ statuses: 1, log_bad: 0 });
+  });
+});
