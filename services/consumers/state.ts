@@ -76,6 +76,7 @@ export function storedPositions(path: string): {
 
 export class ConsumerState {
   readonly #db: DatabaseSync;
+  readonly #path: string;
   #generation: string;
 
   /**
@@ -100,6 +101,7 @@ export class ConsumerState {
       );
     }
     this.#db = db;
+    this.#path = path;
   }
 
   /** Random name of what is remembered: a fresh one makes fresh tokens, so that a replay is never taken for a repetition. */
@@ -158,9 +160,11 @@ export class ConsumerState {
   }
 
   storeCut(cut: Cut): void {
-    this.#db
-      .prepare('INSERT OR REPLACE INTO cuts (topic, partition, cut) VALUES (?, ?, ?)')
-      .run(cut.topic, cut.partition, JSON.stringify(cut));
+    this.#transaction(() => {
+      this.#db
+        .prepare('INSERT OR REPLACE INTO cuts (topic, partition, cut) VALUES (?, ?, ?)')
+        .run(cut.topic, cut.partition, JSON.stringify(cut));
+    });
   }
 
   /** A cut is in ClickHouse: the position moves on, and its minutes wait for the roll-up, in one transaction. */
@@ -208,14 +212,22 @@ export class ConsumerState {
     this.#db.close();
   }
 
+  /** @throws PoolError disk where the disk does not take it: nothing of it is stored then */
   #transaction(work: () => void): void {
-    this.#db.exec('BEGIN IMMEDIATE');
     try {
-      work();
-      this.#db.exec('COMMIT');
-    } catch (error) {
-      this.#db.exec('ROLLBACK');
-      throw error;
+      this.#db.exec('BEGIN IMMEDIATE');
+      try {
+        work();
+        this.#db.exec('COMMIT');
+      } catch (error) {
+        // After some faults of a disk SQLite has rolled back itself.
+        if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
+        throw error;
+      }
+    } catch (cause) {
+      throw new PoolError('disk', `cannot store how far was read in ${this.#path}: ${(cause as Error).message}`, {
+        cause,
+      });
     }
   }
 }

@@ -60,7 +60,7 @@ export const ERRORS = {
     exit: 74,
   },
   journal_closed: { mend: 'this is a fault of the program: report it', retry: false, exit: 70 },
-  disk: { mend: 'free space on the disk of the data directory', retry: true, exit: 74 },
+  disk: { mend: 'free space on the disk of the data directory, or make it writable again', retry: true, exit: 74 },
   schema_unknown: { mend: 'upgrade this program: the log was written by a newer one', retry: true, exit: 75 },
   kafka: { mend: 'check the brokers under "lodestream": {"kafka": …} and their log', retry: true, exit: 69 },
   clickhouse: {

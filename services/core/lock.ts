@@ -26,6 +26,8 @@ export interface LockOptions {
   readonly what: string;
 }
 
+/** What a disk says that took files before and takes none now: it may take them again, unlike a folder that is not ours. */
+const DISK_FAULTS: ReadonlySet<unknown> = new Set(['EROFS', 'EIO']);
 /** SQLite's primary result codes (sqlite.org/rescode.html). */
 const SQLITE_BUSY = 5;
 
@@ -40,7 +42,7 @@ const ours = new Map<string, DatabaseSync>();
  *
  * @param path - the lock file; its directory exists; `<path>.pid` is written beside it
  * @throws PoolError held, naming the holder's pid, where another process (or this one) still holds it after `waitMs`
- * @throws PoolError data_dir where the file cannot be made
+ * @throws PoolError data_dir where the file cannot be made; disk where it is there and its file system has become read-only
  */
 export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
   let real: string;
@@ -62,7 +64,10 @@ export function acquireLock(path: string, { waitMs, what }: LockOptions): Lock {
       const holder = pid === null ? 'another process' : `process ${pid}`;
       throw new PoolError('held', `${what} is held by ${holder}`, { cause: error, facts: { path, pid } });
     }
-    throw new PoolError('data_dir', `cannot lock ${what}: ${path}: ${(error as Error).message}`, { cause: error });
+    const became = DISK_FAULTS.has((error as NodeJS.ErrnoException).code) && existsSync(path);
+    throw new PoolError(became ? 'disk' : 'data_dir', `cannot lock ${what}: ${path}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
   ours.set(real, database);
   try {

@@ -537,7 +537,7 @@ export const OPTIONS = {
     type: 'string',
     default: null,
     example: '/etc/ckpool/kafka-password',
-    doc: 'File that holds the password instead, read at each attempt to connect',
+    doc: 'File that holds the password instead, read at each connection',
   },
   'lodestream.journal.fsync': {
     type: 'boolean',

@@ -41,7 +41,11 @@ export function publishStatus(dir: string, program: string, source: StatusSource
   return {
     close() {
       clearInterval(timer);
-      rmSync(path, { force: true });
+      try {
+        rmSync(path, { force: true });
+      } catch {
+        // A read-only disk: what is left is old in five seconds.
+      }
     },
   };
 }

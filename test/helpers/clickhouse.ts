@@ -15,8 +15,17 @@ import { fileURLToPath } from 'node:url';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { leaveOut } from './require.ts';
 
+/**
+ * A server that is there already, `http://USER:PASSWORD@HOST:8123`, whose database `default` belongs to the tests: its tables are dropped. What needs no
+ * ClickHouse of its own runs on it, one file at a time:
+ *
+ *     CLICKHOUSE_URL=http://default:secret@127.0.0.1:8123 npx vitest run --no-file-parallelism test/services/consumers
+ */
+const GIVEN = process.env.CLICKHOUSE_URL;
+
 /** Why there is no embedded ClickHouse on this machine, or undefined where there is one. For `describe.skipIf(…)`. */
 export const noClickHouse: string | undefined = (() => {
+  if (GIVEN !== undefined) return undefined;
   const require = createRequire(import.meta.url);
   const platform = `${process.platform}-${process.arch}${process.platform === 'linux' ? '-gnu' : ''}`;
   try {
@@ -34,6 +43,8 @@ export interface TestClickHouse {
   readonly writer: ClickHouseClient;
   /** The analyst: user `default`, without a password. */
   readonly reader: ClickHouseClient;
+  /** Who may write, with `token` as the password. */
+  readonly user: string;
   readonly token: string;
   readonly dir: string;
   readonly process: ChildProcess;
@@ -50,15 +61,36 @@ export class StartRefused extends Error {
   }
 }
 
+async function givenClickHouse(given: string): Promise<TestClickHouse> {
+  const { origin: url, username, password } = new URL(given);
+  const [user, token] = [decodeURIComponent(username), decodeURIComponent(password)];
+  const log = { level: ClickHouseLogLevel.OFF };
+  const writer = createClient({ url, username: user, password: token, log });
+  const reader = createClient({ url, username: user, password: token, log });
+  const tables = await writer.query({ query: 'SHOW TABLES', format: 'JSONEachRow' });
+  for (const { name } of await tables.json<{ name: string }>()) {
+    await writer.command({ query: `DROP TABLE ${name} SYNC` });
+  }
+  const stop = async (): Promise<void> => void (await Promise.all([writer.close(), reader.close()]));
+  return {
+    ...{ url, writer, reader, user, token, dir: '', stop },
+    get process(): never {
+      throw new Error('the server that CLICKHOUSE_URL names is not ours to look at or to end');
+    },
+  };
+}
+
 /**
- * Starts one and waits until it answers.
+ * Starts one and waits until it answers; or gives the server that CLICKHOUSE_URL names, emptied.
  *
+ * @param options.own one that may be stopped, or of which there are two: never a server that is there already
  * @param options.dir an existing store to open again; by default a new temporary directory
  * @throws StartRefused with the code of the PoolError
  */
 export async function startTestClickHouse(
-  options: { dir?: string; port?: number; token?: string; readMaxExecutionS?: number } = {},
+  options: { own?: true; dir?: string; port?: number; token?: string; readMaxExecutionS?: number } = {},
 ): Promise<TestClickHouse> {
+  if (GIVEN !== undefined && Object.keys(options).length === 0) return givenClickHouse(GIVEN);
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'lodestream-clickhouse-'));
   const token = options.token ?? 'test-token';
   const { readMaxExecutionS } = options;
@@ -103,6 +135,7 @@ export async function startTestClickHouse(
     url,
     writer,
     reader,
+    user: 'writer',
     token,
     dir,
     process: child,

@@ -29,6 +29,7 @@ export const PARTS = {
   docker: 'the compose file was checked as text only',
   systemd: 'the units were checked as text only',
   logrotate: 'the main log was rotated by our own hand only',
+  cc: 'no disk became read-only under running programs',
   mount: 'the journal met no full disk and no read-only one',
 } as const;
 

@@ -87,7 +87,8 @@ const fdatasyncAside = promisify(fdatasync);
 function diskError(what: string, error: unknown): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (typeof code !== 'string' || error instanceof PoolError) return error;
-  return new PoolError('disk', `the journal cannot ${what}: ${code}`, { cause: error, facts: { code } });
+  const why = code === 'EROFS' ? 'the file system is read-only (EROFS)' : code;
+  return new PoolError('disk', `the journal cannot ${what}: ${why}`, { cause: error, facts: { code } });
 }
 
 /** Why a directory could not be made: a recursive `mkdir` says ENOENT on a read-only file system. */

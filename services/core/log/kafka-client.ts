@@ -229,8 +229,13 @@ export function kafkaError(
   const authentication = chain.find(
     (fault) => fault.name?.includes('SASL') === true || fault.type?.includes('SASL') === true,
   );
+  const alert = /alert ([a-z ]+?):/.exec(said)?.[1];
+  const own = chain.find((fault) => fault instanceof PoolError)?.message ?? /"lodestream\.kafka\.[^·]*/.exec(said)?.[0];
   let reason: string;
-  if (has(/ENOTFOUND|EAI_AGAIN/)) {
+  if (own !== undefined) {
+    // A file of ours, read as a connection was made.
+    reason = own.trim();
+  } else if (has(/ENOTFOUND|EAI_AGAIN/)) {
     const host = /(?:ENOTFOUND|EAI_AGAIN) (\S+)/.exec(said)?.[1] ?? at;
     reason = `no such host: ${host}`;
   } else if (type === 'UNSUPPORTED_SASL_MECHANISM' || has(/does not support the requested SASL mechanism/)) {
@@ -241,10 +246,18 @@ export function kafkaError(
     reason = `the broker at ${at} refuses the user or password (${authentication.message}): correct "sasl_username" and "sasl_password"`;
   } else if (has(/ECONNREFUSED/)) {
     reason = `nothing listens at ${at}`;
+  } else if (has(/alert certificate required|alert bad certificate/)) {
+    reason = `the broker at ${at} wants a certificate of ours and got none that it takes (${alert}): name one that it trusts in "ssl_cert_file" and "ssl_key_file"`;
+  } else if (has(/alert certificate expired/)) {
+    reason = `the broker at ${at} refuses our certificate, as it has expired (${alert}): renew it in "ssl_cert_file"`;
+  } else if (has(/alert (certificate (unknown|revoked)|unsupported certificate|unknown ca)/)) {
+    reason = `the broker at ${at} refuses our certificate (${alert}): renew it in "ssl_cert_file", or let the broker trust its authority`;
   } else if (has(/altnames/)) {
     reason = `the certificate of ${at} is for another name (${certificateWords(said)}): name the broker as its certificate does`;
   } else if (has(/certificate has expired|CERT_HAS_EXPIRED/)) {
     reason = `the certificate of ${at} has expired: renew it there`;
+  } else if (has(/CERT_NOT_YET_VALID|certificate is not yet valid/)) {
+    reason = `the certificate of ${at} is not valid yet: is the clock of this machine right?`;
   } else if (has(/certificate|self[- ]signed|CERT_/i) && type === undefined) {
     reason = `the certificate of ${at} is not trusted (${certificateWords(said)}): name its authority in "ssl_ca_file"`;
   } else if (has(/before secure TLS|wrong version number|EPROTO|packet length/)) {
@@ -256,8 +269,10 @@ export function kafkaError(
     reason += ` (${type})`;
   } else if (type === 'UNKNOWN_TOPIC_OR_PARTITION') {
     reason = `the topic is not at the brokers any more, or not for this user (${type}): a start of this program makes topics that are absent`;
-  } else if (type === 'MESSAGE_TOO_LARGE' || type === 'RECORD_LIST_TOO_LARGE') {
+  } else if (type === 'MESSAGE_TOO_LARGE') {
     reason = `a record is larger than the broker takes (${type}): raise max.message.bytes of the topic, or message.max.bytes of the broker`;
+  } else if (type === 'RECORD_LIST_TOO_LARGE') {
+    reason = `a record is larger than a segment of the topic (${type}): raise segment.bytes of the topic, or log.segment.bytes of the broker`;
   } else if (type === 'INVALID_REPLICATION_FACTOR') {
     reason = 'there are fewer brokers than "replication" asks for';
   } else if (type === 'NOT_ENOUGH_REPLICAS' || type === 'NOT_ENOUGH_REPLICAS_AFTER_APPEND') {

@@ -41,7 +41,7 @@ export interface Prepared {
 }
 
 /** Below the brokers' default of 1 MiB for one batch (message.max.bytes) also where nothing is compressed. */
-export const BATCH_BYTES = 768 * 1024;
+const BATCH_BYTES = 768 * 1024;
 const ACKS_ALL = -1;
 const PRODUCE = 0;
 /** Kafka 2.1; the first that takes zstd, and in kafkajs the last. */
@@ -54,6 +54,46 @@ const ZSTD_LEVEL = 1;
 /** Smaller batches are not worth a trip through the thread pool. */
 const COMPRESS_FROM_BYTES = 256;
 const NOTHING = new Uint8Array(0);
+/** A batch that is refused as too large is followed by some of a quarter of it, down to a record each. */
+const STEP = 4;
+const SMALLEST_BATCH_BYTES = 1024;
+/** How long a size that was learnt holds before a larger one is tried: an operator may have raised the limit. */
+const LEARNT_MS = 60_000;
+
+/**
+ * How large a topic's batches may be, where it takes less than is usual (max.message.bytes, segment.bytes): learnt from what it refuses, kept for
+ * the batches after that, and tried larger again once a minute.
+ */
+export class BatchLimit {
+  readonly #nowMs: () => number;
+  #bytes = BATCH_BYTES;
+  #learntMs = Number.NEGATIVE_INFINITY;
+
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs;
+  }
+
+  /** For the next batch. */
+  next(): number {
+    if (this.#bytes < BATCH_BYTES && this.#nowMs() - this.#learntMs >= LEARNT_MS) {
+      this.#bytes = Math.min(this.#bytes * STEP, BATCH_BYTES);
+      this.#learntMs = this.#nowMs();
+    }
+    return this.#bytes;
+  }
+
+  /** What to try after a refusal; null: it was one record already, which no size mends. */
+  below(refusedBytes: number): number | null {
+    return refusedBytes < SMALLEST_BATCH_BYTES ? null : Math.floor(refusedBytes / STEP);
+  }
+
+  /** Batches of this size were taken after larger ones had been refused. */
+  learn(bytes: number): void {
+    if (bytes >= this.#bytes) return;
+    this.#bytes = bytes;
+    this.#learntMs = this.#nowMs();
+  }
+}
 
 /** Keys of the records being prepared; grown where they need more. */
 const KEYS_BYTES = 128 * 1024;

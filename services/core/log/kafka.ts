@@ -8,8 +8,9 @@
  * Topics are made where absent, kept without limit. The topics `block` and `contract` have one partition, as their folds need one order; the others
  * have `partitions`. Produce waits for all replicas in sync. Reading goes on from the offsets that our checkpoints hold; no consumer group.
  */
-import { randomBytes } from 'node:crypto';
+import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { createSecureContext, type SecureContext } from 'node:tls';
 import { type Admin, Kafka, type KafkaConfig, type SASLOptions } from 'kafkajs';
 import {
   currentSchema,
@@ -25,7 +26,7 @@ import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
 import { type FetchedMessage, protocolError, SILENT } from './kafka-client.ts';
-import { BATCH_BYTES, type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
+import { BatchLimit, type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
 import { createTopics, patiently, SCHEMA_TOPIC, topicProblems } from './kafka-topics.ts';
 import { type KeyWriter, keyWriter } from './record-key.ts';
@@ -48,12 +49,14 @@ export interface KafkaLogOptions {
   readonly ssl?: KafkaConfig['ssl'];
   readonly sasl?: SASLOptions;
   readonly log?: (line: string) => void;
+  /** For tests: monotonic, milliseconds. */
+  readonly nowMs?: () => number;
 }
 
 /**
- * What the configuration's `lodestream.kafka` says, as options of a log. Files are read at each call, so that a new password or certificate is
- * taken up by the next attempt.
- * @throws PoolError config where a file cannot be read
+ * What the configuration's `lodestream.kafka` says, as options of a log. Its files are read at each connection, so that a new password or
+ * certificate is taken up by the next one, also while the log is in use.
+ * @throws PoolError config where a file cannot be read, or does not hold what it should
  */
 export function kafkaOptions(kafka: ConfiguredKafka, clientId: string, log?: (line: string) => void): KafkaLogOptions {
   const { brokers, topicPrefix, partitions, replication, minInsyncReplicas, compression, ssl, sasl } = kafka;
@@ -67,19 +70,67 @@ export function kafkaOptions(kafka: ConfiguredKafka, clientId: string, log?: (li
   };
 }
 
-function tlsOf({ caFile, certFile, keyFile }: NonNullable<ConfiguredKafka['ssl']>): KafkaConfig['ssl'] {
-  if (caFile === null && certFile === null) return true;
+function tlsOf(files: NonNullable<ConfiguredKafka['ssl']>): KafkaConfig['ssl'] {
+  if (files.caFile === null && files.certFile === null) return true;
+  // What is wrong from the start is to be told at once.
+  contextOf(files);
   return {
-    ...(caFile === null ? {} : { ca: [contentOf('ssl_ca_file', caFile)] }),
-    ...(certFile === null ? {} : { cert: contentOf('ssl_cert_file', certFile) }),
-    ...(keyFile === null ? {} : { key: contentOf('ssl_key_file', keyFile) }),
+    get secureContext() {
+      return contextOf(files);
+    },
   };
 }
 
+/** Certificates and key as they lie in the files now. */
+function contextOf({ caFile, certFile, keyFile }: NonNullable<ConfiguredKafka['ssl']>): SecureContext {
+  const certificateIn = (option: string, path: string): { text: string; certificate: X509Certificate } => {
+    const text = contentOf(option, path);
+    try {
+      return { text, certificate: new X509Certificate(text) };
+    } catch (cause) {
+      throw new PoolError('config', `"lodestream.kafka.${option}": ${path} holds no certificate in PEM form`, {
+        cause,
+      });
+    }
+  };
+  const ca = caFile === null ? null : certificateIn('ssl_ca_file', caFile);
+  const own = certFile === null ? null : certificateIn('ssl_cert_file', certFile);
+  const key = keyFile === null ? null : contentOf('ssl_key_file', keyFile);
+  if (own !== null && key !== null) {
+    let fits: boolean;
+    try {
+      fits = own.certificate.checkPrivateKey(createPrivateKey(key));
+    } catch (cause) {
+      throw new PoolError('config', `"lodestream.kafka.ssl_key_file": ${keyFile} holds no private key in PEM form`, {
+        cause,
+      });
+    }
+    if (!fits) {
+      throw new PoolError(
+        'config',
+        `"lodestream.kafka.ssl_key_file": the key in ${keyFile} is not that of the certificate in ${certFile}`,
+      );
+    }
+  }
+  return createSecureContext({
+    ...(ca === null ? {} : { ca: [ca.text] }),
+    ...(own === null ? {} : { cert: own.text }),
+    ...(key === null ? {} : { key }),
+  });
+}
+
 function loginOf({ mechanism, username, password, passwordFile }: NonNullable<ConfiguredKafka['sasl']>): object {
+  if (passwordFile === null) return { mechanism, username, password };
   // An editor leaves a line end behind the password.
-  const secret = passwordFile === null ? password : contentOf('sasl_password_file', passwordFile).replace(/\r?\n$/, '');
-  return { mechanism, username, password: secret };
+  const read = (): string => contentOf('sasl_password_file', passwordFile).replace(/\r?\n$/, '');
+  read();
+  return {
+    mechanism,
+    username,
+    get password() {
+      return read();
+    },
+  };
 }
 
 function contentOf(option: string, path: string): string {
@@ -120,7 +171,8 @@ export interface KafkaLog extends EventLog {
 }
 
 const DEFAULT_PARTITIONS = 4;
-const SMALLEST_BATCH_BYTES = 1024;
+/** A batch is too large, for the topic or for its segments. */
+const TOO_LARGE: ReadonlySet<string | undefined> = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 const DEFAULT_COMPRESSION: Compression = 'zstd';
 const CONNECTION_TIMEOUT_MS = 3000;
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -274,27 +326,46 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     return producer.prepare(topicName(topic), records, writeKey, batchBytes);
   }
 
+  const limits = new Map<Topic, BatchLimit>();
+  function limitOf(topic: Topic): BatchLimit {
+    let limit = limits.get(topic);
+    if (limit === undefined) {
+      limit = new BatchLimit(options.nowMs);
+      limits.set(topic, limit);
+    }
+    return limit;
+  }
+
   /** Carries records of one topic. */
   function carry(topic: Topic, records: readonly StoredRecord[]): Carriage {
     const doingIt = `append to topic ${topicName(topic)}`;
+    const limit = limitOf(topic);
     let prepared: Prepared | null = null;
-    let batchBytes = BATCH_BYTES;
+    let batchBytes: number | null = null;
+    let refused = false;
+    const prepare = async (): Promise<Prepared> => {
+      batchBytes ??= limit.next();
+      return build(topic, records, batchBytes);
+    };
     return {
       async prepare() {
-        if (prepared === null) prepared = await doing(doingIt, () => build(topic, records, batchBytes));
+        if (prepared === null) prepared = await doing(doingIt, prepare);
       },
       async send() {
         await doing(doingIt, async () => {
           if (prepared !== null && !producer.fits(prepared)) prepared = null;
           for (;;) {
-            prepared ??= await build(topic, records, batchBytes);
+            prepared ??= await prepare();
             try {
               await producer.send(prepared);
+              if (refused && batchBytes !== null) limit.learn(batchBytes);
               return;
             } catch (error) {
-              // A topic that takes less than is usual: smaller batches, down to a record each.
-              if (protocolError(error) !== 'MESSAGE_TOO_LARGE' || batchBytes < SMALLEST_BATCH_BYTES) throw error;
-              batchBytes /= 4;
+              const smaller: number | null =
+                batchBytes !== null && TOO_LARGE.has(protocolError(error)) ? limit.below(batchBytes) : null;
+              if (smaller === null) throw error;
+              batchBytes = smaller;
+              refused = true;
               prepared = null;
             }
           }

@@ -22,17 +22,20 @@ const SAY_EVERY_MS = 60_000;
 /**
  * The Kafka log of a configuration; brokers that are away are waited for.
  * @param clientId - named at the brokers
- * @throws the signal's reason once it is aborted; PoolError where the configuration can never work
+ * @throws the signal's reason once it is aborted; PoolError where the configuration cannot work as it is found at the start
  */
 export async function openKafka(kafka: KafkaConfig, clientId: string, waiting: Waiting): Promise<KafkaLog> {
   const { kafkaOptions, openKafkaLog } = await import('./kafka.ts');
   let saidAt = Number.NEGATIVE_INFINITY;
+  let first = true;
   for (let backoffMs = FIRST_BACKOFF_MS; ; backoffMs = Math.min(backoffMs * 2, LONGEST_BACKOFF_MS)) {
     waiting.signal.throwIfAborted();
     try {
       return await openKafkaLog(kafkaOptions(kafka, clientId, waiting.log));
     } catch (error) {
-      if (error instanceof PoolError && !error.retry) throw error;
+      // What held at the start may be a file that is just being renewed.
+      if (first && error instanceof PoolError && !error.retry) throw error;
+      first = false;
       const line = errorLine(error);
       waiting.onProblem?.(line);
       if (performance.now() - saidAt > SAY_EVERY_MS) {

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import type { ClickHouseClient } from '@clickhouse/client';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { decimal18Text, unitsFromDouble } from '../../../pipelines/shares/decimal.ts';
 import { encodeEvent } from '../../../schemas/codec.ts';
@@ -35,10 +35,9 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
 
   beforeAll(async () => {
     ch = await startTestClickHouse();
-    reader = createClient({ url: ch.url, log: { level: ClickHouseLogLevel.OFF } });
+    reader = ch.reader;
   });
   afterAll(async () => {
-    await reader.close();
     await ch.stop();
   });
 
@@ -64,7 +63,7 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     writers.push(opened);
     return opened;
   };
-  const config = () => configFor(dir.path, { url: ch.url, user: 'writer', password: ch.token });
+  const config = () => configFor(dir.path, { url: ch.url, user: ch.user, password: ch.token });
   const start = async (): Promise<Consumers> => {
     const log = openJournalLog({ dir: journal() });
     life.onStop('log', () => log.close());
@@ -245,7 +244,7 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     const shares = Array.from({ length: 3000 }, (_, n) => shareOf(random, n));
     const out = writer('ckpool');
     const runner = fileURLToPath(new URL('./runner.ts', import.meta.url));
-    const clickhouse = { url: ch.url, user: 'writer', password: ch.token };
+    const clickhouse = { url: ch.url, user: ch.user, password: ch.token };
     const run = (killAfterInsert: number): ChildProcess => {
       const child = spawn(process.execPath, [runner, JSON.stringify({ dir: dir.path, clickhouse, killAfterInsert })], {
         stdio: ['pipe', 'inherit', 'inherit'],
@@ -298,14 +297,14 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     const random = randomFrom(newSeed());
     const shares = Array.from({ length: 500 }, (_, n) => shareOf(random, n));
     const out = writer('ckpool');
-    const own = await startTestClickHouse();
+    const own = await startTestClickHouse({ own: true });
     const port = Number(new URL(own.url).port);
     let back: TestClickHouse | undefined;
     try {
       const log = openJournalLog({ dir: journal() });
       life.onStop('log', () => log.close());
       const consumers = await startConsumers(
-        configFor(dir.path, { url: own.url, user: 'writer', password: own.token }),
+        configFor(dir.path, { url: own.url, user: own.user, password: own.token }),
         life,
         { log },
       );

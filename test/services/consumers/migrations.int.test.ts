@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import type { ClickHouseClient } from '@clickhouse/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { jobPipeline } from '../../../pipelines/jobs/jobs.ts';
 import { sharePipeline } from '../../../pipelines/shares/shares.ts';
@@ -19,10 +19,9 @@ describe.skipIf(noClickHouse !== undefined)('the tables', { timeout: 60_000 }, (
 
   beforeAll(async () => {
     ch = await startTestClickHouse();
-    reader = createClient({ url: ch.url, log: { level: ClickHouseLogLevel.OFF } });
+    reader = ch.reader;
   });
   afterAll(async () => {
-    await reader.close();
     await ch.stop();
   });
 
@@ -38,7 +37,7 @@ describe.skipIf(noClickHouse !== undefined)('the tables', { timeout: 60_000 }, (
   });
 
   test('two programs that start together on an empty ClickHouse make them both', async () => {
-    const two = await startTestClickHouse();
+    const two = await startTestClickHouse({ own: true });
     try {
       await Promise.all([migrate(two.writer), migrate(two.writer)]);
       expect(await migrate(two.writer)).toEqual([]);

@@ -50,7 +50,7 @@ test.skipIf(noClickHouse !== undefined)(
       writer.close();
       const log = openJournalLog({ dir: journal });
       life.onStop('log', () => log.close());
-      const clickhouse = { url: ch.url, user: 'writer', password: ch.token };
+      const clickhouse = { url: ch.url, user: ch.user, password: ch.token };
       const consumers = await startConsumers(configFor(dir.path, clickhouse), life, { log });
       await consumers.ready;
       await until('ours', () => (consumers.counters.rows === 10 ? true : undefined));

@@ -217,9 +217,9 @@ describe.skipIf(!mount)('on a file system of its own', () => {
     expect(lines.slice(3)).toEqual(['then disk, held 0', 'again, cramped false']);
   });
 
-  test('a read-only directory is refused as data_dir', () => {
+  test('a file system that has become read-only is refused as disk, which may mend, and one that never took anything as data_dir', () => {
     const lines = mounted('size=1m', `${write(0, 3)}; mount -o remount,ro ${dir}; ${write(10, 3)}`);
-    expect(lines.at(-1)).toMatch(/^error data_dir cannot lock the journal of instance a .*: EROFS/);
+    expect(lines.at(-1)).toMatch(/^error disk cannot lock the journal of instance a .*: EROFS/);
     const empty = mounted('size=1m,ro', write(0, 3));
     expect(empty.at(-1)).toMatch(/^error data_dir cannot make the journal's directory .*: EROFS$/);
   });

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { ConfigResourceTypes, Kafka, logLevel, Partitioners } from 'kafkajs';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { currentSchema, fingerprintOf } from '../../../../schemas/codec.ts';
 import type { RecordBatch } from '../../../../services/core/log/event-log.ts';
 import { openKafkaLog } from '../../../../services/core/log/kafka.ts';
+import { RecordProducer } from '../../../../services/core/log/kafka-producer.ts';
 import { PartitionFetcher } from '../../../../services/core/log/kafka-reader.ts';
 import { eventLogSuite, readAll, readSome } from '../../../contracts/event-log.ts';
 import { sampleBlock, sampleShare, shareEntries } from '../../../contracts/samples.ts';
@@ -146,6 +147,63 @@ describe.skipIf(!kafka)('topics and refusals of a real broker', () => {
     const admin = new Kafka({ brokers: kafka!.brokers, logLevel: logLevel.NOTHING }).admin();
     await admin.connect();
     const configEntries = [{ name: 'max.message.bytes', value: '3000' }];
+    await admin.createTopics({ waitForLeaders: true, topics: [{ topic: `${topicPrefix}share`, configEntries }] });
+    await admin.disconnect();
+    const { brokers } = kafka!;
+    const log = await openKafkaLog({ brokers, clientId: 'a', topicPrefix, partitions: 1, compression: 'none' });
+    await log.append(shareEntries(0, 200));
+    const records = await readAll(log, 'share', 200);
+    expect(new Set(records.map(({ sequence }) => sequence)).size).toBe(200);
+    await log.close();
+  });
+
+  test('a batch size that a topic takes is kept, and larger ones are tried after a minute', async () => {
+    const topicPrefix = own();
+    const admin = new Kafka({ brokers: kafka!.brokers, logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    const limit = (bytes: number) => [{ name: 'max.message.bytes', value: String(bytes) }];
+    const topic = `${topicPrefix}share`;
+    await admin.createTopics({ waitForLeaders: true, topics: [{ topic, configEntries: limit(3000) }] });
+    const { brokers } = kafka!;
+    let nowMs = 0;
+    const log = await openKafkaLog({
+      ...{ brokers, clientId: 'a', topicPrefix, partitions: 1, compression: 'none' },
+      nowMs: () => nowMs,
+    });
+    const prepared = vi.spyOn(RecordProducer.prototype, 'prepare');
+    let appended = 0;
+    /** Appends 200 shares. @returns the batch sizes that were tried */
+    const sizes = async (): Promise<number[]> => {
+      prepared.mockClear();
+      await log.append(shareEntries(appended, 200));
+      appended += 200;
+      return prepared.mock.calls.filter(([name]) => name === topic).map(([, , , bytes]) => bytes!);
+    };
+    expect(await sizes()).toEqual([786_432, 196_608, 49_152, 12_288, 3_072]);
+    expect(await sizes()).toEqual([3_072]);
+    nowMs += 60_000;
+    expect(await sizes()).toEqual([12_288, 3_072]);
+    expect(await sizes()).toEqual([3_072]);
+    await admin.alterConfigs({
+      validateOnly: false,
+      resources: [{ type: ConfigResourceTypes.TOPIC, name: topic, configEntries: limit(1_000_000) }],
+    });
+    for (const bytes of [12_288, 49_152, 196_608, 786_432, 786_432]) {
+      nowMs += 60_000;
+      expect(await sizes()).toEqual([bytes]);
+    }
+    prepared.mockRestore();
+    const records = await readAll(log, 'share', appended);
+    expect(new Set(records.map(({ sequence }) => sequence)).size).toBe(appended);
+    await log.close();
+    await admin.disconnect();
+  });
+
+  test('a topic whose segments are smaller than a batch gets smaller batches', async () => {
+    const topicPrefix = own();
+    const admin = new Kafka({ brokers: kafka!.brokers, logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    const configEntries = [{ name: 'internal.segment.bytes', value: '5000' }];
     await admin.createTopics({ waitForLeaders: true, topics: [{ topic: `${topicPrefix}share`, configEntries }] });
     await admin.disconnect();
     const { brokers } = kafka!;
