@@ -2,41 +2,49 @@
  * Lines of a share log in their usual form straight to Avro records, byte by byte: no JSON object, no text, nothing left for the collector.
  * Between the bytes of a file (intake.ts) and the journal; whatever is not of that form goes through line.ts, and means the same there.
  *
- *   {"workinfoid": W, "clientid": C | , "enonce1": "…", "nonce2": " | N2 | ", "nonce": " | N | ", "ntime": " | T | ", "diff": D, "sdiff": | S |
- *    , "hash": " | H | ", "result": …, "errn": …, "createdate": " | R | ", "createby": … "agent": "…" (, "version_bits": " | V | ", "instance": "…") | }
+ *   {"workinfoid": 1, "clientid": 1, "enonce1": "…", "nonce2": "…", "nonce": "…", "ntime": "…", "diff": 1.0, "sdiff": 1.5, "hash": "…", "result": true,
+ *    ("reject-reason": "…" | "error": [22, "…", null],) "errn": 0, "createdate": "1,2", "createby": "code", "createcode": "parse_submit",
+ *    "createinet": "…", "workername": "…", "username": "…", "address": "…", "agent": "…"(, "version_bits": "…", "instance": "…")}
  *
- * What stands between the capitals is the same in most lines of a connection. The first such line is read by line.ts and encoded by the schema's
- * encoder; it becomes a template, and a line whose constant parts are those bytes is the template's record with its own W, N2, N, T, S, H, R, V
- * written over, each of them checked as line.ts checks it. Everything in a constant part has thus been judged by line.ts.
+ * That form: these keys in this order, one blank where one stands here, texts of ASCII without escapes, hex in lower case. A line is looked at
+ * twice: once to find and check its values, once to put them down in the order of the record (schemas/events/Share.avsc).
  *
- * The double that S means: it is the difficulty of H (as CKPool computes it), where S lies nearer to that double than half the
- * distance to the next one; a text of 17 digits that CKPool wrote always does. Anything else is left to line.ts.
+ * The double that `sdiff` means: it is the difficulty of the hash (as CKPool computes it), where the digits lie nearer to that double than half
+ * the distance to the next one; 17 digits that CKPool wrote always do. Anything else is left to line.ts.
  *
- * @see Apache Avro specification 1.11, "Binary Encoding"; schemas/events/Share.avsc
+ * @see Apache Avro specification 1.11, "Binary Encoding"
  */
 import { currentSchemaText, encodeEvent } from '../../schemas/codec.ts';
 import { DIFFICULTY_1_TARGET } from '../core/bitcoin/target.ts';
+import { writeLong } from '../core/log/container.ts';
 import type { EncodedEvents } from '../core/log/event-log.ts';
-import { type LineContext, type LineOutcome, type ShareInput, shareFromLine } from './line.ts';
+import { type LineContext, type LineOutcome, shareFromLine } from './line.ts';
 
+const BLANK = 0x20;
+const QUOTE = 0x22;
 const COMMA = 0x2c;
+const MINUS = 0x2d;
 const POINT = 0x2e;
 const DIGIT_0 = 0x30;
-const QUOTE = 0x22;
 const SMALL_E = 0x65;
-const MINUS = 0x2d;
+const SMALL_T = 0x74;
 
-const NONCE_DIGITS = 8;
+const WORD_DIGITS = 8;
+const HASH_DIGITS = 64;
 const JOB_DIGITS = 16;
-/** Whole numbers of so many digits are exact. */
-const CLIENT_DIGITS = 15;
-/** Longer lines are left to line.ts. */
-const LONGEST_BYTES = 4096;
+const WORK_DIGITS = 20;
+/** Longer texts, numbers and hex are left to line.ts, which cuts or refuses them. */
+const TEXT_LIMIT = 1024;
+const HEX_LIMIT = 64;
+const REAL_LIMIT = 32;
+const CLIENT_LIMIT = 2 ** 30;
+/** What the longest line of the usual form has besides its texts is less than this. */
+const FRAME_BYTES = 1024;
+const TEXTS = 7;
 /** Bytes that must be there behind the last one of a line that is scanned, whatever is in them. */
-export const SLACK_BYTES = 2 * LONGEST_BYTES;
-/** Templates of one connection: accepted and refused, before and after a change of difficulty. */
-const TEMPLATES_EACH = 4;
-const CLIENTS_KEPT = 16_384;
+export const SLACK_BYTES = FRAME_BYTES + (TEXTS + 1) * (TEXT_LIMIT + 8);
+/** A record is never longer. */
+const RECORD_BYTES = SLACK_BYTES;
 
 /** Values of lower-case hex digits; 16 elsewhere. */
 const HEX = new Uint8Array(256).fill(16);
@@ -56,32 +64,15 @@ const SPLITTER = 134_217_729;
 /** Half the distance from a double to the next is at least this part of it; a little less, for what the comparison itself rounds. */
 const HALF_STEP = 2 ** -54 * (1 - 2 ** -20);
 
-const FIELDS = (JSON.parse(currentSchemaText('share')) as { fields: { name: keyof ShareInput; type: string }[] })
-  .fields;
-
-/** Where the value of each field begins in an encoded share: of a string, its first letter. */
-function offsetsOf(body: Buffer): Map<keyof ShareInput, number> {
-  const offsets = new Map<keyof ShareInput, number>();
-  let at = 0;
-  for (const { name, type } of FIELDS) {
-    let value = 0;
-    const first = at;
-    if (type === 'string' || type === 'long' || type === 'int') {
-      for (let scale = 1; ; scale *= 128) {
-        const byte = body[at++]!;
-        value += (byte & 0x7f) * scale;
-        if (byte < 0x80) break;
-      }
-    }
-    offsets.set(name, type === 'string' ? at : first);
-    if (type === 'string') at += value / 2;
-    else if (type === 'boolean') at += 1;
-    else if (type === 'double') at += 8;
-    else if (type !== 'long' && type !== 'int')
-      throw new TypeError(`Share.avsc: field ${name} has a type that this file does not know, ${type}`);
-  }
-  return offsets;
-}
+/** The order in which `#record` writes. */
+const WRITTEN = [
+  ...['kind', 'origin', 'instance', 'source', 'time_us', 'time_ns', 'client_id', 'listener', 'job_id', 'job_key', 'height', 'user', 'worker'],
+  ...['agent', 'address', 'accepted', 'errn', 'reason', 'diff', 'sdiff', 'hash', 'block_hash', 'enonce1', 'nonce2', 'nonce', 'ntime'],
+  ...['version_bits', 'upstream'],
+]; // biome-ignore format: one list
+const FIELDS = (JSON.parse(currentSchemaText('share')) as { fields: { name: string }[] }).fields;
+if (FIELDS.map(({ name }) => name).join() !== WRITTEN.join())
+  throw new TypeError('Share.avsc has other fields than scanner.ts writes: mend #record, then this list');
 
 /** Constant bytes of a line, compared four at a time; at least four. */
 interface Part {
@@ -105,62 +96,39 @@ function stands(view: DataView, at: number, part: Part): boolean {
 
 const BEGIN = partOf('{"workinfoid": ');
 const CLIENT = partOf(', "clientid": ');
-const NTIME = partOf('", "ntime": "');
+const ENONCE1 = partOf(', "enonce1": "');
+const NONCE2 = partOf('", "nonce2": "');
 const NONCE = partOf('", "nonce": "');
+const NTIME = partOf('", "ntime": "');
+const DIFF = partOf('", "diff": ');
+const SDIFF = partOf(', "sdiff": ');
 const HASH = partOf(', "hash": "');
+const RESULT = partOf('", "result": ');
+const TRUE = partOf('true, "errn": ');
+const FALSE = partOf('false, "errn": ');
+const REASON = partOf('false, "reject-reason": "');
+const ERROR = partOf('false, "error": [');
+const ERROR_END = partOf('", null], "errn": ');
+const REASON_END = partOf('", "errn": ');
+const DATE = partOf(', "createdate": "');
+const LISTENER = partOf('", "createby": "code", "createcode": "parse_submit", "createinet": "');
+const WORKER = partOf('", "workername": "');
+const USER = partOf('", "username": "');
+const ADDRESS = partOf('", "address": "');
+const AGENT = partOf('", "agent": "');
+const BITS = partOf('", "version_bits": "');
+const INSTANCE = partOf('", "instance": "');
+const NEWLINE = 0x0a;
+const CLOSE = 0x7d;
 
-const TEXT = String.raw`"(?:[^"\\\x00-\x1f]|\\[^\x00-\x1f])*"`;
-/**
- * The usual form, as bytes. No key can come twice in it: what line.ts took for a varying field is what stands at its place.
- */
-const USUAL = new RegExp(
-  [
-    String.raw`^\{"workinfoid": (?<work>\d+), "clientid": (?<client>0|[1-9]\d*)`,
-    '(?<a>, "enonce1": "[0-9a-f]*", "nonce2": ")(?<nonce2>[0-9a-f]*)',
-    '", "nonce": "[0-9a-f]{8}", "ntime": "[0-9a-f]{8}',
-    '(?<d>", "diff": [0-9.e-]+, "sdiff": )(?<sdiff>[0-9.e-]+)',
-    '(?<e>, "hash": ")(?<hash>(?:[0-9a-f]{64})?)',
-    String.raw`(?<f>", "result": (?:true|false)(?:, "(?:reject-reason|error)": (?:null|${TEXT}|\[-?\d+, ${TEXT}, null\]))?, "errn": -?\d+, "createdate": ")`,
-    String.raw`\d{10},\d{1,9}`,
-    `(?<g>", "createby": ${TEXT}, "createcode": ${TEXT}, "createinet": ${TEXT}, "workername": ${TEXT}, "username": ${TEXT}, "address": ${TEXT}, "agent": ${TEXT}`,
-    String.raw`(?:, "version_bits": ")?)(?<bits>(?<=version_bits": ")[0-9a-f]{8})?(?<h>.*)\}$`,
-  ].join(''),
-  's',
-);
-const AFTER_BITS = new RegExp(`^"(?:, "instance": ${TEXT})?$`, 's');
-const WITHOUT_BITS = new RegExp(`^(?:"(?:, "instance": ${TEXT})?)?$`, 's');
-
-interface Template {
-  readonly a: Part;
-  readonly nonce2Digits: number;
-  readonly d: Part;
-  /** Without one, `d` goes on to createdate. */
-  readonly hasHash: boolean;
-  readonly f: Part;
-  /** To the end of the line, its newline included, or to the version bits. */
-  readonly g: Part;
-  readonly hasBits: boolean;
-  readonly h: Part;
-  readonly accepted: boolean;
-  /** The record of the line that it was learnt from; `time_ns` takes `nanosBytes` in it, of the one or two that it may take. */
-  readonly body: Buffer;
-  readonly timeAt: number;
-  readonly nanosBytes: number;
-  /** Behind `time_ns`; the other places are counted from here. */
-  readonly restAt: number;
-  readonly jobAt: number;
-  readonly heightAt: number;
-  readonly heightBytes: number;
-  readonly sdiffAt: number;
-  readonly hashAt: number;
-  readonly nonce2At: number;
-  readonly nonceAt: number;
-  readonly ntimeAt: number;
-  readonly bitsAt: number;
-  /** Which job `body` has at present. */
-  work: number;
-  next: Template | null;
+/** A process that lines have named. */
+interface Process {
+  readonly name: string;
+  /** Its name as it stands in a line, with what follows. */
+  readonly part: Part;
+  readonly head: Buffer;
 }
+const PROCESSES_KEPT = 64;
 
 /** What one scanner has told so far. */
 export interface Counts {
@@ -172,35 +140,42 @@ export interface Counts {
 
 export class Scanner implements EncodedEvents {
   readonly topic = 'share';
-  bytes = Buffer.allocUnsafe(1 << 20);
+  bytes = Buffer.alloc(1 << 21);
   count = 0;
   ends = new Float64Array(4096);
   readonly counts: Counts = { accepted: 0, refused: 0, repeats: 0 };
   readonly #seen = new Seen();
+  readonly #reals = new Reals();
   readonly #context: { origin: string; instance: string; height: number };
   #view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length);
-  readonly #templates = new Map<number, Template>();
-  /** The workinfoid of the last line, its digits and the job id that it is; `#work` is its number among those met. */
-  readonly #workDigits = new Uint8Array(20);
+  #at = 0;
+  /** The workinfoid of the last line, and the job id that it is. */
+  readonly #workDigits = new Uint8Array(WORK_DIGITS);
   #workLength = 0;
-  #work = 0;
   readonly #job = Buffer.alloc(JOB_DIGITS);
   /** The height as a varint. */
   readonly #height = new Uint8Array(5);
   #heightBytes = 1;
+  /** The record's first four fields, for lines that do not say which process saw the share. */
+  readonly #head: Buffer;
+  /** For those that do; the last one that was met is the first. */
+  readonly #processes: Process[] = [];
 
   constructor(context: LineContext) {
     this.#context = { ...context };
     this.height = context.height;
+    this.#head = this.#headOf(context.instance);
   }
 
+  /** Sum of the records, bytes. */
   get lengthBytes(): number {
-    return this.count === 0 ? 0 : this.ends[this.count - 1]!;
+    return this.#at;
   }
 
   /** The records have been taken. */
   clear(): void {
     this.count = 0;
+    this.#at = 0;
   }
 
   /** The height of the lines that follow, 0 to 2^32 - 1. */
@@ -213,56 +188,33 @@ export class Scanner implements EncodedEvents {
       rest = Math.floor(rest / 128);
     }
     this.#height[this.#heightBytes++] = rest;
-    // Templates hold the old one.
-    this.#workLength = 0;
     this.#seen.clear();
   }
 
-  /**
-   * Takes one line by a template.
-   *
-   * @param view - over `bytes`
-   * @param start - where the line begins
-   * @param end - where the bytes end that have come; `SLACK_BYTES` more may be looked at
-   * @returns the position behind its newline, or -1 where it is not of a known form or has not all come yet
-   */
-  scan(bytes: Uint8Array, view: DataView, start: number, end: number): number {
-    if (!stands(view, start, BEGIN)) return -1;
-    let at = this.#takeWork(bytes, start + BEGIN.length);
-    if (at < 0 || !stands(view, at, CLIENT)) return -1;
-    at += CLIENT.length;
-    const clientAt = at;
-    let client = 0;
-    for (;;) {
-      const digit = bytes[at]! - DIGIT_0;
-      if (digit < 0 || digit > 9) break;
-      client = client * 10 + digit;
-      at++;
-    }
-    const digits = at - clientAt;
-    if (digits === 0 || digits > CLIENT_DIGITS || (digits > 1 && bytes[clientAt] === DIGIT_0)) return -1;
-    for (let template = this.#templates.get(client) ?? null; template !== null; template = template.next) {
-      const behind = this.#write(template, bytes, view, at, end);
-      if (behind > 0) return behind;
-    }
-    return -1;
-  }
-
-  /** Takes one line by line.ts, and learns from it. @param line - without its newline */
+  /** Takes one line by line.ts. @param line - without its newline */
   take(line: Buffer): LineOutcome {
     const outcome = shareFromLine(line.toString('utf8'), this.#context);
     if ('bad' in outcome) return outcome;
     const { share } = outcome;
     const body = encodeEvent('share', share);
-    const at = this.#room(body.length);
-    this.bytes.set(body, at);
-    this.ends[this.count++] = at + body.length;
+    this.#room(body.length);
+    this.bytes.set(body, this.#at);
+    this.#at += body.length;
+    this.ends[this.count++] = this.#at;
     if (share.accepted) {
       this.counts.accepted++;
-      const word = (from: number): number => Number.parseInt(share.hash.slice(from, from + 8), 16) | 0;
-      if (this.#seen.add(word(48), word(56))) this.counts.repeats++;
+      const hash = Buffer.from(share.hash, 'latin1');
+      if (this.#seen.add(word(hash, 48) | 0, word(hash, 56) | 0)) this.counts.repeats++;
     } else this.counts.refused++;
-    if (line.length < LONGEST_BYTES) this.#learn(line, share, body);
+    const named = `"instance": "${share.instance}"}`;
+    const name = share.instance;
+    if (
+      line.toString('latin1', line.length - named.length) === named &&
+      !this.#processes.some((p) => p.name === name)
+    ) {
+      if (this.#processes.length === PROCESSES_KEPT) this.#processes.pop();
+      this.#processes.unshift({ name, part: partOf(`${name}"}\n`), head: this.#headOf(name) });
+    }
     return outcome;
   }
 
@@ -275,67 +227,136 @@ export class Scanner implements EncodedEvents {
     if (i === length && length > 0 && bytes[start + i] === COMMA) return start + length;
     let value = 0n;
     let at = start;
-    for (; at - start <= known.length; at++) {
+    for (; at - start <= WORK_DIGITS; at++) {
       const digit = bytes[at]! - DIGIT_0;
       if (digit < 0 || digit > 9) break;
       value = value * 10n + BigInt(digit);
     }
     const digits = at - start;
-    if (digits === 0 || digits > known.length || (digits > 1 && bytes[start] === DIGIT_0) || value >= 1n << 64n)
+    if (digits === 0 || digits > WORK_DIGITS || (digits > 1 && bytes[start] === DIGIT_0) || value >= 1n << 64n)
       return -1;
     for (let j = 0; j < digits; j++) known[j] = bytes[start + j]!;
     this.#workLength = digits;
-    this.#work++;
     this.#job.write(value.toString(16).padStart(JOB_DIGITS, '0'), 'latin1');
     return at;
   }
 
-  /** The rest of a line, from behind the client's number on. */
-  #write(template: Template, bytes: Uint8Array, view: DataView, start: number, end: number): number {
-    const { a, d, f, g, h, body, nonce2Digits } = template;
-    let at = start;
-    if (!stands(view, at, a)) return -1;
-    at += a.length;
-    const nonce2At = at;
-    at += nonce2Digits;
-    if (!stands(view, at, NONCE)) return -1;
+  /**
+   * Takes one line where it is of the usual form.
+   *
+   * @param view - over `bytes`
+   * @param start - where the line begins
+   * @param end - where the bytes end that have come; `SLACK_BYTES` more may be looked at
+   * @returns the position behind its newline, or -1 where it is not of that form or has not all come yet
+   */
+  scan(bytes: Uint8Array, view: DataView, start: number, end: number): number {
+    if (!stands(view, start, BEGIN)) return -1;
+    let at = this.#takeWork(bytes, start + BEGIN.length);
+    if (at < 0 || !stands(view, at, CLIENT)) return -1;
+    at += CLIENT.length;
+    const clientAt = at;
+    let client = 0;
+    for (; client < CLIENT_LIMIT; at++) {
+      const digit = bytes[at]! - DIGIT_0;
+      if (digit < 0 || digit > 9) break;
+      client = client * 10 + digit;
+    }
+    if (at === clientAt || client >= CLIENT_LIMIT || (at - clientAt > 1 && bytes[clientAt] === DIGIT_0)) return -1;
+    if (!stands(view, at, ENONCE1)) return -1;
+    const enonce1At = at + ENONCE1.length;
+    at = hexEnd(bytes, enonce1At);
+    if (at < 0 || !stands(view, at, NONCE2)) return -1;
+    const enonce1Length = at - enonce1At;
+    const nonce2At = at + NONCE2.length;
+    at = hexEnd(bytes, nonce2At);
+    if (at < 0 || !stands(view, at, NONCE)) return -1;
+    const nonce2Length = at - nonce2At;
     const nonceAt = at + NONCE.length;
-    at = nonceAt + NONCE_DIGITS;
-    if (!stands(view, at, NTIME)) return -1;
+    at = nonceAt + WORD_DIGITS;
+    if (word(bytes, nonceAt) < 0 || !stands(view, at, NTIME)) return -1;
     const ntimeAt = at + NTIME.length;
-    at = ntimeAt + NONCE_DIGITS;
-    if (!stands(view, at, d)) return -1;
-    at += d.length;
-    let sdiff = 0;
-    let hashAt = 0;
+    at = ntimeAt + WORD_DIGITS;
+    if (word(bytes, ntimeAt) < 0 || !stands(view, at, DIFF)) return -1;
+    const diffAt = at + DIFF.length;
+    at = realEnd(bytes, diffAt);
+    const diff = this.#reals.value(bytes, diffAt, at);
+    if (!(diff > 0 && diff < 1e20) || !stands(view, at, SDIFF)) return -1;
+    const sdiffAt = at + SDIFF.length;
+    const sdiffEnd = realEnd(bytes, sdiffAt);
+    if (!stands(view, sdiffEnd, HASH)) return -1;
+    const hashAt = sdiffEnd + HASH.length;
+    let hashLength = 0;
+    let sdiff: number;
     let seenHigh = 0;
     let seenLow = 0;
-    if (template.hasHash) {
-      const sdiffAt = at;
-      while (bytes[at] !== COMMA && at - sdiffAt < 32) at++;
-      if (!stands(view, at, HASH)) return -1;
-      hashAt = at + HASH.length;
-      at = hashAt + 64;
-      let worst = 0;
-      for (let i = hashAt + 32; i < at - 16; i++) worst |= HEX[bytes[i]!]!;
+    if (bytes[hashAt] === QUOTE) {
+      at = hashAt;
+      sdiff = this.#reals.value(bytes, sdiffAt, sdiffEnd);
+      if (!Number.isFinite(sdiff)) return -1;
+    } else {
+      hashLength = HASH_DIGITS;
+      at = hashAt + HASH_DIGITS;
       const high = word(bytes, hashAt);
       const next = word(bytes, hashAt + 8);
       const third = word(bytes, hashAt + 16);
       const fourth = word(bytes, hashAt + 24);
-      seenHigh = word(bytes, at - 16);
-      seenLow = word(bytes, at - 8);
-      if (worst >= 16 || high < 0 || next < 0 || third < 0 || fourth < 0 || seenHigh < 0 || seenLow < 0) return -1;
-      // As shareDifficulty: below a highest word that is not 0, the two lowest are less than half a step of the sum.
-      let value = (high * TWO_32 + next) * TWO_192 + (third * TWO_32 + fourth) * TWO_128;
-      if (high === 0 && next === 0) {
-        value += (word(bytes, hashAt + 32) * TWO_32 + word(bytes, hashAt + 40)) * TWO_64;
-        value += seenHigh * TWO_32 + seenLow;
-      }
+      const fifth = word(bytes, hashAt + 32);
+      const sixth = word(bytes, hashAt + 40);
+      seenHigh = word(bytes, hashAt + 48);
+      seenLow = word(bytes, hashAt + 56);
+      if (high < 0 || next < 0 || third < 0 || fourth < 0 || fifth < 0 || sixth < 0 || seenHigh < 0 || seenLow < 0)
+        return -1;
+      // In the order of shareDifficulty, whose last bit depends on it.
+      const value =
+        (high * TWO_32 + next) * TWO_192 +
+        (third * TWO_32 + fourth) * TWO_128 +
+        (fifth * TWO_32 + sixth) * TWO_64 +
+        (seenHigh * TWO_32 + seenLow);
       sdiff = DIFFICULTY_1 / (value === 0 ? 1 : value);
-      if (!isTextOf(bytes, sdiffAt, hashAt - HASH.length, sdiff)) return -1;
-      if (!stands(view, at, f)) return -1;
-      at += f.length;
+      if (!isTextOf(bytes, sdiffAt, sdiffEnd, sdiff)) return -1;
     }
+    if (!stands(view, at, RESULT)) return -1;
+    at += RESULT.length;
+    let accepted = 0;
+    let reasonAt = at;
+    let reasonLength = 0;
+    if (bytes[at] === SMALL_T) {
+      if (!stands(view, at, TRUE) || hashLength === 0) return -1;
+      at += TRUE.length;
+      accepted = 1;
+    } else if (stands(view, at, REASON)) {
+      reasonAt = at + REASON.length;
+      at = textEnd(bytes, view, reasonAt);
+      if (at < 0 || !stands(view, at, REASON_END)) return -1;
+      reasonLength = at - reasonAt;
+      at += REASON_END.length;
+    } else if (stands(view, at, ERROR)) {
+      at += ERROR.length;
+      const codeAt = at;
+      while (bytes[at]! >= DIGIT_0 && bytes[at]! <= DIGIT_0 + 9 && at - codeAt < 9) at++;
+      if (at === codeAt || (at - codeAt > 1 && bytes[codeAt] === DIGIT_0)) return -1;
+      if (bytes[at] !== COMMA || bytes[at + 1] !== BLANK || bytes[at + 2] !== QUOTE) return -1;
+      reasonAt = at + 3;
+      at = textEnd(bytes, view, reasonAt);
+      if (at < 0 || !stands(view, at, ERROR_END)) return -1;
+      reasonLength = at - reasonAt;
+      at += ERROR_END.length;
+    } else if (stands(view, at, FALSE)) at += FALSE.length;
+    else return -1;
+    const errnAt = at;
+    let errn = 0;
+    if (bytes[at] === MINUS) at++;
+    const errnDigits = at;
+    for (; at - errnDigits < 3; at++) {
+      const digit = bytes[at]! - DIGIT_0;
+      if (digit < 0 || digit > 9) break;
+      errn = errn * 10 + digit;
+    }
+    // JSON has -0, and no zero in front of other digits.
+    if (at === errnDigits || (bytes[errnDigits] === DIGIT_0 && at - errnAt > 1)) return -1;
+    if (errnAt !== errnDigits) errn = -errn;
+    if (!stands(view, at, DATE)) return -1;
+    at += DATE.length;
     let seconds = 0;
     for (let i = 0; i < 10; i++) {
       const digit = bytes[at++]! - DIGIT_0;
@@ -351,22 +372,60 @@ export class Scanner implements EncodedEvents {
       if (digit < 0 || digit > 9) break;
       nanoseconds = nanoseconds * 10 + digit;
     }
-    if (at === nanosecondsAt || bytes[at] !== QUOTE || !stands(view, at, g)) return -1;
-    at += g.length;
-    const bitsAt = at;
-    if (template.hasBits) {
-      at += NONCE_DIGITS;
-      if (!stands(view, at, h)) return -1;
-      at += h.length;
+    if (at === nanosecondsAt || !stands(view, at, LISTENER)) return -1;
+    const listenerAt = at + LISTENER.length;
+    at = textEnd(bytes, view, listenerAt);
+    if (at < 0 || !stands(view, at, WORKER)) return -1;
+    const listenerLength = at - listenerAt;
+    const workerAt = at + WORKER.length;
+    at = textEnd(bytes, view, workerAt);
+    if (at < 0 || !stands(view, at, USER)) return -1;
+    const workerLength = at - workerAt;
+    const userAt = at + USER.length;
+    at = textEnd(bytes, view, userAt);
+    if (at < 0 || !stands(view, at, ADDRESS)) return -1;
+    const userLength = at - userAt;
+    const addressAt = at + ADDRESS.length;
+    at = textEnd(bytes, view, addressAt);
+    if (at < 0 || !stands(view, at, AGENT)) return -1;
+    const addressLength = at - addressAt;
+    const agentAt = at + AGENT.length;
+    at = textEnd(bytes, view, agentAt);
+    if (at < 0) return -1;
+    const agentLength = at - agentAt;
+    let head = this.#head;
+    let bitsAt = at;
+    let bitsLength = 0;
+    if (bytes[at + 1] === CLOSE) {
+      if (bytes[at + 2] !== NEWLINE) return -1;
+      at += 3;
+    } else {
+      if (!stands(view, at, BITS)) return -1;
+      bitsAt = at + BITS.length;
+      at = bitsAt;
+      if (bytes[at] !== QUOTE) {
+        if (word(bytes, bitsAt) < 0) return -1;
+        bitsLength = WORD_DIGITS;
+        at += WORD_DIGITS;
+      }
+      if (!stands(view, at, INSTANCE)) return -1;
+      at += INSTANCE.length;
+      // One that was not met yet is learnt from line.ts.
+      const process = this.#process(view, at);
+      if (process === null) return -1;
+      at += process.part.length;
+      head = process.head;
     }
     // What lies behind the end is not of this file.
     if (at > end) return -1;
 
-    if (template.work !== this.#work && !this.#place(template)) return -1;
-    const from = this.#room(body.length + 1);
+    // The record. Texts are copied four bytes at a time, up to three too many, which the next field covers.
+    this.#room(RECORD_BYTES);
     const out = this.bytes;
-    out.set(body, from);
-    const timeAt = from + template.timeAt;
+    const outView = this.#view;
+    let to = this.#at;
+    out.set(head, to);
+    to += head.length;
     const micros = Math.floor(nanoseconds / 1000);
     const timeUs = seconds * 1e6 + micros;
     const nanos = (nanoseconds - micros * 1000) * 2;
@@ -374,107 +433,78 @@ export class Scanner implements EncodedEvents {
     const low = timeUs % TWO_27;
     const lowBits = low * 2;
     const highBits = (timeUs - low) / TWO_27;
-    out[timeAt] = (lowBits & 0x7f) | 0x80;
-    out[timeAt + 1] = ((lowBits >>> 7) & 0x7f) | 0x80;
-    out[timeAt + 2] = ((lowBits >>> 14) & 0x7f) | 0x80;
-    out[timeAt + 3] = ((lowBits >>> 21) & 0x7f) | 0x80;
-    out[timeAt + 4] = (highBits & 0x7f) | 0x80;
-    out[timeAt + 5] = ((highBits >>> 7) & 0x7f) | 0x80;
-    out[timeAt + 6] = ((highBits >>> 14) & 0x7f) | 0x80;
-    out[timeAt + 7] = highBits >>> 21;
-    const restFrom = from + template.restAt;
-    const behind = from + body.length;
-    const more = (nanos >= 0x80 ? 2 : 1) - template.nanosBytes;
-    if (more !== 0) out.copyWithin(restFrom + more, restFrom, behind);
-    const restAt = restFrom + more;
-    if (nanos >= 0x80) {
-      out[restAt - 2] = (nanos & 0x7f) | 0x80;
-      out[restAt - 1] = nanos >>> 7;
-    } else out[restAt - 1] = nanos;
-    let worst = copyHex(out, restAt + template.nonce2At, bytes, nonce2At, nonce2Digits);
-    worst |= copyHex(out, restAt + template.nonceAt, bytes, nonceAt, NONCE_DIGITS);
-    worst |= copyHex(out, restAt + template.ntimeAt, bytes, ntimeAt, NONCE_DIGITS);
-    if (template.hasBits) worst |= copyHex(out, restAt + template.bitsAt, bytes, bitsAt, NONCE_DIGITS);
-    if (worst >= 16) return -1;
-    if (template.hasHash) {
-      this.#view.setFloat64(restAt + template.sdiffAt, sdiff, true);
-      for (let i = 0; i < 64; i += 4)
-        this.#view.setInt32(restAt + template.hashAt + i, view.getInt32(hashAt + i, true), true);
+    out[to] = (lowBits & 0x7f) | 0x80;
+    out[to + 1] = ((lowBits >>> 7) & 0x7f) | 0x80;
+    out[to + 2] = ((lowBits >>> 14) & 0x7f) | 0x80;
+    out[to + 3] = ((lowBits >>> 21) & 0x7f) | 0x80;
+    out[to + 4] = (highBits & 0x7f) | 0x80;
+    out[to + 5] = ((highBits >>> 7) & 0x7f) | 0x80;
+    out[to + 6] = ((highBits >>> 14) & 0x7f) | 0x80;
+    out[to + 7] = highBits >>> 21;
+    to += 8;
+    if (nanos >= 0x80) out[to++] = (nanos & 0x7f) | 0x80;
+    out[to++] = nanos >= 0x80 ? nanos >>> 7 : nanos;
+    let rest = client * 2;
+    while (rest >= 0x80) {
+      out[to++] = (rest & 0x7f) | 0x80;
+      rest >>>= 7;
     }
-    this.ends[this.count++] = behind + more;
-    if (template.accepted) {
+    out[to++] = rest;
+    to = putText(out, outView, to, view, listenerAt, listenerLength);
+    out[to++] = JOB_DIGITS * 2;
+    const job = this.#job;
+    for (let i = 0; i < JOB_DIGITS; i++) out[to + i] = job[i]!;
+    to += JOB_DIGITS;
+    out[to++] = 0;
+    for (let i = 0; i < this.#heightBytes; i++) out[to++] = this.#height[i]!;
+    to = putText(out, outView, to, view, userAt, userLength);
+    to = putText(out, outView, to, view, workerAt, workerLength);
+    to = putText(out, outView, to, view, agentAt, agentLength);
+    to = putText(out, outView, to, view, addressAt, addressLength);
+    out[to++] = accepted;
+    const zigzag = errn < 0 ? -errn * 2 - 1 : errn * 2;
+    if (zigzag >= 0x80) out[to++] = (zigzag & 0x7f) | 0x80;
+    out[to++] = zigzag >= 0x80 ? zigzag >>> 7 : zigzag;
+    to = putText(out, outView, to, view, reasonAt, reasonLength);
+    outView.setFloat64(to, diff, true);
+    outView.setFloat64(to + 8, sdiff, true);
+    to = putText(out, outView, to + 16, view, hashAt, hashLength);
+    out[to++] = 0;
+    to = putText(out, outView, to, view, enonce1At, enonce1Length);
+    to = putText(out, outView, to, view, nonce2At, nonce2Length);
+    to = putText(out, outView, to, view, nonceAt, WORD_DIGITS);
+    to = putText(out, outView, to, view, ntimeAt, WORD_DIGITS);
+    to = putText(out, outView, to, view, bitsAt, bitsLength);
+    out[to++] = 0;
+    this.#at = to;
+    this.ends[this.count++] = to;
+    if (accepted === 1) {
       this.counts.accepted++;
       if (this.#seen.add(seenHigh | 0, seenLow | 0)) this.counts.repeats++;
     } else this.counts.refused++;
     return at;
   }
 
-  /** Puts the present job and height into a template. @returns false where the height takes another number of bytes */
-  #place(template: Template): boolean {
-    if (template.heightBytes !== this.#heightBytes) return false;
-    const { body, restAt, jobAt, heightAt, heightBytes } = template;
-    body.set(this.#job, restAt + jobAt);
-    for (let i = 0; i < heightBytes; i++) body[restAt + heightAt + i] = this.#height[i]!;
-    template.work = this.#work;
-    return true;
-  }
-
-  /** Makes a template of a line that was read by line.ts, where it is of the usual form. */
-  #learn(line: Buffer, share: ShareInput, body: Buffer): void {
-    const found = USUAL.exec(line.toString('latin1'))?.groups;
-    // Of other lengths than templates reckon with.
-    if (found === undefined || share.time_us < 1e15 || share.time_us >= 2 ** 53) return;
-    const { a, nonce2, d, e, hash, f, g, bits, h, sdiff } = found as Record<string, string>;
-    if (!(bits === undefined ? WITHOUT_BITS : AFTER_BITS).test(h!) || nonce2!.length % 2 !== 0) return;
-    // A line without a hash has a difficulty that stands for none.
-    const hasHash = hash !== '';
-    const offsets = offsetsOf(body);
-    const restAt = offsets.get('client_id')!;
-    const place = (name: keyof ShareInput): number => offsets.get(name)! - restAt;
-    const template: Template = {
-      a: partOf(a!),
-      nonce2Digits: nonce2!.length,
-      d: partOf(hasHash ? d! : `${d}${sdiff}${e}${f}`),
-      hasHash,
-      f: partOf(f!),
-      g: partOf(bits === undefined ? `${g}${h}}\n` : g!),
-      hasBits: bits !== undefined,
-      h: bits === undefined ? BEGIN : partOf(`${h}}\n`),
-      accepted: share.accepted,
-      body: Buffer.from(body),
-      timeAt: offsets.get('time_us')!,
-      nanosBytes: restAt - offsets.get('time_ns')!,
-      restAt,
-      jobAt: place('job_id'),
-      heightAt: place('height'),
-      heightBytes: this.#heightBytes,
-      sdiffAt: place('sdiff'),
-      hashAt: place('hash'),
-      nonce2At: place('nonce2'),
-      nonceAt: place('nonce'),
-      ntimeAt: place('ntime'),
-      bitsAt: place('version_bits'),
-      work: -1,
-      next: null,
-    };
-    const first = this.#templates.get(share.client_id);
-    if (first === undefined) {
-      if (this.#templates.size >= CLIENTS_KEPT) this.#templates.clear();
-    } else {
-      template.next = first;
-      let last: Template = template;
-      for (let i = 1; i < TEMPLATES_EACH && last.next !== null; i++) last = last.next;
-      last.next = null;
+  /** The process whose name stands there, of those that were met. */
+  #process(view: DataView, at: number): Process | null {
+    const processes = this.#processes;
+    for (let i = 0; i < processes.length; i++) {
+      const process = processes[i]!;
+      if (!stands(view, at, process.part)) continue;
+      if (i > 0) {
+        processes[i] = processes[0]!;
+        processes[0] = process;
+      }
+      return process;
     }
-    this.#templates.set(share.client_id, template);
+    return null;
   }
 
-  /** Makes room for one more record; gives the place where it begins. */
-  #room(sizeBytes: number): number {
-    const at = this.lengthBytes;
-    if (at + sizeBytes > this.bytes.length) {
-      const grown = Buffer.allocUnsafe(Math.max(this.bytes.length * 2, at + sizeBytes));
-      grown.set(this.bytes.subarray(0, at));
+  /** Makes room for one more record. */
+  #room(sizeBytes: number): void {
+    if (this.#at + sizeBytes > this.bytes.length) {
+      const grown = Buffer.alloc(Math.max(this.bytes.length * 2, this.#at + sizeBytes));
+      grown.set(this.bytes.subarray(0, this.#at));
       this.bytes = grown;
       this.#view = new DataView(grown.buffer, grown.byteOffset, grown.length);
     }
@@ -483,8 +513,60 @@ export class Scanner implements EncodedEvents {
       grown.set(this.ends);
       this.ends = grown;
     }
-    return at;
   }
+
+  /** The first four fields of a record. */
+  #headOf(instance: string): Buffer {
+    const parts = ['submitted', this.#context.origin, instance, 'backfill'].map((text) => {
+      const bytes = Buffer.from(text);
+      const length = Buffer.alloc(2);
+      return Buffer.concat([length.subarray(0, writeLong(length, 0, bytes.length)), bytes]);
+    });
+    return Buffer.concat(parts);
+  }
+}
+
+/** Writes a text of a line, its length first; up to three bytes behind it are written too. @returns the position behind it */
+function putText(out: Uint8Array, outView: DataView, at: number, view: DataView, from: number, length: number): number {
+  let to = at;
+  if (length < 64) out[to++] = length * 2;
+  else {
+    out[to++] = ((length * 2) & 0x7f) | 0x80;
+    out[to++] = (length * 2) >>> 7;
+  }
+  for (let i = 0; i < length; i += 4) outView.setInt32(to + i, view.getInt32(from + i, true), true);
+  return to + length;
+}
+
+/** The end of a text of ASCII without escapes, where its quote stands; -1 where it has anything else, or is longer than is looked at. */
+function textEnd(bytes: Uint8Array, view: DataView, start: number): number {
+  for (let at = start; at - start <= TEXT_LIMIT; at += 4) {
+    const v = view.getInt32(at, true);
+    // The lowest byte that is marked is one: a quote, a backslash, below a blank, or above 127.
+    const quote = v ^ 0x22222222;
+    const backslash = v ^ 0x5c5c5c5c;
+    const marks =
+      (v | (((quote - 0x01010101) & ~quote) | ((backslash - 0x01010101) & ~backslash) | ((v - 0x20202020) & ~v))) &
+      0x80808080;
+    if (marks === 0) continue;
+    const end = at + ((31 - Math.clz32(marks & -marks)) >> 3);
+    return bytes[end] === QUOTE && end - start <= TEXT_LIMIT ? end : -1;
+  }
+  return -1;
+}
+
+/** The end of a text of pairs of hex digits; -1 where it is none, or longer than is looked at. */
+function hexEnd(bytes: Uint8Array, start: number): number {
+  let at = start;
+  while (HEX[bytes[at]!]! < 16 && at - start <= HEX_LIMIT) at++;
+  return (at - start) % 2 === 0 && at - start <= HEX_LIMIT ? at : -1;
+}
+
+/** Where the comma behind a number stands, if it is near. */
+function realEnd(bytes: Uint8Array, start: number): number {
+  let at = start;
+  while (bytes[at] !== COMMA && at - start < REAL_LIMIT) at++;
+  return at;
 }
 
 /** The 32 bits that 8 lower-case hex digits are; below 0 where they are none. */
@@ -501,15 +583,34 @@ function word(bytes: Uint8Array, at: number): number {
   return ((a << 28) | (b << 24) | (c << 20) | (d << 16) | (e << 12) | (f << 8) | (g << 4) | h) >>> 0;
 }
 
-/** Copies hex digits. @returns below 16 where all are lower-case */
-function copyHex(to: Uint8Array, at: number, from: Uint8Array, fromAt: number, length: number): number {
-  let worst = 0;
-  for (let i = 0; i < length; i++) {
-    const byte = from[fromAt + i]!;
-    worst |= HEX[byte]!;
-    to[at + i] = byte;
+const REALS_KEPT = 256;
+const JSON_NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
+
+/** Numbers by their digits: pools use few difficulties. */
+class Reals {
+  readonly #texts = new Uint8Array(REALS_KEPT * REAL_LIMIT);
+  readonly #lengths = new Uint8Array(REALS_KEPT);
+  readonly #values = new Float64Array(REALS_KEPT);
+
+  /** The double of a JSON number; NaN where it is none. */
+  value(bytes: Uint8Array, start: number, end: number): number {
+    const length = end - start;
+    if (length === 0 || length >= REAL_LIMIT) return Number.NaN;
+    let hash = length;
+    for (let at = start; at < end; at++) hash = (Math.imul(hash, 31) + bytes[at]!) | 0;
+    const slot = (hash ^ (hash >>> 8)) & (REALS_KEPT - 1);
+    const texts = this.#texts;
+    const textAt = slot * REAL_LIMIT;
+    let same = this.#lengths[slot] === length;
+    for (let i = 0; same && i < length; i++) same = texts[textAt + i] === bytes[start + i];
+    if (same) return this.#values[slot]!;
+    const text = Buffer.from(bytes.subarray(start, end)).toString('latin1');
+    if (!JSON_NUMBER.test(text)) return Number.NaN;
+    for (let i = 0; i < length; i++) texts[textAt + i] = bytes[start + i]!;
+    this.#lengths[slot] = length;
+    this.#values[slot] = Number(text);
+    return this.#values[slot]!;
   }
-  return worst;
 }
 
 /**
