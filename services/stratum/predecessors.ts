@@ -101,7 +101,7 @@ function jobOf(event: Events['job']): EarlierJob {
 
 export class Predecessors {
   readonly #options: PredecessorsOptions;
-  readonly #log: EventLog;
+  #log: EventLog;
   readonly #sinceUs: number;
   readonly #shareLooks = new Map<string, ShareLook>();
   readonly #positions = new Map<string, Position | null>();
@@ -139,7 +139,7 @@ export class Predecessors {
    * @throws PoolError schema_unknown; what the file system throws
    */
   catchUp(): Promise<void> {
-    const next = this.#reading.then(() => this.#read());
+    const next = this.#reading.then(() => this.#read()).finally(() => this.#letGo());
     this.#reading = next.catch(() => {});
     return next;
   }
@@ -157,6 +157,12 @@ export class Predecessors {
       }
       for (const job of jobs.sort((a, b) => a.madeMs - b.madeMs)) facts.job(job);
     }
+  }
+
+  /** Holds no file open until the next look: a segment that is packed or removed takes room as long as somebody has it open. */
+  async #letGo(): Promise<void> {
+    await this.#log.close();
+    this.#log = openJournalLog({ dir: this.#options.dir });
   }
 
   async #readPartition(

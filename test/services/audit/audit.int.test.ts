@@ -20,6 +20,7 @@ import { openJournalLog, openJournalWriter } from '../../../services/core/log/jo
 import { positionSince } from '../../../services/core/log/journal-since.ts';
 import { startProxy } from '../../../services/stratum/main.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
+import { packTopic } from '../core/log/packing.ts';
 import {
   ADDRESS_REGTEST,
   BITS_EASY,
@@ -360,6 +361,25 @@ describe('what daemons wrote holds', () => {
     const { counts, findings } = await audit(many, options);
     expect(findings).toEqual([]);
     expect(counts).toMatchObject({ shares: 41, held: 41, jobs: 41 });
+  });
+
+  test('a journal whose closed segments are packed', async () => {
+    const plain = await audit(pool);
+    const temp = tempDir('audit');
+    try {
+      const dir = join(temp.path, 'journal');
+      const instance = instanceOf(pool);
+      const writer = openJournalWriter({ dir, instance, segmentBytes: 2_000 });
+      for (const entry of pool) writer.append([entry]);
+      writer.close();
+      expect(await packTopic(dir, instance, 'share')).toBeGreaterThan(3);
+      await packTopic(dir, instance, 'job');
+      const packed = await auditDir(dir);
+      expect(packed.counts).toEqual(plain.counts);
+      expect([packed.total, packed.findings]).toEqual([plain.total, plain.findings]);
+    } finally {
+      temp.remove();
+    }
   });
 
   test('jobs that come behind their shares, as where a partition lags', async () => {

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openJournalWriter } from '../../../services/core/log/journal.ts';
@@ -6,6 +6,7 @@ import { positionSince } from '../../../services/core/log/journal-since.ts';
 import { Predecessors } from '../../../services/stratum/predecessors.ts';
 import { sampleJob, sampleSession, sampleShare } from '../../contracts/samples.ts';
 import { tempDir } from '../../helpers/leash.ts';
+import { packTopic } from '../core/log/packing.ts';
 
 const NOW_MS = 1_700_000_600_000;
 const MINUTE_US = 60_000_000;
@@ -143,6 +144,37 @@ test('damaged bytes between accepted shares cost those that they held, and no ot
   expect(shares).toContain('test/a 1');
   expect(shares).toContain('test/a 9');
   await found.close();
+});
+
+test('what is packed before and between two looks is found as what is not, and is not held open', async () => {
+  const writer = openJournalWriter({ dir: dir.path, instance: 'pool.1', segmentBytes: 12_000 });
+  const write = (from: number, to: number): void => {
+    for (let n = from; n < to; n++) {
+      writer.append([{ topic: 'share', event: sampleShare(n, { time_us: us(1), job_key: 'test/a' }) }]);
+    }
+  };
+  const expected = (to: number): string[] => Array.from({ length: to }, (_, n) => `test/a ${n}`);
+  write(0, 100);
+  expect(await packTopic(dir.path, 'pool.1')).toBeGreaterThan(1);
+  const { found, shares } = reader(['pool.1']);
+  await found.catchUp();
+  expect(shares).toEqual(expected(100));
+  write(100, 200);
+  expect(await packTopic(dir.path, 'pool.1')).toBeGreaterThan(1);
+  write(200, 300);
+  await found.catchUp();
+  expect(shares).toEqual(expected(300));
+  const open = readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return '';
+    }
+  });
+  // The writer's own two.
+  expect(open.filter((path) => path.includes(join(dir.path, 'pool.1', 'share')))).toHaveLength(2);
+  await found.close();
+  writer.close();
 });
 
 test('the place of an instant is found in a journal of many segments, and nothing before it is read but a record or two', async () => {

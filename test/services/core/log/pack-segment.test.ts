@@ -44,7 +44,7 @@ afterEach(() => remove());
 const decodeShare = decoderFor('share');
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 const segments = (topic = 'share'): SegmentName[] => listSegments(join(dir, 'a', topic));
-/** Ends each segment after some 20 shares. */
+/** Ends each segment after some ten shares. */
 const SEGMENT_BYTES = 7_000;
 
 /** Writes turns of shares, numbered from `first`, in a run of their own. */
