@@ -29,7 +29,7 @@ import { SegmentReader } from './segment-reader.ts';
 
 const PACKED_TOPICS = ['share', 'job', 'session'] as const satisfies readonly Topic[];
 const SCAN_MS = 30_000;
-/** A tenth of one core, at most: some 50,000 shares a second. */
+/** A tenth of one core, at most: some 40,000 shares a second. */
 const DUTY = 0.1;
 /** A thread that is asked to end between two steps is ended after this. */
 const STOP_MS = 2_000;
