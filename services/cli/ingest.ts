@@ -78,7 +78,7 @@ function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
 export async function ingestCommand(parsed: Parsed): Promise<void> {
   const config = configFrom(parsed, 'pool');
   if (parsed.values.follow === true) return followCommand(parsed, config);
-  if (parsed.values.hook === true) return hookCommand(parsed, logDirOf(parsed, config), config.dataDir);
+  if (parsed.values.hook === true) return await hookCommand(parsed, logDirOf(parsed, config), config.dataDir);
   const options = optionsFrom(parsed, config);
   const main = await ingestMainLogs(parsed, config, options);
   const { logs, others } = partedPaths(parsed.positionals);

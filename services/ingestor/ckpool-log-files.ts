@@ -185,6 +185,11 @@ function digestOf(head: Buffer, bytes: number): string {
   return hash('sha256', head.subarray(0, bytes), 'hex');
 }
 
+function failure({ packing }: MainLogFile, error: unknown): string {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  return `cannot be ${packing === 'none' || /^E[A-Z]+$/.test(code) ? 'read' : 'unpacked'}: ${message}`;
+}
+
 export interface MainLogFile {
   readonly path: string;
   readonly packing: 'none' | 'gzip' | 'zstd';
@@ -325,7 +330,7 @@ async function ingestFile(
     known = checkpoints.find(file.family, head);
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
-    return unread(`cannot be ${file.packing === 'none' ? 'read' : 'unpacked'}: ${(error as Error).message}`);
+    return unread(failure(file, error));
   }
 
   const shrunken = (length: number): LogState =>
@@ -432,7 +437,7 @@ async function ingestFile(
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
     save();
-    unread(`cannot be ${file.packing === 'none' ? 'read' : 'unpacked'}: ${(error as Error).message}`);
+    unread(failure(file, error));
     return log.state;
   }
   save();

@@ -1,10 +1,9 @@
 /**
  * The postrotate hook of logrotate: `ingest --hook` leaves a request and returns; the reading is done by one worker beside it.
  *
- *   logrotate (root) ─ runuser ckpool ─► ingest --hook ──► state/ingest-requests/<digest>.json
- *                                                             │ systemd: lodestream-ingest.path sees it and starts the one-shot unit
- *                                                             └ else: a process of its own
- *                        _ingest-requests: takes all ─► ingest ─► … 120 s after the rotation once more ─► takes what came meanwhile
+ *   logrotate (root) ─┬ systemd: restarts lodestream-ingest.service, as ckpool: ingest --hook --foreground
+ *                     └ else: runuser -u ckpool: ingest --hook, which starts a process beside and returns
+ *        both ──► state/ingest-requests/<digest>.json ──► one worker takes all ─► ingest ─► … 120 s after the rotation once more
  *
  * Requests of the same words have one file, so hooks that come while the worker reads are folded into one more run. A request is moved to
  * `state/ingest-running` when it is taken, and removed when its last run ended: one that a kill interrupted is taken again.
@@ -29,6 +28,8 @@ export interface HookWork {
   /** Reads what is new for one request. @throws what ingest throws */
   run(request: HookRequest): Promise<void>;
   log(line: string): void;
+  /** Ends after the present run; what is left stays for the next worker. */
+  readonly signal?: AbortSignal;
   /** For tests. */
   readonly nowMs?: () => number;
   readonly sleep?: (ms: number) => Promise<void>;
@@ -112,7 +113,7 @@ export async function workRequests(paths: DataPaths, work: HookWork): Promise<nu
     } finally {
       lock.release();
     }
-    if (names(requestsDir(paths)).length === 0) return runs;
+    if (work.signal?.aborted === true || names(requestsDir(paths)).length === 0) return runs;
   }
 }
 
@@ -139,6 +140,7 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
     return found;
   };
   let runs = 0;
+  const stopped = (): boolean => work.signal?.aborted === true;
   const run = async (name: string): Promise<void> => {
     const request = taken.get(name)!;
     const begunMs = nowMs();
@@ -147,11 +149,14 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
         await work.run(request);
         break;
       } catch (error) {
+        if (stopped()) return;
         if (!(error instanceof PoolError) || !error.retry || tries >= RETRIES) throw error;
         if (tries === 1) work.log(`${errorLine(error)}; tried again`);
         await sleep(RETRY_MS);
       }
     }
+    // Stopped half-way, perhaps.
+    if (stopped()) return;
     runs += 1;
     // A clock that was set back must not keep it for ever.
     const age = begunMs - request.at_ms;
@@ -161,13 +166,16 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
     rmSync(join(runningDir(paths), name), { force: true });
   };
   for (let fresh = take(); ; fresh = take()) {
-    for (const name of fresh) await run(name);
+    for (const name of fresh) if (!stopped()) await run(name);
+    if (stopped()) return runs;
     if (taken.size === 0) {
       if (names(requestsDir(paths)).length === 0) return runs;
       continue;
     }
     const dueMs = Math.min(...[...taken.values()].map(({ at_ms, settle_ms }) => at_ms + settle_ms));
-    while (nowMs() < dueMs && names(requestsDir(paths)).length === 0) await sleep(Math.min(LOOK_MS, dueMs - nowMs()));
-    for (const [name, { at_ms, settle_ms }] of [...taken]) if (nowMs() >= at_ms + settle_ms) await run(name);
+    while (!stopped() && nowMs() < dueMs && names(requestsDir(paths)).length === 0)
+      await sleep(Math.min(LOOK_MS, dueMs - nowMs()));
+    for (const [name, { at_ms, settle_ms }] of [...taken])
+      if (!stopped() && nowMs() >= at_ms + settle_ms) await run(name);
   }
 }

@@ -5,7 +5,9 @@ import { basename, join, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { CKPMSG_FLAGS, socketPath } from '../../services/cli/ckpmsg.ts';
 import { CKPOOL_FLAGS } from '../../services/cli/ckpool-flags.ts';
+import { COMMON, parseFlags } from '../../services/cli/flags.ts';
 import { getopt } from '../../services/cli/getopt.ts';
+import { INGEST_FLAGS } from '../../services/cli/ingest.ts';
 import { ERRORS } from '../../services/core/errors.ts';
 import { tempDir } from '../helpers/leash.ts';
 import { havePart, type Missing } from '../helpers/require.ts';
@@ -59,6 +61,34 @@ test('a reload asks the socket that the pool listens on', () => {
   expect(socketPath(values, 'listener')).toBe(`/run/${unit.RuntimeDirectory}/listener`);
 });
 
+describe('lodestream-ingest.service', () => {
+  const unit = settings('lodestream-ingest.service');
+
+  test('has a command line that is understood to the last word, as ckpool, in the same folders', () => {
+    const [program, verb, ...words] = unit.ExecStart!.split(' ');
+    expect([program, verb]).toEqual(['/usr/local/bin/lodestream', 'ingest']);
+    const { values } = parseFlags(words, { ...COMMON, ...INGEST_FLAGS });
+    expect(values).toMatchObject({ hook: true, foreground: true, logdir: `/var/log/${unit.LogsDirectory}` });
+    const daemon = settings('ckpool.service');
+    for (const key of ['User', 'Group', 'Environment', 'StateDirectory', 'LogsDirectory', 'CacheDirectory']) {
+      expect(unit[key], key).toBe(daemon[key]);
+    }
+    expect(unit.Type).toBe('oneshot');
+    expect(unit.MemoryDenyWriteExecute).toBeUndefined();
+  });
+
+  test('is what logrotate restarts, and tries again what may pass by itself', () => {
+    const stanza = readFileSync(resolve(DIR, '../logrotate/stratum'), 'utf8');
+    expect(stanza).toContain('systemctl restart --no-block lodestream-ingest.service');
+    expect(unit.Restart).toBe('on-failure');
+    expect(unit.RestartPreventExitStatus!.split(' ').map(Number)).toEqual([
+      ERRORS.usage.exit,
+      ERRORS.data_dir.exit,
+      ERRORS.config.exit,
+    ]);
+  });
+});
+
 const systemd = await havePart('systemd', (): { version: string } | Missing => {
   try {
     return { version: execFileSync('systemd-analyze', ['--version'], { encoding: 'utf8' }) };
@@ -71,7 +101,7 @@ test.skipIf(!systemd)('systemd-analyze finds nothing wrong', () => {
   const dir = tempDir('units');
   try {
     const units = readdirSync(DIR).filter((name) => /\.(service|socket)$/.test(name));
-    expect(units.length).toBe(3);
+    expect(units.length).toBe(4);
     // The programs are not installed here: something executable stands in their place.
     for (const name of units) {
       writeFileSync(join(dir.path, basename(name)), read(name).replaceAll(/\/usr\/local\/bin\/\w+/g, '/bin/true'));
