@@ -1,8 +1,8 @@
 /**
  * Which shares of a batch may have a copy in the table already. A copy that wins may have another receipt instant, and then the minute of the
  * loser changes too: its minute must be asked for before the insert, since a merge may remove it afterwards. Asking for every identity
- * would read an hour of shares with each batch; so what this process has put into an hour that was empty is remembered in bloom filters.
- * They know all copies (and a few that are none): within a log a share has one consumer, as Kafka's key is the identity.
+ * would read an hour of shares with each batch; so what this process has put into an hour that was empty is remembered in filters.
+ * They know all copies: within a log a share has one consumer, as Kafka's key is the identity.
  */
 import type { ClickHouseClient } from '@clickhouse/client';
 import { literal } from './insert.ts';
@@ -13,46 +13,51 @@ import type { Minute } from './state.ts';
 const MAX_BYTES = 64 * 1024 ** 2;
 /** Hours that are remembered, with a filter or without. */
 const MAX_BUCKETS = 20_000;
-/** Bits per share, and how many of them are set: one in 30,000 is taken for a copy wrongly. */
-const BITS_PER_SHARE = 24;
-const PROBES = 8;
-const FIRST_SHARES = 2_048;
-const LAST_SHARES = 1 << 20;
+/** Of the first part of a filter, a power of two. */
+const FIRST_SLOTS = 256;
+/** Up to here parts grow fourfold, behind it twofold. */
+const FAST_SLOTS = 4_096;
+const LAST_SLOTS = 1 << 21;
+/** Above it the slots that follow are taken too often. */
+const MOST_FILLED = 0.75;
 /** Lists longer than a server's default limit for a statement, with room for the text of a batch. */
 const MAX_QUERY_BYTES = 14 * 1024 ** 2;
 
-/** Filters that grow by doubling, since nobody knows how many shares an hour has. */
-export class Bloom {
-  readonly #parts: { words: Uint32Array; bits: number; room: number }[] = [];
+/**
+ * 64 bits of each identity: one half says in which slot, the slot holds the other. A stranger is taken for a copy once in some hundred million
+ * times, so that batches without copies ask for nothing. Grows by larger and larger parts, since nobody knows how many shares an hour has; 5 to 11 bytes each where they are many.
+ */
+export class Filter {
+  readonly #parts: { readonly slots: Int32Array; room: number }[] = [];
   sizeBytes = 0;
 
-  /** Notes an identity. @returns true where it may have been noted before */
+  /** Notes an identity. @returns true where it was noted before, as far as 64 bits tell */
   add(high: number, low: number): boolean {
-    for (const { words, bits } of this.#parts) {
-      let at = low >>> 0;
-      let probe = 0;
-      for (; probe < PROBES; probe++) {
-        const bit = at % bits;
-        if ((words[bit >>> 5]! & (1 << (bit & 31))) === 0) break;
-        at = (at + (high | 1)) >>> 0;
+    // An empty slot holds 0.
+    const mark = high === 0 ? 1 : high;
+    const parts = this.#parts;
+    let at = 0;
+    for (let i = 0; i < parts.length; i++) {
+      const { slots } = parts[i]!;
+      const mask = slots.length - 1;
+      at = low & mask;
+      for (let found = slots[at]!; found !== 0; found = slots[at]!) {
+        if (found === mark) return true;
+        at = (at + 1) & mask;
       }
-      if (probe === PROBES) return true;
     }
-    let last = this.#parts.at(-1);
+    let last = parts.at(-1);
     if (last === undefined || last.room === 0) {
-      const shares = Math.min(LAST_SHARES, last === undefined ? FIRST_SHARES : (last.bits / BITS_PER_SHARE) * 2);
-      const bits = shares * BITS_PER_SHARE;
-      last = { words: new Uint32Array(Math.ceil(bits / 32)), bits, room: shares };
-      this.#parts.push(last);
-      this.sizeBytes += last.words.byteLength;
+      const before = last?.slots.length ?? 0;
+      const size = before === 0 ? FIRST_SLOTS : before * (before < FAST_SLOTS ? 4 : 2);
+      const slots = new Int32Array(Math.min(LAST_SLOTS, size));
+      last = { slots, room: slots.length * MOST_FILLED };
+      parts.push(last);
+      this.sizeBytes += slots.byteLength;
+      at = low & (slots.length - 1);
     }
+    last.slots[at] = mark;
     last.room--;
-    let at = low >>> 0;
-    for (let probe = 0; probe < PROBES; probe++) {
-      const bit = at % last.bits;
-      last.words[bit >>> 5]! |= 1 << (bit & 31);
-      at = (at + (high | 1)) >>> 0;
-    }
     return false;
   }
 }
@@ -61,7 +66,7 @@ export class Bloom {
 interface Hour {
   readonly bucket: Bucket;
   /** What this process has put there; null: it had shares of others before, so all are asked about. */
-  filter: Bloom | null;
+  filter: Filter | null;
   /** Whether it had is known; until then nothing of ours is inserted. */
   known: boolean;
 }
@@ -94,7 +99,7 @@ export class Copies {
 
   #touch(bucket: Bucket): Hour {
     const key = keyOf(bucket);
-    const hour = this.#hours.get(key) ?? { bucket, filter: new Bloom(), known: false };
+    const hour = this.#hours.get(key) ?? { bucket, filter: new Filter(), known: false };
     this.#hours.delete(key);
     this.#hours.set(key, hour);
     return hour;

@@ -158,62 +158,86 @@ const SUBMITTED = Buffer.from('submitted');
 const HOUR_S = 3600;
 /** Of the container's block: count and size, at most. */
 const BLOCK_HEAD_BYTES = 20;
-/** Identity at most as long as a verdict's, bucket, rank, decimal. */
-const APPENDED_BYTES = 10 + 16 + 16 + 2;
+/** Length of the identity and what a verdict's has besides, bucket, rank, decimal. */
+const APPENDED_BYTES = 16 + 8 + 16 + 16;
 
 /** What of the common fields the last walk found; one for all, since a walk is used up before the next. */
 const starts = new Int32Array(FIELDS.length);
 const ends = new Int32Array(FIELDS.length);
 const values = new Float64Array(FIELDS.length);
-const view = new DataView(new ArrayBuffer(8));
-const viewBytes = new Uint8Array(view.buffer);
+/** Bits that no ASCII byte of four has. */
+const BEYOND_ASCII = 0x8080_8080 | 0;
+
+let longValue = 0;
+/** Reads a zigzag varint into `longValue`. @returns its length, or 0 where it is longer than 2^53 needs, ends with a zero that says nothing, or behind the bytes */
+function longLength(bytes: Buffer, at: number): number {
+  let value = 0;
+  let scale = 1;
+  let length = 0;
+  let byte: number;
+  do {
+    byte = bytes[at + length++]!;
+    value += (byte & 0x7f) * scale;
+    scale *= 128;
+  } while (byte >= 0x80 && length < 8);
+  if (!(byte < 0x80) || (byte === 0 && length > 1)) return 0;
+  const half = Math.floor(value / 2);
+  longValue = half * 2 === value ? half : -half - 1;
+  return length;
+}
 
 /**
  * Walks over a body of the current schema.
+ * @param bytes - hold it from `start` to `end`
+ * @param view - on the same
  * @returns false where it is not exactly one record in the one way that it is encoded
  */
-function walk(body: Buffer): boolean {
-  let at = 0;
-  const { length } = body;
+function walk(bytes: Buffer, view: DataView, start: number, end: number): boolean {
+  let at = start;
   for (let i = 0; i < CODES.length; i++) {
     const code = CODES[i]!;
     if (code <= LONG) {
-      let value = 0;
-      let scale = 1;
-      let byte: number;
-      const first = at;
-      do {
-        byte = body[at++]!;
-        value += (byte & 0x7f) * scale;
-        scale *= 128;
-      } while (byte >= 0x80 && at - first < 8);
-      // Longer than 2^53 needs, ended by a zero that says nothing, or behind the end (undefined).
-      if (!(byte < 0x80) || (byte === 0 && at - first > 1)) return false;
-      value = value % 2 === 0 ? value / 2 : -(value + 1) / 2;
+      let value: number;
+      const first = bytes[at]!;
+      const second = bytes[at + 1]!;
+      if (first < 0x80) {
+        value = (first >>> 1) ^ -(first & 1);
+        at += 1;
+      } else if (second < 0x80 && second > 0) {
+        const two = (first & 0x7f) | (second << 7);
+        value = (two >>> 1) ^ -(two & 1);
+        at += 2;
+      } else {
+        const length = longLength(bytes, at);
+        if (length === 0) return false;
+        value = longValue;
+        at += length;
+      }
       if (code === LONG) {
         values[i] = value;
         continue;
       }
-      if (value < 0 || at + value > length) return false;
+      const textEnd = at + value;
+      if (value < 0 || !(textEnd <= end)) return false;
       starts[i] = at;
-      const end = at + value;
+      ends[i] = textEnd;
       let high = 0;
-      for (let p = at; p < end; p++) high |= body[p]!;
-      if (high >= 0x80 && !isUtf8(body.subarray(at, end))) return false;
-      at = end;
-      ends[i] = at;
+      let p = at;
+      for (; p + 4 <= textEnd; p += 4) high |= view.getInt32(p, true);
+      for (; p < textEnd; p++) high |= bytes[p]!;
+      if ((high & BEYOND_ASCII) !== 0 && !isUtf8(bytes.subarray(at, textEnd))) return false;
+      at = textEnd;
     } else if (code === DOUBLE) {
-      if (at + 8 > length) return false;
-      for (let p = 0; p < 8; p++) viewBytes[p] = body[at + p]!;
-      values[i] = view.getFloat64(0, true);
+      if (at + 8 > end) return false;
+      values[i] = view.getFloat64(at, true);
       at += 8;
     } else {
-      const byte = body[at++];
+      const byte = bytes[at++];
       if (byte !== 0 && byte !== 1) return false;
       values[i] = byte;
     }
   }
-  return at === length;
+  return at === end;
 }
 
 function isText(body: Buffer, field: number, text: Buffer): boolean {
@@ -349,10 +373,10 @@ export class ShareFile {
 
   /** Takes a body in without decoding it. @returns false where it has to be decoded: then nothing was taken in */
   addPlain(fingerprint: string, body: Buffer): boolean {
-    if (fingerprint !== FINGERPRINT || !walk(body) || !holds(body)) return false;
-    const ntime = hex8(body, NTIME);
+    if (fingerprint !== FINGERPRINT || !this.#take(body) || !holds(this.#bytes)) return false;
+    const ntime = hex8(this.#bytes, NTIME);
     if (ntime < 0) return false;
-    this.#add(body, '', ntime - (ntime % HOUR_S), true);
+    this.#add(body.length, '', ntime - (ntime % HOUR_S), true);
     return true;
   }
 
@@ -361,27 +385,36 @@ export class ShareFile {
     const wrong = sharePipeline.wrong(event);
     if (wrong !== null) return wrong;
     const body = encodeEvent('share', event);
-    if (!walk(body)) return 'not encodable by its schema';
+    if (!this.#take(body)) return 'not encodable by its schema';
     const identity = shareIdentity(event);
-    this.#add(body, identity === event.hash ? '' : identity, bucketS(event), event.kind === 'submitted');
+    this.#add(body.length, identity === event.hash ? '' : identity, bucketS(event), event.kind === 'submitted');
     return null;
   }
 
-  /** Appends the body that was walked over last. */
-  #add(body: Buffer, identity: string, bucketS: number, submitted: boolean): void {
+  /** Copies a body to where the next begins, and walks over it there. @returns as `walk` */
+  #take(body: Buffer): boolean {
     if (this.#count >= this.#most) throw new RangeError(`a file of at most ${this.#most} shares is full`);
-    const needed = this.#at + body.length + identity.length * 3 + APPENDED_BYTES + SYNC_BYTES;
-    if (needed > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.max(needed, this.#bytes.length * 2));
-      this.#bytes.copy(larger, 0, 0, this.#at);
-      this.#bytes = larger;
-      this.#view = viewOf(larger);
-    }
+    this.#reserve(body.length);
+    body.copy(this.#bytes, this.#at);
+    return walk(this.#bytes, this.#view, this.#at, this.#at + body.length);
+  }
+
+  /** Makes room for a body so long and what is behind it, an identity as long as the body included. */
+  #reserve(length: number): void {
+    const needed = this.#at + length * 2 + APPENDED_BYTES + SYNC_BYTES;
+    if (needed <= this.#bytes.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(needed, this.#bytes.length * 2));
+    this.#bytes.copy(larger, 0, 0, this.#at);
+    this.#bytes = larger;
+    this.#view = viewOf(larger);
+  }
+
+  /** Keeps the body that was walked over last, and puts behind it what a row needs besides. */
+  #add(length: number, identity: string, bucketS: number, submitted: boolean): void {
     const bytes = this.#bytes;
     const bodyAt = this.#at;
-    body.copy(bytes, bodyAt);
-    let at = bodyAt + body.length;
-    let identityAt = bodyAt + starts[HASH]!;
+    let at = bodyAt + length;
+    let identityAt = starts[HASH]!;
     let identityLength = ends[HASH]! - starts[HASH]!;
     if (identity === '') bytes[at++] = 0;
     else {
@@ -392,13 +425,13 @@ export class ShareFile {
     }
     at = writeLong(bytes, at, bucketS);
     const timeUs = values[TIME_US]!;
-    const digest = digest52(this.#view, bodyAt, bodyAt + body.length);
-    at = writeRank(bytes, at, isText(body, SOURCE, LIVE) ? 1 : 0, timeUs, values[TIME_NS]!, digest);
+    const digest = digest52(this.#view, bodyAt, bodyAt + length);
+    at = writeRank(bytes, at, isText(bytes, SOURCE, LIVE) ? 1 : 0, timeUs, values[TIME_NS]!, digest);
     const units = unitsBytes(values[DIFF]!);
     for (let i = 0; i < 16; i++) bytes[at + i] = units[i]!;
     this.#at = at + 16;
     this.#count++;
-    const bucket = this.#place(body, bucketS, Math.floor(timeUs / 60e6) * 60);
+    const bucket = this.#place(bucketS, Math.floor(timeUs / 60e6) * 60);
     if (!submitted) return;
     const slot = this.#submissions++ * SLOT;
     if (slot === this.#found.length) {
@@ -417,9 +450,9 @@ export class ShareFile {
   }
 
   /** Notes bucket and minute. @returns the number of the bucket */
-  #place(body: Buffer, bucketS: number, minuteS: number): number {
-    if (!isText(body, ORIGIN, this.#lastOrigin)) {
-      this.#lastOrigin = Buffer.from(body.subarray(starts[ORIGIN], ends[ORIGIN]));
+  #place(bucketS: number, minuteS: number): number {
+    if (!isText(this.#bytes, ORIGIN, this.#lastOrigin)) {
+      this.#lastOrigin = Buffer.from(this.#bytes.subarray(starts[ORIGIN], ends[ORIGIN]));
       this.#lastOriginText = this.#lastOrigin.toString('utf8');
       this.#lastBucketS = -1;
     }
