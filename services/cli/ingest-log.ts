@@ -9,6 +9,7 @@ import { PoolError } from '../core/errors.ts';
 import { acquireLock } from '../core/lock.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { readStatuses } from '../core/status.ts';
+import { isArchive } from '../ingestor/archive-read.ts';
 import {
   emptyMainLogSummary,
   ingestMainLog,
@@ -29,13 +30,18 @@ export const MAIN_LOG_FLAGS: Readonly<Record<string, Flag>> = {
   status: { doc: 'read the status files too: pool/pool.status, users/*, workers/*' },
 };
 
-/** Which of the named paths are main logs, and the rest. */
+/** Which of the named paths are main logs, which archives, and the rest. */
 export function partedPaths(paths: readonly string[]): {
   readonly logs: readonly string[];
+  readonly archives: readonly string[];
   readonly others: readonly string[];
 } {
   const isLog = (path: string): boolean => mainLogOf(path) !== null;
-  return { logs: paths.filter(isLog), others: paths.filter((path) => !isLog(path)) };
+  return {
+    logs: paths.filter(isLog),
+    archives: paths.filter(isArchive),
+    others: paths.filter((path) => !isLog(path) && !isArchive(path)),
+  };
 }
 
 /**
@@ -75,8 +81,16 @@ function chainName(config: Config, data: DataPaths): string | null {
   return typeof followed === 'string' ? followed : null;
 }
 
+/** A journal of its own: share logs may be followed by another process, which keeps theirs open. */
+const mainLogInstance = (origin: string): string => `ingest-${origin}-log`;
+
 /** Reads what is new of main logs and status files. @throws PoolError held, usage, data_dir, disk */
-export async function ingestMainLogs(parsed: Parsed, config: Config, run: IngestOptions): Promise<MainLogSummary> {
+export async function ingestMainLogs(
+  parsed: Parsed,
+  config: Config,
+  run: IngestOptions,
+  openJournal: (instance: string) => JournalWriter,
+): Promise<MainLogSummary> {
   const { logDir, origin, data } = run;
   const summary = emptyMainLogSummary();
   const { tz } = parsed.values;
@@ -88,17 +102,21 @@ export async function ingestMainLogs(parsed: Parsed, config: Config, run: Ingest
   const status = parsed.values.status === true;
   if (families.length === 0 && !status) return summary;
   const name = hash('sha256', resolve(logDir), 'hex').slice(0, 16);
-  const lock = acquireLock(join(data.state, `ingest-${name}.lock`), { waitMs: 1_000, what: `ingest of ${logDir}` });
+  const lock = acquireLock(join(data.state, `ingest-${name}-log.lock`), {
+    waitMs: 1_000,
+    what: `ingest of the main logs of ${logDir}`,
+  });
   let journal: JournalWriter | null = null;
   let checkpoints: MainLogCheckpoints | null = null;
   try {
     checkpoints = new MainLogCheckpoints(join(data.state, `ingest-${origin}-log.sqlite`));
     const options = {
       ...run,
+      instance: mainLogInstance(origin),
       zone,
       chain: chainName(config, data),
       openJournal: (): JournalWriter => {
-        journal ??= run.openJournal();
+        journal ??= openJournal(mainLogInstance(origin));
         return journal;
       },
     };

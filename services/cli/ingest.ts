@@ -3,7 +3,10 @@ import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import { run } from '../core/lifecycle.ts';
+import type { JournalWriter } from '../core/log/event-log.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
+import { ingestArchives } from '../ingestor/archive-read.ts';
+import { emptySummary } from '../ingestor/intake.ts';
 import { type BadLine, type IngestOptions, ingest, originOf, type Summary } from '../ingestor/main.ts';
 import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';
 import { HOOK_FLAGS, hookCommand } from './ingest-hook.ts';
@@ -33,6 +36,11 @@ const wipe = terminal ? '\r\u001b[2K' : '';
 const logDirOf = (parsed: Parsed, config: Config): string =>
   typeof parsed.values.logdir === 'string' ? parsed.values.logdir : config.logDir;
 
+function journalOf(config: Config, instance: string): JournalWriter {
+  const { fsync, segmentBytes } = config.journal;
+  return openJournalWriter({ dir: openDataDir(config.dataDir).journal, instance, fsync, segmentBytes });
+}
+
 /** What both ways of reading share. */
 function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
   const logDir = logDirOf(parsed, config);
@@ -50,13 +58,7 @@ function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
     data,
     dryRun: parsed.values['dry-run'] === true,
     ...(typeof since === 'string' ? { sinceMs: instantUs(since, 'since') / 1000 } : {}),
-    openJournal: () =>
-      openJournalWriter({
-        dir: data.journal,
-        instance,
-        fsync: config.journal.fsync,
-        segmentBytes: config.journal.segmentBytes,
-      }),
+    openJournal: () => journalOf(config, instance),
     onBad({ path, line, reason, bytes }: BadLine) {
       badShown += 1;
       if (badShown > BAD_LINES_SHOWN) return;
@@ -80,9 +82,9 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
   if (parsed.values.follow === true) return followCommand(parsed, config);
   if (parsed.values.hook === true) return await hookCommand(parsed, logDirOf(parsed, config), config.dataDir);
   const options = optionsFrom(parsed, config);
-  const main = await ingestMainLogs(parsed, config, options);
-  const { logs, others } = partedPaths(parsed.positionals);
-  if (logs.length > 0 && others.length === 0) {
+  const main = await ingestMainLogs(parsed, config, options, (instance) => journalOf(config, instance));
+  const { logs, archives, others } = partedPaths(parsed.positionals);
+  if (logs.length > 0 && archives.length + others.length === 0) {
     // Main logs alone were named.
     const { origin } = options;
     const text =
@@ -92,7 +94,12 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
   }
   const stopping = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
-  const summary = await ingest({ ...options, paths: others, signal: stopping.signal });
+  const { signal } = stopping;
+  const summary = archives.length > 0 ? await ingestArchives(archives, { ...options, signal }) : emptySummary();
+  if (archives.length === 0 || others.length > 0) {
+    const read = await ingest({ ...options, paths: others, signal });
+    for (const key of Object.keys(summary) as (keyof Summary)[]) summary[key] += read[key];
+  }
   process.stderr.write(wipe);
   const { origin } = options;
   const mainText = mainLogText(main);

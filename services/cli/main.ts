@@ -103,6 +103,15 @@ const VERBS: Readonly<Record<string, Runnable>> = {
       await ingestCommand(parsed);
     },
   },
+  archive: {
+    usage: 'archive [--older-than AGE] [--delete]',
+    doc: 'packs heights of share logs whose every line is in the log',
+    flags: async () => ({ ...COMMON, ...(await import('./archive.ts')).ARCHIVE_FLAGS }),
+    async run(parsed) {
+      const { archiveCommand } = await import('./archive.ts');
+      await archiveCommand(parsed);
+    },
+  },
   audit: {
     usage: 'audit [--from TIME] [--to TIME]',
     doc: 'checks the proof of work of every live share in the log; 0 only where all hold',

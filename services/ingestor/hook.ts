@@ -150,7 +150,13 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
         break;
       } catch (error) {
         if (stopped()) return;
-        if (!(error instanceof PoolError) || !error.retry || tries >= RETRIES) throw error;
+        if (!(error instanceof PoolError) || !error.retry) throw error;
+        // Who follows the folder holds it for ever, and reads what is new in it itself.
+        if (error.code === 'held' && nowMs() - request.at_ms >= request.settle_ms) {
+          work.log(`${errorLine(error)}, and is left to it`);
+          break;
+        }
+        if (tries >= RETRIES) throw error;
         if (tries === 1) work.log(`${errorLine(error)}; tried again`);
         await sleep(RETRY_MS);
       }

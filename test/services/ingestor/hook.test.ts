@@ -120,13 +120,24 @@ test('one that is stopped ends after the present run, and what it left is taken 
 test('what passes by itself is tried again, anything else is not', async () => {
   ask(['a'], 0);
   await work((run) => {
-    if (run < 3) throw new PoolError('held', 'another ingest');
+    if (run < 3) throw new PoolError('disk', 'full');
   });
   expect(runs).toHaveLength(3);
-  expect(said).toEqual([expect.stringContaining('another ingest')]);
+  expect(said).toEqual([expect.stringContaining('full')]);
   ask(['a'], 0);
   await expect(work(() => Promise.reject(new PoolError('usage', 'what?')))).rejects.toThrow('what?');
   expect(runs).toHaveLength(4);
+});
+
+test('a folder that another process follows is left to it after 120 s', async () => {
+  const begun = clockMs;
+  ask();
+  await work(() => {
+    throw new PoolError('held', 'ingest of /x is held');
+  });
+  expect(clockMs - begun).toBe(120_000);
+  expect(said.at(-1)).toContain('left to it');
+  expect(left()).toEqual([]);
 });
 
 test('a clock that was set back keeps no request for ever', async () => {

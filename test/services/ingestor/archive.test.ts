@@ -1,0 +1,311 @@
+import { execFileSync } from 'node:child_process';
+import {
+  appendFileSync,
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openDataDir } from '../../../services/core/data-dir.ts';
+import type { JournalWriter } from '../../../services/core/log/event-log.ts';
+import { type ArchiveOptions, type ArchiveSummary, archive } from '../../../services/ingestor/archive.ts';
+import { openCheckpoints } from '../../../services/ingestor/checkpoints.ts';
+import { ingest, type Summary } from '../../../services/ingestor/main.ts';
+import { tempDir } from '../../helpers/leash.ts';
+
+const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
+const DAY_MS = 86_400_000;
+const NOW_MS = Date.parse('2027-03-01T00:00:00Z');
+
+let dir: { path: string; remove(): void };
+let logs: string;
+let left: string[];
+beforeEach(() => {
+  dir = tempDir('archive');
+  logs = join(dir.path, 'logs');
+  mkdirSync(logs);
+  left = [];
+});
+afterEach(() => dir.remove());
+
+const NO_JOURNAL = {
+  instance: 'test',
+  run: '0',
+  cramped: false,
+  append: () => {},
+  write: () => false,
+  sync: async () => {},
+  close: () => {},
+} as unknown as JournalWriter;
+
+function read(): Promise<Summary> {
+  return ingest({
+    logDir: logs,
+    paths: [],
+    origin: 'ckpool',
+    instance: 'test',
+    data: openDataDir(join(dir.path, 'data')),
+    openJournal: () => NO_JOURNAL,
+    dryRun: false,
+    onBad: () => {},
+    onProgress: () => {},
+  });
+}
+
+async function run(extra: Partial<ArchiveOptions> = {}): Promise<ArchiveSummary> {
+  const checkpoints = openCheckpoints(join(dir.path, 'data/state/ingest-ckpool.sqlite'));
+  try {
+    return await archive({
+      logDir: logs,
+      origin: 'ckpool',
+      olderThanMs: 30 * DAY_MS,
+      remove: false,
+      mark: (folder, name) => checkpoints.files(resolve(logs, folder)).get(name) ?? null,
+      onLeft: (folder, reason) => left.push(`${folder.slice(-8)}: ${reason}`),
+      onProgress: () => {},
+      nowMs: () => NOW_MS,
+      ...extra,
+    });
+  } finally {
+    checkpoints.close();
+  }
+}
+
+/** Two recorded heights far below a tip, old. */
+function tree(): void {
+  for (const height of ['0000006f', '00000071'])
+    cpSync(join(fixtures, 'regtest-rejects/logs', height), join(logs, height), { recursive: true });
+  mkdirSync(join(logs, '000003e8'));
+  age();
+}
+function age(): void {
+  const at = new Date('2026-11-22T06:00:00.500Z');
+  for (const name of readdirSync(logs, { recursive: true, encoding: 'utf8' })) utimesSync(join(logs, name), at, at);
+}
+const bytesOf = (root: string): Record<string, string> =>
+  Object.fromEntries(
+    readdirSync(root, { recursive: true, encoding: 'utf8' })
+      .filter((name) => /^[0-9a-f]{8}\//.test(name) && statSync(join(root, name)).isFile())
+      .sort()
+      .map((name) => [name, readFileSync(join(root, name), 'latin1')]),
+  );
+const names = (): string[] => readdirSync(logs).sort();
+const archived = (): string[] => (existsSync(join(logs, 'archive')) ? readdirSync(join(logs, 'archive')).sort() : []);
+
+test('what it packs is what GNU tar unpacks, with names, bytes and times', async () => {
+  tree();
+  const before = bytesOf(logs);
+  await read();
+  const summary = await run({ remove: true });
+  expect(left).toEqual([]);
+  expect(summary).toMatchObject({
+    heights: 2,
+    packed: 2,
+    left: 0,
+    files: Object.keys(before).length,
+    files_removed: Object.keys(before).length,
+  });
+  expect(summary.packed_bytes).toBeLessThan(summary.bytes / 3);
+  expect(archived()).toEqual(['0000006f.tar.zst', '00000071.tar.zst']);
+  expect(names()).toEqual(['000003e8', 'archive']);
+  for (const name of archived()) execFileSync('tar', ['--zstd', '-xf', join(logs, 'archive', name), '-C', logs]);
+  expect(bytesOf(logs)).toEqual(before);
+  const [first] = Object.keys(before);
+  expect(statSync(join(logs, first!)).mtime.toISOString()).toBe('2026-11-22T06:00:00.000Z');
+});
+
+test('the next ingest reads neither the archive nor what was unpacked from it', async () => {
+  tree();
+  const first = await read();
+  await run({ remove: true });
+  expect(await read()).toMatchObject({ lines: 0, bad: 0, files_quarantined: 0 });
+  for (const name of archived()) execFileSync('tar', ['--zstd', '-xf', join(logs, 'archive', name), '-C', logs]);
+  expect(await read()).toMatchObject({ lines: 0, known: first.lines, bad: 0, files_quarantined: 0 });
+});
+
+test('without --delete the originals stay, and a second run does nothing', async () => {
+  tree();
+  const before = bytesOf(logs);
+  await read();
+  await run();
+  expect(bytesOf(logs)).toEqual(before);
+  const inode = statSync(join(logs, 'archive/0000006f.tar.zst')).ino;
+  expect(await run()).toMatchObject({ heights: 2, packed: 0, known: 2, left: 0 });
+  expect(statSync(join(logs, 'archive/0000006f.tar.zst')).ino).toBe(inode);
+  expect(await run({ remove: true })).toMatchObject({ packed: 0, known: 2, files_removed: Object.keys(before).length });
+  expect(await run({ remove: true })).toMatchObject({ heights: 0, packed: 0, known: 0, left: 0 });
+});
+
+test('the heights next to the tip, and what was written lately, are not touched', async () => {
+  tree();
+  renameSync(join(logs, '000003e8'), join(logs, '000000d4'));
+  age();
+  await read();
+  // 0xd4 - 100 = 0x70: one of the two is too near.
+  expect(await run({ remove: true })).toMatchObject({ heights: 1, packed: 1 });
+  expect(names()).toEqual(['00000071', '000000d4', 'archive']);
+  rmSync(join(logs, 'archive'), { recursive: true });
+  renameSync(join(logs, '000000d4'), join(logs, '000003e8'));
+  const late = new Date(NOW_MS - 29 * DAY_MS);
+  const [file] = readdirSync(join(logs, '00000071'));
+  utimesSync(join(logs, '00000071', file!), late, late);
+  expect(await run({ remove: true })).toMatchObject({ heights: 0, packed: 0 });
+  expect(left).toEqual([]);
+});
+
+describe('a height stays, and is named, where', () => {
+  const [height, job] = ['0000006f', '6b02870800000000.sharelog'];
+  const file = (): string => join(logs, height!, job!);
+  const stays = async (reason: string): Promise<void> => {
+    age();
+    const before = bytesOf(logs);
+    expect(await run({ remove: true })).toMatchObject({ left: 1 });
+    expect(left).toEqual([expect.stringMatching(new RegExp(`^${height}: .*${reason}`))]);
+    const after = bytesOf(logs);
+    for (const name of Object.keys(before).filter((each) => each.startsWith(height!)))
+      expect(after[name]).toBe(before[name]);
+    expect(archived()).not.toContain(`${height}.tar.zst`);
+  };
+  beforeEach(tree);
+
+  test('a file was never read', async () => {
+    await read();
+    writeFileSync(join(logs, height!, '6b02870800000099.sharelog'), readFileSync(file()));
+    await stays('never read');
+  });
+
+  test('lines came since it was read', async () => {
+    const text = readFileSync(file(), 'utf8');
+    const cut = text.lastIndexOf('\n', text.length - 2) + 1;
+    writeFileSync(file(), text.slice(0, cut));
+    await read();
+    appendFileSync(file(), text.slice(cut));
+    await stays('of which ingest has read');
+  });
+
+  test('a line is bad', async () => {
+    appendFileSync(file(), '{"workinfoid": 1}\n');
+    await read();
+    await stays('sharelog:\\d+: ');
+  });
+
+  test('the last line is not whole', async () => {
+    appendFileSync(file(), '{"workinfoid": 1');
+    await read();
+    await stays('ends within a line');
+  });
+
+  test('it was rewritten after it was read', async () => {
+    const text = readFileSync(file(), 'utf8');
+    const lines = text.split(/(?<=\n)/);
+    await read();
+    writeFileSync(file(), [...lines].reverse().join(''));
+    await stays('begins otherwise');
+  });
+
+  test('it shrank', async () => {
+    await read();
+    const text = readFileSync(file(), 'utf8');
+    truncateSync(file(), text.indexOf('\n') + 1);
+    await read();
+    await stays('of which ingest has read');
+  });
+
+  test('something else lies there', async () => {
+    await read();
+    writeFileSync(join(logs, height!, 'notes.txt'), 'mine');
+    await stays('no share log');
+  });
+
+  test('its archive has other bytes', async () => {
+    await read();
+    await run();
+    cpSync(join(logs, 'archive/00000071.tar.zst'), join(logs, `archive/${height}.tar.zst`));
+    left = [];
+    const before = bytesOf(logs);
+    expect(await run({ remove: true })).toMatchObject({ left: 1 });
+    expect(left).toEqual([expect.stringContaining('is not in')]);
+    expect(Object.keys(bytesOf(logs)).filter((name) => name.startsWith(height!))).toEqual(
+      Object.keys(before).filter((name) => name.startsWith(height!)),
+    );
+  });
+
+  test('its archive is damaged', async () => {
+    await read();
+    await run();
+    const path = join(logs, `archive/${height}.tar.zst`);
+    const bytes = readFileSync(path);
+    bytes[bytes.length >> 1]! ^= 1;
+    writeFileSync(path, bytes);
+    left = [];
+    expect(await run({ remove: true })).toMatchObject({ left: 1 });
+    expect(left).toEqual([expect.stringContaining('cannot be read back')]);
+    expect(existsSync(file())).toBe(true);
+  });
+});
+
+test('logs that somebody packed one by one are archived as they are', async () => {
+  tree();
+  const path = join(logs, '0000006f/6b02870800000000.sharelog');
+  const text = readFileSync(path);
+  await read();
+  writeFileSync(`${path}.gz`, gzipSync(text));
+  rmSync(path);
+  age();
+  expect(await run({ remove: true })).toMatchObject({ packed: 2, left: 0 });
+  expect(
+    execFileSync('tar', ['--zstd', '-tf', join(logs, 'archive/0000006f.tar.zst')], { encoding: 'utf8' }),
+  ).toContain('6b02870800000000.sharelog.gz');
+});
+
+test('what is written while it is packed is not lost: the height stays', async () => {
+  tree();
+  await read();
+  const path = join(logs, '0000006f/6b02870800000000.sharelog');
+  const line = readFileSync(path, 'utf8').split(/(?<=\n)/)[0]!;
+  const summary = await run({
+    remove: true,
+    step: (name) =>
+      name === 'compared' && !existsSync(join(logs, 'archive/0000006f.tar.zst')) && appendFileSync(path, line),
+  });
+  expect(summary.left).toBe(1);
+  expect(left).toEqual([expect.stringContaining('was written just now')]);
+  expect(readFileSync(path, 'utf8').endsWith(line)).toBe(true);
+});
+
+test('a folder that may not be written is an error with a code, and removes nothing', async () => {
+  tree();
+  await read();
+  mkdirSync(join(logs, 'archive'));
+  // A file in the way of the temporary one stands for a disk that refuses, also where the test runs as root.
+  mkdirSync(join(logs, 'archive/0000006f.tar.zst.tmp'));
+  writeFileSync(join(logs, 'archive/0000006f.tar.zst.tmp/x'), '');
+  const before = bytesOf(logs);
+  await expect(run({ remove: true })).rejects.toThrow();
+  expect(bytesOf(logs)).toEqual(before);
+  chmodSync(logs, 0o755);
+});
+
+test('an archive that another zstd made is taken for what it holds', async () => {
+  tree();
+  await read();
+  await run();
+  const path = join(logs, 'archive/0000006f.tar.zst');
+  execFileSync('sh', ['-c', `cd ${logs} && tar -cf other.tar 0000006f/*.sharelog && rm ${path}`]);
+  writeFileSync(path, zstdCompressSync(readFileSync(join(logs, 'other.tar'))));
+  rmSync(join(logs, 'other.tar'));
+  expect(await run({ remove: true })).toMatchObject({ known: 2, left: 0 });
+  expect(names()).toEqual(['000003e8', 'archive']);
+});
