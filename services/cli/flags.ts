@@ -118,22 +118,34 @@ export function flagsHelp(flags: Readonly<Record<string, Flag>>): string {
   return rows.map(([left, right]) => `${left.padEnd(width)}  ${right}`).join('\n');
 }
 
+const INSTANT = /^(\d{4})-(\d\d)-(\d\d)(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?(?:Z|[+-]\d\d:\d\d)?$/;
+
+/**
+ * A day, a time by RFC 3339 (UTC where it names no zone), or seconds since 1970.
+ * @returns milliseconds since 1970; NaN where it is none
+ */
+export function instantMs(text: string): number {
+  if (/^\d{1,12}$/.test(text)) return Number(text) * 1e3;
+  const parts = INSTANT.exec(text);
+  if (parts === null) return Number.NaN;
+  const [, year, month, day] = parts.map(Number);
+  // Date.parse takes the 31st of every month.
+  if (new Date(Date.UTC(year!, month! - 1, day)).getUTCDate() !== day) return Number.NaN;
+  // A date alone is UTC by itself; a time without a zone is too, as everything here.
+  const zone = /[T ]/.test(text) && !/(?:Z|[+-]\d\d:\d\d)$/.test(text) ? 'Z' : '';
+  return Date.parse(text.replace(' ', 'T') + zone);
+}
+
 /**
  * An instant of the command line.
  * @returns microseconds since 1970
  * @throws PoolError usage
  */
 export function instantUs(text: string, flag: string): number {
-  if (/^\d{1,12}$/.test(text)) return Number(text) * 1e6;
-  const iso = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?)?(Z|[+-]\d\d:\d\d)?$/.exec(text);
-  // A date alone is UTC by itself; a time without a zone is too, as everything here.
-  const zone = iso?.[1] === undefined && /[T ]/.test(text) ? 'Z' : '';
-  const ms = iso === null ? Number.NaN : Date.parse(text.replace(' ', 'T') + zone);
-  if (Number.isNaN(ms)) {
-    throw new PoolError(
-      'usage',
-      `--${flag}: expected a time as 2026-11-26, 2026-11-26T10:00Z (UTC) or seconds since 1970, got ${text}`,
-    );
-  }
-  return ms * 1000;
+  const ms = instantMs(text);
+  if (!Number.isNaN(ms)) return ms * 1000;
+  throw new PoolError(
+    'usage',
+    `--${flag}: expected a time as 2026-11-26, 2026-11-26T10:00Z (UTC) or seconds since 1970, got ${text}`,
+  );
 }

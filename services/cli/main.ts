@@ -122,8 +122,8 @@ const VERBS: Readonly<Record<string, Runnable>> = {
     },
   },
   replay: {
-    usage: 'replay [--into DATABASE | --verify | --dead-letters]',
-    doc: 'rebuilds the tables of ClickHouse from the log and swaps them in, or compares them',
+    usage: 'replay [--from MONTH] [--into DATABASE | --verify | --dead-letters]',
+    doc: 'rebuilds the tables of ClickHouse from the log (of shares from a month on alone), or compares them',
     flags: async () => ({ ...COMMON, ...MODE_FLAGS, ...(await import('./replay.ts')).REPLAY_FLAGS }),
     async run(parsed) {
       const { replayCommand } = await import('./replay.ts');

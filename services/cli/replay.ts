@@ -1,22 +1,30 @@
-/** `lodestream replay [--into DATABASE] [--verify] [--dead-letters]`: rebuilds what ClickHouse holds from the log, or compares the two. */
+/** `lodestream replay [--from MONTH] [--into DATABASE | --verify | --dead-letters]`: rebuilds what ClickHouse holds from the log, or compares the two. */
 
 import type { LettersSummary, Progress, ReplayParts, ReplaySummary, VerifySummary } from '../consumers/replay.ts';
 import { replayInto, replayLetters, replayTables, verifyTables } from '../consumers/replay.ts';
 import type { Comparison } from '../consumers/replay-compare.ts';
+import { type Month, monthOf } from '../consumers/replay-months.ts';
 import { PoolError } from '../core/errors.ts';
 import { openLog } from '../core/log/open.ts';
 import { textTable } from './contracts.ts';
-import { configFrom, type Flag, modeOf, type Parsed } from './flags.ts';
+import { configFrom, type Flag, instantMs, modeOf, type Parsed } from './flags.ts';
 
 export const REPLAY_FLAGS: Readonly<Record<string, Flag>> = {
+  from: {
+    value: 'MONTH',
+    doc: 'only shares of this month and later, and their minutes: 2026-10, or a day or time in it (2026-10-05, 2026-10-05T10:00Z); months before stay untouched, other tables are rebuilt whole',
+  },
   into: {
     value: 'DATABASE',
     doc: 'build into this database of the ClickHouse that the configuration names, and swap nothing',
   },
   verify: {
-    doc: 'build beside, compare with the tables as they stand, remove what was built; exit 0 where nothing differs, else 1',
+    doc: 'build beside, compare with the tables as they stand, remove what was built: extra is what the tables have and the log does not, missing what the log has and the tables do not; exit 0 where nothing differs, else 1',
   },
   'dead-letters': { doc: 'put dead letters through again; those that pass now leave the table' },
+  json: {
+    doc: 'the summary as one JSON object: counts are numbers; sums of columns, hashes and values of rows are text, for they may be larger than a number is exact',
+  },
   'allow-loss': {
     doc: 'swap although the tables hold what the log does not (hours, blocks, contracts), or damage of the log is new',
   },
@@ -56,12 +64,27 @@ function reporter(out: NodeJS.WriteStream): { show(progress: Progress): void; cl
   };
 }
 
+/**
+ * The month that `--from` names.
+ * @param nowMs - since 1970
+ * @throws PoolError usage where it is none, or lies in the future
+ */
+export function monthFrom(text: string, nowMs: number): Month {
+  // Seconds since 1970 are none: a year alone would be taken for them.
+  const ms = /^\d*$/.test(text) ? Number.NaN : instantMs(/^\d{4}-\d\d$/.test(text) ? `${text}-01` : text);
+  if (ms >= 0 && ms <= nowMs) return monthOf(ms);
+  throw new PoolError(
+    'usage',
+    `--from: expected a month (2026-10), a day (2026-10-05) or a time (2026-10-05T10:00Z, UTC) that has begun, got ${text}`,
+  );
+}
+
 /** The sentences at the end. */
 export function summaryText(summary: ReplaySummary, done: string): string {
-  const { records, rows, dead_letters, minutes, seconds, aside_s } = summary;
+  const { records, rows, dead_letters, minutes, from, seconds, aside_s } = summary;
   const rate = seconds > 0 ? rows / seconds : 0;
   return [
-    `${done}: ${count(records)} records, ${count(rows)} rows, ${count(minutes)} minutes rolled up; ${seconds.toFixed(1)} s, ${count(rate)} rows/s`,
+    `${done}${from === null ? '' : `, shares from ${from} on`}: ${count(records)} records, ${count(rows)} rows, ${count(minutes)} minutes rolled up; ${seconds.toFixed(1)} s, ${count(rate)} rows/s`,
     ...(dead_letters > 0 ? [`${count(dead_letters)} records are dead letters`] : []),
     ...(aside_s > 0 ? [`the consumers stood aside for ${aside_s.toFixed(1)} s`] : []),
   ].join('\n');
@@ -86,18 +109,22 @@ function differences(comparison: Comparison): string[] {
   ];
 }
 
+const SIDES =
+  'extra: the tables have it, the log does not; missing: the log has it, the tables do not; changed: as it stands, then as rebuilt';
+
 /** The comparison as a table, and below it what differs. */
 export function verifyText({ tables }: VerifySummary): string {
   const rows = tables.map(({ table, live_rows, rebuilt_rows, same, live_hash }) => [
     table,
-    live_rows,
-    rebuilt_rows,
+    String(live_rows),
+    String(rebuilt_rows),
     same ? 'same' : 'DIFFERS',
     live_hash.slice(0, 16),
   ]);
   return [
     textTable(['table', 'rows', 'rebuilt', '', 'hash'], rows).trimEnd(),
     ...tables.filter(({ same }) => !same).flatMap(differences),
+    ...(tables.some(({ rows }) => rows.length > 0) ? [SIDES] : []),
   ].join('\n');
 }
 
@@ -112,6 +139,8 @@ export async function replayCommand(parsed: Parsed): Promise<void> {
   const into = typeof values.into === 'string' ? values.into : null;
   const chosen = [into !== null && '--into', values.verify && '--verify', values['dead-letters'] && '--dead-letters'];
   const given = chosen.filter(Boolean);
+  const from = typeof values.from === 'string' ? monthFrom(values.from, Date.now()) : null;
+  if (from !== null && values['dead-letters'] === true) given.push('--from');
   if (given.length > 1) throw new PoolError('usage', `replay: ${given.join(' and ')} do not go together`);
   const config = configFrom(parsed, modeOf(parsed));
   const stopping = new AbortController();
@@ -130,6 +159,7 @@ export async function replayCommand(parsed: Parsed): Promise<void> {
     signal,
     log: say,
     onProgress: report.show,
+    ...(from === null ? {} : { from }),
   };
   const print = (summary: object, text: string): void => {
     report.clear();

@@ -17,7 +17,7 @@ import { PoolError } from '../core/errors.ts';
 import type { Damage, EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
 import { Copies, type Noted } from './copies.ts';
 import { HeldInsert, ingestTime, insertRows } from './insert.ts';
-import { type BucketMinute, ShareFile, shareInsert } from './share-file.ts';
+import { type BucketMinute, ShareFile, shareInsert, type TakesShare } from './share-file.ts';
 import type { ConsumerState, Cut, Minute } from './state.ts';
 
 /** Batches end at whichever comes first: by time where the log has nothing more at hand. */
@@ -45,6 +45,8 @@ export interface PartitionParts {
   readonly overlaps: Set<Map<string, Minute>>;
   /** True where nobody has filled the tables before and roll-ups are made when all is in: no minute of a loser stands anywhere. */
   readonly fresh?: boolean;
+  /** Of a replay of some months: the shares that it wants; the others are read and checked, and not inserted. */
+  readonly takesShare?: TakesShare;
   readonly signal: AbortSignal;
 }
 
@@ -360,7 +362,7 @@ export class PartitionConsumer<T extends Topic> {
   #shareMaker(most: number): Maker<'share'> {
     const { log, client } = this.#parts;
     const copies = copiesOf(this.#parts);
-    const file = new ShareFile(most);
+    const file = new ShareFile(most, this.#parts.takesShare);
     return {
       take: async (records, letters) => {
         for (const record of records) {

@@ -17,9 +17,11 @@ import type { EventLog, Position, RecordBatch } from '../core/log/event-log.ts';
 import { Derived } from './derived.ts';
 import { type Counters, PartitionConsumer, type PartitionParts } from './partition.ts';
 import { pause } from './problems.ts';
+import { type Month, MonthHours } from './replay-months.ts';
 import type { Place } from './replay-positions.ts';
 import { Rollups } from './rollups.ts';
-import type { ConsumerState } from './state.ts';
+import type { TakesShare } from './share-file.ts';
+import { ConsumerState, type Mark } from './state.ts';
 
 /** How often an end of the log that is not where its lag says is looked at again. */
 const EMPTY_READS = 20;
@@ -156,6 +158,8 @@ export interface RebuildParts {
   readonly profileOf: ProfileOf;
   /** True where the tables were empty before. */
   readonly fresh: boolean;
+  /** Shares and their minutes from this month on alone; null: all. */
+  readonly from: Month | null;
   readonly signal: AbortSignal;
   readonly onProgress?: (counters: Readonly<Counters>) => void;
 }
@@ -171,9 +175,16 @@ interface Filled {
   };
 }
 
+/** A second reading: of shares alone, and of these. */
+interface Again {
+  readonly takesShare: TakesShare;
+}
+
 export class Rebuild {
   readonly counters: Counters = { records: 0, rows: 0, deadLetters: 0 };
   readonly #parts: RebuildParts;
+  readonly #hours: MonthHours | null;
+  readonly #topics: readonly Topic[];
   readonly #log: LogUpTo;
   readonly #partition: PartitionParts;
   readonly #pipelines: ReturnType<typeof pipelinesOf>;
@@ -181,11 +192,14 @@ export class Rebuild {
   readonly #rollups: Rollups;
   readonly #derived: Derived;
 
-  constructor(parts: RebuildParts) {
-    const { log, looking, client, state, profileOf, fresh, signal } = parts;
+  constructor(parts: RebuildParts, again: Again | null = null) {
+    const { log, looking, client, state, profileOf, fresh, from, signal } = parts;
     this.#parts = parts;
+    this.#hours = from === null || again !== null ? null : new MonthHours(from);
+    const takesShare = again?.takesShare ?? this.#hours?.takes;
     this.#log = new LogUpTo(log, looking);
     this.#pipelines = pipelinesOf(profileOf);
+    this.#topics = again === null ? (Object.keys(this.#pipelines) as Topic[]) : ['share'];
     this.#rollups = new Rollups(client, state);
     this.#derived = new Derived(client, profileOf);
     this.#partition = {
@@ -195,6 +209,7 @@ export class Rebuild {
       counters: this.counters,
       overlaps: new Set(),
       fresh,
+      ...(takesShare === undefined ? {} : { takesShare }),
       signal,
     };
   }
@@ -252,7 +267,47 @@ export class Rebuild {
       ),
     );
     if (failure !== null) throw (failure as { error: unknown }).error;
-    return this.counters.records - before;
+    const read = this.counters.records - before;
+    await this.#readAgain(bounds);
+    return read;
+  }
+
+  /** Reads all shares once more for hours that were found to be needed when some of their shares had been passed over. */
+  async #readAgain(bounds: Bounds | null): Promise<void> {
+    const hours = this.#hours?.takeFound();
+    if (hours === undefined || hours.size === 0) return;
+    const state = new ConsumerState(':memory:');
+    try {
+      const again = new Rebuild(
+        { ...this.#parts, state, onProgress: () => this.#parts.onProgress?.(this.counters) },
+        { takesShare: (bucketS) => hours.has(bucketS) },
+      );
+      await again.pass(bounds);
+      this.#parts.state.mark(state.marks(Number.MAX_SAFE_INTEGER));
+      this.counters.rows += again.counters.rows;
+    } finally {
+      state.close();
+    }
+  }
+
+  /** Minutes before the months are left as they are; those that the database has may have lost or won a share all the same. */
+  async #forgetBefore({ fromS }: Month): Promise<void> {
+    const { client, fresh, state } = this.#parts;
+    const before = state.marks(Number.MAX_SAFE_INTEGER).filter(({ minuteS }) => minuteS < fromS);
+    const oldestS = before.at(-1)?.minuteS;
+    if (oldestS === undefined) return;
+    const keyOf = ({ origin, minuteS }: Pick<Mark, 'origin' | 'minuteS'>): string => `${origin}/${minuteS}`;
+    let present = new Set<string>();
+    if (!fresh) {
+      const answer = await client.query({
+        query: `SELECT DISTINCT toString(origin) AS origin, toUInt32(minute) AS minute FROM shares_1m
+          WHERE minute >= toDateTime(${oldestS}, 'UTC') AND minute < toDateTime(${fromS}, 'UTC')`,
+        format: 'JSONEachRow',
+      });
+      const rows = await answer.json<{ origin: string; minute: number }>();
+      present = new Set(rows.map(({ origin, minute }) => keyOf({ origin, minuteS: minute })));
+    }
+    state.clearMarks(before.filter((mark) => !present.has(keyOf(mark))));
   }
 
   /** True where everything that lies before these places was read. */
@@ -271,9 +326,10 @@ export class Rebuild {
     return true;
   }
 
-  /** Roll-ups and derived tables, of everything that was read. @returns minutes rolled up */
+  /** Roll-ups and derived tables, of what was read. @returns minutes rolled up */
   async derive(onMinutes: (left: number) => void = () => {}): Promise<number> {
-    const { signal, state } = this.#parts;
+    const { from, signal, state } = this.#parts;
+    if (from !== null) await patiently(signal, () => this.#forgetBefore(from));
     let minutes = 0;
     for (;;) {
       signal.throwIfAborted();
@@ -287,7 +343,7 @@ export class Rebuild {
   }
 
   async #find(): Promise<void> {
-    for (const topic of Object.keys(this.#pipelines) as Topic[]) await this.#findOf(topic);
+    for (const topic of this.#topics) await this.#findOf(topic);
   }
 
   async #findOf<T extends Topic>(topic: T): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import type { ClickHouseClient } from '@clickhouse/client';
 import { literal } from './insert.ts';
+import { borderOf, MONTHLY_TABLES, type Month } from './replay-months.ts';
 
 /** What replay builds; the rest (`schema_version`, `filled_from`) says something about the database itself. */
 export const REPLAYED_TABLES = [
@@ -25,7 +26,7 @@ export const REPLAYED_TABLES = [
 
 const EXAMPLES = 3;
 
-/** A row that is not the same in both. */
+/** A row that is not the same in both: extra where only the tables as they stand have it, missing where only the log does. */
 export interface DifferentRow {
   readonly kind: 'missing' | 'extra' | 'changed';
   readonly key: Readonly<Record<string, string>>;
@@ -36,12 +37,12 @@ export interface DifferentRow {
 export interface Comparison {
   readonly table: string;
   readonly same: boolean;
-  readonly live_rows: string;
-  readonly rebuilt_rows: string;
+  readonly live_rows: number;
+  readonly rebuilt_rows: number;
   /** Sum over the rows of sipHash64 and cityHash64 of all columns, modulo 2^64 each, hex. */
   readonly live_hash: string;
   readonly rebuilt_hash: string;
-  /** Sums that differ, by column. */
+  /** Sums that differ, by column; decimal text, for they may be larger than a double is exact. */
   readonly sums: Readonly<Record<string, readonly [live: string, rebuilt: string]>>;
   /** Columns that only one of them has: an older schema. */
   readonly columns_missing: readonly string[];
@@ -195,11 +196,32 @@ async function differentRows(
   });
 }
 
+/** Conditions that part a table, as far as it is compared: month by month, since FINAL over years at once would need much memory. */
+async function piecesOf(
+  client: ClickHouseClient,
+  live: string,
+  rebuilt: string,
+  { name, partitionBy }: Table,
+  from: Month | null,
+): Promise<string[]> {
+  if (partitionBy === '') return [from !== null && name === 'share_minutes' ? `bucket >= ${borderOf(from)}` : '1'];
+  const first = from !== null && MONTHLY_TABLES.has(name) ? from.partition : 0;
+  const found = await select<{ partition: string }>(
+    client,
+    `SELECT DISTINCT partition FROM system.parts WHERE active AND database IN (${literal(live)}, ${literal(rebuilt)})
+      AND table = ${literal(name)} ORDER BY partition`,
+  );
+  return found
+    .filter(({ partition }) => Number(partition) >= first)
+    .map(({ partition }) => `${partitionBy} = ${partition}`);
+}
+
 async function compareTable(
   client: ClickHouseClient,
   live: string,
   rebuilt: string,
   name: string,
+  from: Month | null,
 ): Promise<Comparison> {
   const columns = await columnsOf(client, rebuilt, name);
   const standing = new Map((await columnsOf(client, live, name)).map((column) => [column.name, column.type]));
@@ -213,17 +235,7 @@ async function compareTable(
     ...columns.filter((column) => !standing.has(column.name)).map((column) => column.name),
     ...[...standing.keys()].filter((each) => !columns.some((column) => column.name === each)),
   ];
-  // Month by month: FINAL over years at once would need much memory.
-  const wheres =
-    table.partitionBy === ''
-      ? ['1']
-      : (
-          await select<{ partition: string }>(
-            client,
-            `SELECT DISTINCT partition FROM system.parts WHERE active AND database IN (${literal(live)}, ${literal(rebuilt)})
-              AND table = ${literal(name)} ORDER BY partition`,
-          )
-        ).map(({ partition }) => `${table.partitionBy} = ${partition}`);
+  const wheres = await piecesOf(client, live, rebuilt, table, from);
   let [a, b] = [NOTHING, NOTHING];
   const rows: DifferentRow[] = [];
   for (const where of wheres) {
@@ -245,8 +257,8 @@ async function compareTable(
   return {
     table: name,
     same: rows.length === 0 && a.rows === b.rows && hashText(a) === hashText(b) && missing.length === 0,
-    live_rows: a.rows.toString(),
-    rebuilt_rows: b.rows.toString(),
+    live_rows: Number(a.rows),
+    rebuilt_rows: Number(b.rows),
     live_hash: hashText(a),
     rebuilt_hash: hashText(b),
     sums,
@@ -259,6 +271,7 @@ async function compareTable(
  * Compares tables. Both databases are of one ClickHouse, and nobody writes to them meanwhile.
  * @param live - name of the database with the rows as they stand
  * @param onTable - told before each
+ * @param from - null: all months; else of tables by month those from it on, and of the others all but what `share_minutes` says of hours before
  */
 export async function compareTables(
   client: ClickHouseClient,
@@ -266,11 +279,12 @@ export async function compareTables(
   rebuilt: string,
   tables: readonly string[],
   onTable: (table: string) => void = () => {},
+  from: Month | null = null,
 ): Promise<Comparison[]> {
   const out: Comparison[] = [];
   for (const table of tables) {
     onTable(table);
-    out.push(await compareTable(client, live, rebuilt, table));
+    out.push(await compareTable(client, live, rebuilt, table, from));
   }
   return out;
 }

@@ -29,10 +29,12 @@ import { literal } from './insert.ts';
 import { migrate, readMigrations } from './migrations.ts';
 import { decodeRecord, PartitionConsumer } from './partition.ts';
 import { takeTurn } from './replay-aside.ts';
-import { type Bounds, finishWork, pipelinesOf, Rebuild } from './replay-build.ts';
+import { type Bounds, finishWork, patiently, pipelinesOf, Rebuild } from './replay-build.ts';
 import { type Comparison, compareTables, REPLAYED_TABLES } from './replay-compare.ts';
+import { borderOf, MONTHLY_TABLES, type Month, minutesBefore, partitionsFrom, replaceMonths } from './replay-months.ts';
 import { keepReplayed, type Place } from './replay-positions.ts';
-import { ConsumerState, storedPositions } from './state.ts';
+import { Rollups } from './rollups.ts';
+import { ConsumerState, type Cut, storedPositions } from './state.ts';
 
 /** So few records behind that the rest is read while the consumers wait. */
 const NEAR_RECORDS = 20_000;
@@ -57,6 +59,8 @@ export interface ReplayParts {
   readonly signal: AbortSignal;
   readonly log: (line: string) => void;
   readonly onProgress?: (progress: Progress) => void;
+  /** Shares and their minutes from this month on alone (replay-months.ts), all other tables whole; absent: everything. */
+  readonly from?: Month;
 }
 
 export interface ReplaySummary {
@@ -64,6 +68,8 @@ export interface ReplaySummary {
   readonly rows: number;
   readonly dead_letters: number;
   readonly minutes: number;
+  /** First month of what was rebuilt or compared, `2026-10`; null: all. */
+  readonly from: string | null;
   readonly seconds: number;
   /** For how long the consumers stood aside, seconds; 0 where that was not needed. */
   readonly aside_s: number;
@@ -134,6 +140,10 @@ class Work {
     const tag = hash('sha256', `${hostname()}:${realpathSync(this.paths.root)}`, 'hex').slice(0, 8);
     this.scratch = `${config.database}_replay_${tag}`;
     this.copy = `${this.scratch}_live`;
+  }
+
+  get from(): Month | null {
+    return this.parts.from ?? null;
   }
 
   get statePath(): string {
@@ -213,6 +223,7 @@ class Work {
       state,
       profileOf: chainsOf(this.parts.config.chain),
       fresh,
+      from: this.from,
       signal: this.parts.signal,
       onProgress: () => this.progress(rebuild),
     });
@@ -252,7 +263,21 @@ class Work {
   summary(rebuild: Rebuild, minutes: number, asideS: number): ReplaySummary {
     const { records, rows, deadLetters } = rebuild.counters;
     const seconds = (performance.now() - this.begun) / 1000;
-    return { records, rows, dead_letters: deadLetters, minutes, seconds, aside_s: asideS };
+    const from = this.from?.name ?? null;
+    return { records, rows, dead_letters: deadLetters, minutes, from, seconds, aside_s: asideS };
+  }
+
+  /** The consumers' places. @throws PoolError replay where the tables were not filled by them */
+  async consumersOf(standing: ReadonlySet<string>): Promise<NonNullable<ReturnType<typeof storedPositions>>> {
+    const known = storedPositions(this.statePath);
+    if (known === null || !standing.has('filled_from') || !(await isListed(this.live, known.generation))) {
+      const { config } = this.parts;
+      throw new PoolError(
+        'replay',
+        `${targetOf(config)} was not filled by the consumers of ${config.dataDir}: start them first`,
+      );
+    }
+    return known;
   }
 
   async close(): Promise<void> {
@@ -298,9 +323,10 @@ async function checkLoss(work: Work, standing: ReadonlySet<string>): Promise<voi
   const { database } = work.parts.config;
   for (const { table, key, said } of LOSSES) {
     if (!standing.has(table)) continue;
+    const months = work.from !== null && MONTHLY_TABLES.has(table) ? `WHERE bucket >= ${borderOf(work.from)}` : '';
     const answer = await work.live.query({
       query: `SELECT toString(what) AS what, toString(count() OVER ()) AS times
-        FROM (SELECT DISTINCT (${key}) AS what FROM ${database}.${table})
+        FROM (SELECT DISTINCT (${key}) AS what FROM ${database}.${table} ${months})
         WHERE what NOT IN (SELECT DISTINCT (${key}) FROM ${work.scratch}.${table}) ORDER BY what LIMIT 1`,
       format: 'JSONEachRow',
     });
@@ -327,8 +353,51 @@ async function checkLoss(work: Work, standing: ReadonlySet<string>): Promise<voi
   );
 }
 
+/** Puts all tables in place of those that stand. */
+async function swapTables(work: Work): Promise<void> {
+  const { database } = work.parts.config;
+  const present = await work.tablesIn(database);
+  for (const table of REPLAYED_TABLES) {
+    await work.live.command({
+      query: present.has(table)
+        ? `EXCHANGE TABLES ${database}.${table} AND ${work.scratch}.${table}`
+        : `RENAME TABLE ${work.scratch}.${table} TO ${database}.${table}`,
+    });
+  }
+}
+
+/** Puts the months in place of those that stand, and the tables that have none. @returns minutes before the months that were made anew */
+async function swapMonths(work: Work, month: Month): Promise<number> {
+  const { database } = work.parts.config;
+  const { live, scratch } = work;
+  // Of hours before, the list is what it was.
+  await live.command({
+    query: `INSERT INTO ${scratch}.share_minutes (origin, minute, bucket)
+      SELECT origin, minute, bucket FROM ${database}.share_minutes WHERE bucket < ${borderOf(month)}`,
+  });
+  const state = new ConsumerState(work.statePath);
+  try {
+    // Known to the consumers first: should we die here, they make these minutes.
+    state.mark(await minutesBefore(live, database, scratch, month));
+    for (const table of REPLAYED_TABLES) {
+      if (MONTHLY_TABLES.has(table)) await replaceMonths(live, database, scratch, table, month);
+      else await live.command({ query: `EXCHANGE TABLES ${database}.${table} AND ${scratch}.${table}` });
+    }
+    const rollups = new Rollups(live, state);
+    let minutes = 0;
+    for (;;) {
+      work.parts.signal.throwIfAborted();
+      const made = await patiently(work.parts.signal, () => rollups.step());
+      if (made === 0) return minutes;
+      minutes += made;
+    }
+  } finally {
+    state.close();
+  }
+}
+
 /**
- * Rebuilds all tables of the configuration's database and swaps them in.
+ * Rebuilds all tables of the configuration's database, or what there is from a month on, and swaps them in.
  *
  * @param allowLoss - swap also where the tables hold what the log does not
  * @throws PoolError replay_loss, held, schema_unknown, clickhouse; the signal's reason
@@ -338,8 +407,15 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
   return withWork(parts, true, async (work) => {
     const standing = await work.tablesIn(database);
     // Where data tables are lost, making them anew before the swap would hide the loss from consumers, should we die here.
-    const whole = REPLAYED_TABLES.every((table) => standing.has(table));
-    if (whole) await migrate(work.live, readMigrations());
+    const lost = REPLAYED_TABLES.find((table) => !standing.has(table));
+    if (work.from !== null) {
+      // What is before the months stays, and nobody but the consumers knows that it is all there.
+      await work.consumersOf(standing);
+      if (lost !== undefined) {
+        throw new PoolError('replay', `${database}.${lost} is gone: only a replay of all months makes it again`);
+      }
+    }
+    if (lost === undefined) await migrate(work.live, readMigrations());
     const { rebuild, state } = await work.rebuild(work.scratch, true);
     await work.approach(rebuild);
     let minutes = await work.derive(rebuild);
@@ -362,14 +438,12 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
     if (suspect) await checkLoss(work, standing);
     minutes += await work.derive(rebuild);
     work.phase('swapping', rebuild);
-    const present = await work.tablesIn(database);
-    for (const table of REPLAYED_TABLES) {
-      await work.live.command({
-        query: present.has(table)
-          ? `EXCHANGE TABLES ${database}.${table} AND ${work.scratch}.${table}`
-          : `RENAME TABLE ${work.scratch}.${table} TO ${database}.${table}`,
-      });
+    if (work.from !== null) {
+      minutes += await swapMonths(work, work.from);
+      // Who went on from here alone would not know what the months before may lack.
+      return work.summary(rebuild, minutes, release());
     }
+    await swapTables(work);
     await migrate(work.live, readMigrations());
     await enter(work.live, state.generation);
     keepReplayed(work.paths.state, {
@@ -383,7 +457,7 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
 
 /**
  * Builds everything into a database of the configuration's ClickHouse, which is made where absent. What is there already stays; rows are
- * replaced by identity. Consumers that are started on it later go on where this stopped.
+ * replaced by identity. Consumers that are started on it later go on where this stopped; after some months alone they read the log from its beginning.
  *
  * @throws PoolError held where running consumers fill it; usage for a name; schema_unknown, clickhouse; the signal's reason
  */
@@ -404,8 +478,11 @@ export async function replayInto(parts: ReplayParts, name: string): Promise<Repl
     const { rebuild, state } = await work.rebuild(database, (await answer.json()).length === 0);
     await work.approach(rebuild);
     const minutes = await work.derive(rebuild);
-    await enter(client, state.generation);
-    keepReplayed(work.paths.state, { generation: state.generation, target, places: rebuild.places() });
+    // Of some months it is not all that consumers need to go on.
+    if (work.from === null) {
+      await enter(client, state.generation);
+      keepReplayed(work.paths.state, { generation: state.generation, target, places: rebuild.places() });
+    }
     return work.summary(rebuild, minutes, 0);
   });
 }
@@ -437,9 +514,15 @@ async function copyTables(work: Work): Promise<void> {
     // One that is lost is compared as an empty one.
     const source = standing.has(table) ? database : work.scratch;
     await work.live.command({ query: `CREATE TABLE ${work.copy}.${table} AS ${source}.${table}` });
-    if (source === database) {
+    if (source !== database) continue;
+    const months = work.from !== null && MONTHLY_TABLES.has(table) ? work.from : null;
+    const wanted =
+      months === null
+        ? ['ALL']
+        : (await partitionsFrom(work.live, [database], table, months)).map((id) => `ID '${id}'`);
+    for (const partition of wanted) {
       await work.live.command({
-        query: `ALTER TABLE ${work.copy}.${table} ATTACH PARTITION ALL FROM ${database}.${table}`,
+        query: `ALTER TABLE ${work.copy}.${table} ATTACH PARTITION ${partition} FROM ${database}.${table}`,
       });
     }
   }
@@ -453,14 +536,7 @@ async function copyTables(work: Work): Promise<void> {
  */
 export async function verifyTables(parts: ReplayParts): Promise<VerifySummary> {
   return withWork(parts, true, async (work) => {
-    const known = storedPositions(work.statePath);
-    const standing = await work.tablesIn(parts.config.database);
-    if (known === null || !standing.has('filled_from') || !(await isListed(work.live, known.generation))) {
-      throw new PoolError(
-        'replay',
-        `${targetOf(parts.config)} was not filled by the consumers of ${parts.config.dataDir}: start them first`,
-      );
-    }
+    const known = await work.consumersOf(await work.tablesIn(parts.config.database));
     const { rebuild, log } = await work.rebuild(work.scratch, true);
     const other = await isOtherLog(log, known.places);
     const boundsNow = (): Bounds | null => (other ? null : boundsOf(work.statePath));
@@ -488,10 +564,11 @@ export async function verifyTables(parts: ReplayParts): Promise<VerifySummary> {
     work.phase('comparing', rebuild);
     // A dead letter is named by its place, which is another in another log.
     const compared = REPLAYED_TABLES.filter((table) => !other || table !== 'dead_letters');
-    const tables = await compareTables(work.live, work.copy, work.scratch, compared, (table) => {
+    const onTable = (table: string): void => {
       parts.signal.throwIfAborted();
       work.progress(rebuild, table);
-    });
+    };
+    const tables = await compareTables(work.live, work.copy, work.scratch, compared, onTable, work.from);
     return { ...work.summary(rebuild, minutes, asideS), same: tables.every(({ same }) => same), tables };
   });
 }
@@ -514,6 +591,25 @@ function logOf(log: EventLog, records: readonly StoredRecord[]): EventLog {
     close: async () => {},
     read: async (_topic, _partition, from) => ({ records: from === null ? records : [], damage: [], next: 'end' }),
   };
+}
+
+/**
+ * The state of letters that are put through: nothing of it stays but the minutes, and these are the consumers' before anything is inserted. The
+ * minute of a copy that loses to a letter can be asked for only as long as no merge has removed that copy; after a crash in between nobody else
+ * would know it. Put through a second time, a letter changes nothing.
+ */
+class LettersState extends ConsumerState {
+  readonly #theirs: ConsumerState;
+
+  constructor(theirs: ConsumerState) {
+    super(':memory:');
+    this.#theirs = theirs;
+  }
+
+  override storeCut(cut: Cut): void {
+    this.#theirs.mark(cut.minutes);
+    super.storeCut(cut);
+  }
 }
 
 /** Letters of one partition at a time, so many. */
@@ -584,7 +680,7 @@ async function putThrough(
     if ('event' in decoded && pipeline.wrong(decoded.event) === null) passing.push(record);
   }
   if (passing.length === 0) return { passed: 0, gone };
-  const own = new ConsumerState(':memory:');
+  const own = new LettersState(state);
   try {
     const consumer = new PartitionConsumer(
       {
@@ -599,8 +695,6 @@ async function putThrough(
       partition,
     );
     await consumer.step();
-    // In this order a crash puts them through a second time, which changes nothing.
-    state.mark(own.marks(Number.MAX_SAFE_INTEGER));
   } finally {
     own.close();
   }

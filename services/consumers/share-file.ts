@@ -322,6 +322,9 @@ export interface BucketMinute extends Bucket {
   readonly minuteS: number;
 }
 
+/** Which shares are wanted. @param bucketS - the share's hour @param timeUs - of receipt */
+export type TakesShare = (bucketS: number, timeUs: number) => boolean;
+
 /** Holds the head, and the batch of a small pool. */
 const FIRST_BYTES = 64 * 1024;
 /** Memory of large files that are in ClickHouse, for the next: a page that is touched first costs as much as what is written to it. */
@@ -343,6 +346,7 @@ export class ShareFile {
   #count = 0;
   #finished: Buffer | null = null;
   readonly #most: number;
+  readonly #takes: TakesShare | null;
   readonly #minutes = new Map<string, BucketMinute>();
   readonly #buckets = new Map<string, number>();
   readonly #bucketList: Bucket[] = [];
@@ -355,10 +359,11 @@ export class ShareFile {
   #lastMinuteS = -1;
   #lastBucket = 0;
 
-  /** @param most - shares that it will hold at most */
-  constructor(most: number) {
+  /** @param most - shares that it will hold at most @param takes - null: all */
+  constructor(most: number, takes: TakesShare | null = null) {
     const head = encodeHead(new Map([['avro.schema', FILE_SCHEMA], ['avro.codec', 'null']]), this.#sync); // biome-ignore format: pairs
     this.#most = most;
+    this.#takes = takes;
     // Grows: a live batch has a few shares, one that catches up as many as it may have.
     this.#bytes = spares.pop() ?? Buffer.allocUnsafe(FIRST_BYTES);
     this.#view = viewOf(this.#bytes);
@@ -371,19 +376,25 @@ export class ShareFile {
     return this.#count;
   }
 
-  /** Takes a body in without decoding it. @returns false where it has to be decoded: then nothing was taken in */
+  /**
+   * Takes a body in without decoding it, or passes over it where it is not wanted.
+   * @returns false where it has to be decoded: then nothing was taken in
+   */
   addPlain(fingerprint: string, body: Buffer): boolean {
     if (fingerprint !== FINGERPRINT || !this.#take(body) || !holds(this.#bytes)) return false;
     const ntime = hex8(this.#bytes, NTIME);
     if (ntime < 0) return false;
-    this.#add(body.length, '', ntime - (ntime % HOUR_S), true);
+    const hourS = ntime - (ntime % HOUR_S);
+    // One that is not wanted is written over by the next.
+    if (this.#takes === null || this.#takes(hourS, values[TIME_US]!)) this.#add(body.length, '', hourS, true);
     return true;
   }
 
-  /** Takes a decoded share in. @returns why it is poison, or null */
+  /** Takes a decoded share in, or passes over it where it is not wanted. @returns why it is poison, or null */
   add(event: ShareEvent): string | null {
     const wrong = sharePipeline.wrong(event);
     if (wrong !== null) return wrong;
+    if (this.#takes !== null && !this.#takes(bucketS(event), event.time_us)) return null;
     const body = encodeEvent('share', event);
     if (!this.#take(body)) return 'not encodable by its schema';
     const identity = shareIdentity(event);

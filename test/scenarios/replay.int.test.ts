@@ -4,9 +4,9 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
-import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import type { ClickHouseClient } from '@clickhouse/client';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Inputs, TOPICS } from '../../schemas/events.ts';
+import type { Inputs } from '../../schemas/events.ts';
 import { ingestTime, insertRows } from '../../services/consumers/insert.ts';
 import { startConsumers } from '../../services/consumers/main.ts';
 import {
@@ -18,10 +18,8 @@ import {
   verifyTables,
 } from '../../services/consumers/replay.ts';
 import { startConsumersAside, takeTurn } from '../../services/consumers/replay-aside.ts';
-import { finishWork } from '../../services/consumers/replay-build.ts';
 import { REPLAYED_TABLES } from '../../services/consumers/replay-compare.ts';
-import { ConsumerState, storedPositions } from '../../services/consumers/state.ts';
-import { chainsOf } from '../../services/core/chains/profile.ts';
+import { ConsumerState } from '../../services/consumers/state.ts';
 import type { Config } from '../../services/core/config.ts';
 import { openDataDir } from '../../services/core/data-dir.ts';
 import type { EventLog, JournalWriter, LogEntry } from '../../services/core/log/event-log.ts';
@@ -29,69 +27,7 @@ import { openJournalLog, openJournalWriter } from '../../services/core/log/journ
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../helpers/clickhouse.ts';
 import { chainOf, newSeed, numbered, randomFrom } from '../pipelines/blocks.ts';
 import { configFor, START_US, shareOf, type TestLife, tempDir, testLife, until } from '../services/consumers/world.ts';
-
-type Random = (below: number) => number;
-
-const contract: Inputs['contract'] = {
-  kind: 'opened',
-  contract_id: 'sample',
-  contract_seq: 0,
-  time_us: START_US,
-  chain: 'playground',
-  customer: 'a customer',
-  payout_address: 'mfWxJ45yp2SFn7UciZyNpvDKrzbhyfKrY8',
-  hashrate_hps: '1000000',
-  from_height: 10,
-  skip_payouts: 1,
-};
-
-function jobOf(n: number): Inputs['job'] {
-  return {
-    origin: 'ckpool',
-    instance: 'ckpool',
-    time_us: START_US + n * 30e6,
-    job_id: n.toString(16).padStart(16, '0'),
-    job_key: `ckpool/${n}`,
-    chain: 'playground',
-    pow: 'sha256d',
-    height: 100 + n,
-    prev_hash: 'ab'.repeat(32),
-    coinbase1: '01',
-    coinbase2: '02',
-    enonce1_bytes: 4,
-    nonce2_bytes: 8,
-    merkle_branch: [],
-    version: '20000000',
-    version_mask: '1fffe000',
-    nbits: '1e1fffff',
-    ntime: '68f0a1b2',
-    clean: true,
-    network_diff: 1,
-  };
-}
-
-/** A back-filled copy: no version bits, another job, another minute at times. */
-function backfilled(random: Random, share: Inputs['share']): Inputs['share'] {
-  return {
-    ...share,
-    source: 'backfill',
-    instance: 'ingest',
-    version_bits: '',
-    job_key: '',
-    time_us: share.time_us + 30e6,
-    time_ns: random(1000),
-  };
-}
-
-function clientOf({ url, token }: TestClickHouse): ClickHouseClient {
-  return createClient({
-    url,
-    username: 'writer',
-    password: token,
-    log: { level: ClickHouseLogLevel.OFF },
-    clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_quote_decimals: 1 },
-  });
-}
+import { backfilled, clientOf, consumedBy, contract, everythingIn, jobOf, type Random } from './replay-world.ts';
 
 describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () => {
   let ch: TestClickHouse;
@@ -151,20 +87,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () =
     const answer = await admin.query({ query, format: 'JSONEachRow' });
     return answer.json<Row>();
   }
-  /** Every row of every table in all columns but `ingest_*`, in one order. */
-  async function everything(database = config.database): Promise<Record<string, unknown[]>> {
-    const out: Record<string, unknown[]> = {};
-    for (const table of REPLAYED_TABLES) {
-      const columns = await select<{ name: string }>(
-        `SELECT name FROM system.columns WHERE database = '${database}' AND table = '${table}' ORDER BY position`,
-      );
-      const names = columns.map(({ name }) => name);
-      const present = names.includes('ingest_deleted') ? 'WHERE ingest_deleted = 0' : '';
-      const kept = names.filter((name) => !name.startsWith('ingest_')).join(', ');
-      out[table] = await select(`SELECT ${kept} FROM ${database}.${table} FINAL ${present} ORDER BY ALL`);
-    }
-    return out;
-  }
+  const everything = (database = config.database) => everythingIn(admin, database);
   const strangers = () => select(`SELECT name FROM system.databases WHERE name LIKE '${config.database}_replay%'`);
 
   /** A world in the journal: shares live and back-filled, repeats, poison, jobs, sessions, a chain with a reorganisation, a contract. */
@@ -208,51 +131,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () =
     return shares;
   }
 
-  /** Consumers that have taken in everything, and have ended. */
-  async function consumed(): Promise<void> {
-    const own = testLife();
-    const log = openLog();
-    try {
-      const consumers = await startConsumers(config, own, { log });
-      await consumers.ready;
-      await until('everything', async () => {
-        const places = storedPositions(join(dir.path, 'state', 'consumers.sqlite'))?.places ?? [];
-        const at = new Map(places.map((place) => [`${place.topic}/${place.partition}`, place.position]));
-        let behind = 0;
-        for (const topic of TOPICS) {
-          for (const partition of await log.partitions(topic)) {
-            behind += (await log.lag(topic, partition, at.get(`${topic}/${partition}`) ?? null))!;
-          }
-        }
-        return behind === 0 ? true : undefined;
-      });
-      await until('roll-ups and payouts', async () => {
-        const [row] = await select<{ shares: string; counted: string; payouts: string }>(
-          `SELECT (SELECT count() FROM ${config.database}.shares) AS shares, (SELECT count() FROM ${config.database}.payouts) AS payouts,
-            (SELECT sum(m.accepted + m.refused) FROM ${config.database}.shares_1m AS m) AS counted`,
-        );
-        return row!.shares === row!.counted && row!.payouts !== '0' ? true : undefined;
-      });
-      await own.end();
-      // No minute waits: what a test changes by hand is not made right behind its back.
-      const state = new ConsumerState(join(dir.path, 'state', 'consumers.sqlite'));
-      const client = createClient({
-        url: config.clickhouse!.url,
-        username: 'writer',
-        password: ch.token,
-        database: config.database,
-      });
-      try {
-        await finishWork({ log, client, state, signal: new AbortController().signal }, chainsOf(config.chain));
-      } finally {
-        state.close();
-        await client.close();
-      }
-    } finally {
-      await own.end();
-      await log.close();
-    }
-  }
+  const consumed = () => consumedBy(config, admin);
 
   test('after every derived table was dropped, replay gives identical rows', async () => {
     fill();
@@ -613,6 +492,57 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () =
     // Its minute is rolled up by who comes next; then all is as if it had passed the first time.
     expect(await verifyTables(parts())).toMatchObject({ same: true });
     expect(await replayLetters(parts())).toEqual({ letters: 1, passed: 0, gone: 0 });
+  });
+
+  test('a copy that lost to a letter whose replay died right behind its insert keeps no minute, though a merge removed it and the letter comes again', async () => {
+    const live = { ...shareOf(random, 1), accepted: true, errn: 0, reason: '', diff: 3, worker: 'late.rig' };
+    const shares = fill();
+    append(writers[1]!, sharesIn([{ ...backfilled(random, live), time_us: live.time_us + 300e6 }]));
+    await consumed();
+    const { database } = config;
+    const minutes = () =>
+      select<{ minute: string; accepted: string }>(
+        `SELECT toString(minute) AS minute, toString(accepted) AS accepted FROM ${database}.shares_1m WHERE worker = 'late.rig' ORDER BY minute`,
+      );
+    const [old] = await minutes();
+    expect(old).toMatchObject({ accepted: '1' });
+    append(writers[0]!, sharesIn([live]));
+    const log = openLog();
+    const { records } = await log.read('share', 'ckpool', null, { maxRecords: 10_000, waitMs: 0 });
+    await log.close();
+    const { position, run, sequence, fingerprint, body } = records.at(-1)!;
+    await insertRows(admin, `${database}.dead_letters`, [
+      {
+        topic: 'share',
+        partition: 'ckpool',
+        position,
+        instance: 'ckpool',
+        run,
+        sequence,
+        fingerprint,
+        reason: 'a late rig',
+        body_hex: body.toString('hex'),
+        ingest_time: ingestTime(),
+      },
+    ]);
+    // Dies where the rows are in and nothing was noted of them.
+    const { finish } = ConsumerState.prototype;
+    ConsumerState.prototype.finish = () => {
+      throw new Error('died');
+    };
+    try {
+      await expect(replayLetters(parts())).rejects.toThrow('died');
+    } finally {
+      ConsumerState.prototype.finish = finish;
+    }
+    await admin.command({ query: `OPTIMIZE TABLE ${database}.shares_raw FINAL` });
+    // The consumers come to exactly the same record.
+    await consumed();
+    expect(await minutes()).toEqual([{ minute: expect.not.stringMatching(old!.minute), accepted: '1' }]);
+    expect(await replayLetters(parts())).toMatchObject({ passed: 1 });
+    await consumed();
+    expect(await verifyTables(parts())).toMatchObject({ same: true });
+    expect(await select(`SELECT count() AS n FROM ${database}.shares`)).toEqual([{ n: String(shares.length + 1) }]);
   });
 
   test('of two replays of one data directory the second is refused, and consumers that do not step aside are named', async () => {

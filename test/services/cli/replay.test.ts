@@ -1,7 +1,15 @@
 import { expect, test } from 'vitest';
-import { progressLine, replayCommand, summaryText, verifyText } from '../../../services/cli/replay.ts';
+import { monthFrom, progressLine, replayCommand, summaryText, verifyText } from '../../../services/cli/replay.ts';
 
-const summary = { records: 1_200_000, rows: 1_199_990, dead_letters: 10, minutes: 1440, seconds: 4, aside_s: 0.8 };
+const summary = {
+  records: 1_200_000,
+  rows: 1_199_990,
+  dead_letters: 10,
+  minutes: 1440,
+  from: null,
+  seconds: 4,
+  aside_s: 0.8,
+};
 
 test('progress has records, their rate, what is behind and the seconds left', () => {
   const progress = { phase: 'reading', records: 50_000, rows: 49_000, behind: 100_000, what: '' } as const;
@@ -16,14 +24,17 @@ test('the summary says what was done, at which rate, what could not be taken in,
     '10 records are dead letters',
     'the consumers stood aside for 0.8 s',
   ]);
+  expect(summaryText({ ...summary, from: '2026-10' }, 'rebuilt and swapped in')).toMatch(
+    /^rebuilt and swapped in, shares from 2026-10 on: 1,200,000 records/,
+  );
 });
 
 test('a comparison is a table, and below it what differs: sums, and rows by key with their columns', () => {
   const alike = {
     table: 'jobs_raw',
     same: true,
-    live_rows: '20',
-    rebuilt_rows: '20',
+    live_rows: 20,
+    rebuilt_rows: 20,
     live_hash: '0123456789abcdef'.repeat(2),
     rebuilt_hash: '0123456789abcdef'.repeat(2),
     sums: {},
@@ -34,8 +45,8 @@ test('a comparison is a table, and below it what differs: sums, and rows by key 
     ...alike,
     table: 'shares_1m_raw',
     same: false,
-    live_rows: '3',
-    rebuilt_rows: '4',
+    live_rows: 3,
+    rebuilt_rows: 4,
     sums: { accepted: ['7', '8'] as const },
     rows: [
       { kind: 'missing' as const, key: { worker: 'a\u001b[1m' }, columns: {} },
@@ -51,7 +62,48 @@ test('a comparison is a table, and below it what differs: sums, and rows by key 
     // A worker's name is data: it moves no cursor.
     '  missing: worker "a\\u001b[1m"',
     '  changed: worker "b": accepted "1", rebuilt "2"',
+    'extra: the tables have it, the log does not; missing: the log has it, the tables do not; changed: as it stands, then as rebuilt',
   ]);
+  // Where nothing differs nothing has to be explained.
+  expect(verifyText({ ...summary, same: true, tables: [alike] })).not.toContain('extra');
+});
+
+const NOW_MS = Date.UTC(2026, 9, 5, 12);
+
+test.each([
+  ['2026-10', '2026-10'],
+  ['2026-10-05', '2026-10'],
+  ['2026-10-05T11:59:59Z', '2026-10'],
+  ['2026-10-05 11:00', '2026-10'],
+  ['2026-10-01T00:30:00+01:00', '2026-09'],
+  ['2024-02-29', '2024-02'],
+  ['1970-01', '1970-01'],
+])('--from %s is the month %s', (text, name) => {
+  expect(monthFrom(text, NOW_MS).name).toBe(name);
+});
+
+test.each([
+  '2026-11',
+  '2026-10-06',
+  '2026-10-05T12:00:01Z',
+  '2026-13',
+  '2026-00',
+  '2026-02-30',
+  '2025-02-29',
+  '2026-10-05T25:00Z',
+  'october',
+  '2026',
+  '',
+  '26-10',
+  '1969-12',
+  '-1',
+])('--from %j, which is no month or has not begun, is refused with what is expected', (text) => {
+  expect(() => monthFrom(text, NOW_MS)).toThrow(/--from: expected a month \(2026-10\).* that has begun, got/);
+});
+
+test('--from does not go with dead letters, which are single records', async () => {
+  const parsed = { values: { from: '2020-01', 'dead-letters': true }, positionals: [] };
+  await expect(replayCommand(parsed)).rejects.toThrow('--dead-letters and --from do not go together');
 });
 
 test('two kinds of replay at once are refused', async () => {
