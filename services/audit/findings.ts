@@ -26,6 +26,7 @@ export const REASONS = {
   block_hash: 'the header has another block hash',
   sdiff: 'the hash has another difficulty',
   diff: 'accepted, and the hash does not reach the difficulty credited',
+  in_force: 'accepted, and credited more than any difficulty that its line had then',
   ntime: 'accepted, and the time is not in the window of the job',
   refusal: 'refused for what was not so',
   stale: 'accepted, and the chain had moved on',
@@ -81,6 +82,9 @@ export interface Counts {
   notHeld: number;
   /** Delivered again: the same place of the same journal. */
   again: number;
+  /** Accepted shares of which the log does not tell what difficulty was in force on their line. */
+  creditUnknown: number;
+  /** Built in the time asked for. */
   jobs: number;
   jobsNotHeld: number;
   /** Shares that solve a block. */

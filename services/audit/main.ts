@@ -2,7 +2,7 @@
  * `lodestream audit`: reads the log of record from one instant to another and checks the proof of work of every live share in it (check.ts).
  * It writes nothing, and needs neither node nor ClickHouse.
  *
- *   cursors.ts: job, block, share in the order of their times ─► check.ts ─► findings, counts
+ *   cursors.ts: job, session, block, share in the order of their times ─► check.ts ─► findings, counts
  *   what was not met on the way (a partition that lags, a job from before): looked for in the whole topic, many at once
  */
 
@@ -15,7 +15,7 @@ import type { Counts, Finding } from './findings.ts';
 
 /** Shares that wait for their jobs, or solutions for their blocks, before the topic is looked through for them. */
 const WAITING_LIMIT = 100_000;
-/** Jobs and blocks of so long before the first share are read with it, microseconds. */
+/** Jobs, sessions and blocks of so long before the first share are read with it, microseconds. */
 const BEFORE_US = 3_600_000_000;
 
 export interface AuditRun {
@@ -67,8 +67,9 @@ export async function runAudit(run: AuditRun): Promise<Progress> {
   // Shares first: what they refer to is in the log before them, and so within what is there a moment later.
   const shares = await cursorsOf(reading, 'share', since(0));
   const blocks = await cursorsOf(reading, 'block', since(BEFORE_US));
+  const sessions = await cursorsOf(reading, 'session', since(BEFORE_US));
   const jobs = await cursorsOf(reading, 'job', since(BEFORE_US));
-  const all = [...jobs, ...blocks, ...shares];
+  const all = [...jobs, ...sessions, ...blocks, ...shares];
   const total = all.reduce((sum, cursor) => sum + cursor.total, 0);
   const progress = (): Progress => ({
     counts: audit.counts,
@@ -81,13 +82,15 @@ export async function runAudit(run: AuditRun): Promise<Progress> {
   await merge(all, ({ topic, event }, cursor) => {
     if (topic === 'share') audit.share(event, cursor.place());
     else if (topic === 'job') audit.job(event, cursor.place());
+    else if (topic === 'session') audit.session(event, cursor.place());
     else if (topic === 'block') audit.block(event);
     sinceSaid += 1;
     if (sinceSaid >= 1_000) {
       sinceSaid = 0;
       run.onProgress?.(progress());
     }
-    return audit.joblessCount >= waitingLimit || audit.blocklessCount >= waitingLimit ? look() : undefined;
+    const waiting = Math.max(audit.joblessCount, audit.blocklessCount, audit.suspectCount);
+    return waiting >= waitingLimit ? look() : undefined;
   });
   await look();
   return progress();
@@ -114,6 +117,13 @@ export async function runAudit(run: AuditRun): Promise<Progress> {
         return undefined;
       });
       audit.tellBlockless();
+    }
+    if (audit.suspectCount > 0) {
+      await merge(await others('session', sessions), ({ topic, event }, cursor) => {
+        if (topic === 'session') audit.lateSession(event, cursor.place());
+        return undefined;
+      });
+      audit.tellSuspects();
     }
   }
 }

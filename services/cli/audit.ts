@@ -122,6 +122,7 @@ function summaryJson({ counts, seconds }: Progress): object {
     not_held_count: counts.notHeld,
     repeated_count: counts.again,
     solved_count: counts.solved,
+    difficulty_unknown_count: counts.creditUnknown,
     jobs_count: counts.jobs,
     jobs_not_held_count: counts.jobsNotHeld,
     not_checkable: counts.uncheckable,
@@ -141,7 +142,16 @@ function summaryText({ counts, seconds }: Progress): string {
       String(count),
       UNCHECKABLE[why as Uncheckable],
     ]),
-    ['jobs', String(counts.jobs), ''],
+    ...(counts.creditUnknown === 0
+      ? []
+      : [
+          [
+            'difficulty not checked',
+            String(counts.creditUnknown),
+            'the log does not tell what was in force on their lines; all else of them was checked',
+          ],
+        ]),
+    ['jobs', String(counts.jobs), 'built in this time'],
     ['jobs that do not hold', String(counts.jobsNotHeld), ''],
     ['shares that solve a block', String(counts.solved), ''],
     ...Object.entries(counts.reasons).map(([reason, count]) => [reason, String(count), REASONS[reason as Reason]]),

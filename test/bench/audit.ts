@@ -73,6 +73,8 @@ const kernel = new ShareKernel();
 const writer = openJournalWriter({ dir, instance: 'bench' });
 let timeUs = 1_795_327_660_000_000;
 let made = 0;
+const line = { kind: 'subscribed', origin: 'bench', instance: 'bench', time_us: timeUs, client_id: 7, diff: 1e-12 };
+writer.append([{ topic: 'session', event: line }]);
 let sample: { job: Inputs['job']; shares: Inputs['share'][] } | null = null;
 for (let index = 0; made < SHARES; index++) {
   timeUs += 1_000_000;
@@ -144,7 +146,7 @@ for (let round = 0; round < 2; round++) {
     onFinding: (finding) => console.log(finding),
     signal: new AbortController().signal,
   });
-  if (counts.held !== SHARES) throw new Error(`${counts.held} of ${SHARES} held`);
+  if (counts.held !== SHARES || counts.creditUnknown > 0) throw new Error(`${counts.held} of ${SHARES} held`);
   say('audit', cpuUs(start), SHARES);
   console.log(`  memory: ${Math.round(process.memoryUsage.rss() / 2 ** 20)} MiB`);
 

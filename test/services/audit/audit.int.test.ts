@@ -559,6 +559,47 @@ describe('one changed field', () => {
     expect((await audit(changed(scrypt, 'share', first, () => ({ block_hash: '' })))).reasons).toEqual(['block_hash']);
   });
 
+  test('more credited than was in force on the line, and not more than its hash reaches', async () => {
+    const lucky = (share: Inputs['share']) => share.accepted && share.sdiff > share.diff * 1.01;
+    const more = changed(pool, 'share', lucky, ({ diff }) => ({ diff: diff * 1.000001 }));
+    const { findings, counts } = await audit(more);
+    expect(findings.map(({ problems }) => problems.map(({ reason }) => reason))).toEqual([['in_force']]);
+    expect(findings[0]).toMatchObject({ place: { topic: 'share', sequence: shareIndex(lucky) }, worker: 'alice.w1' });
+    expect(counts).toMatchObject({ notHeld: 1, held: count(pool, 'share') - 2, creditUnknown: 0 });
+    // In the unit of the chain, also where the wire has another.
+    const scrypted = changed(scrypt, 'share', lucky, ({ diff, sdiff }) => ({ diff: Math.min(diff * 1.5, sdiff) }));
+    expect((await audit(scrypted)).reasons).toEqual(['in_force']);
+  });
+
+  test('where no event tells what was in force, nothing is said of it but that', async () => {
+    const log = without(pool, ({ topic }) => topic === 'session');
+    const more = changed(log, 'share', rolled, ({ sdiff }) => ({ diff: sdiff }));
+    const { findings, counts } = await audit(more);
+    expect(findings).toEqual([]);
+    expect(counts.creditUnknown).toBe(pool.filter(({ event }) => (event as Inputs['share']).accepted === true).length);
+  });
+
+  test('a session event that comes behind its shares, as where a partition lags, is met in another look', async () => {
+    const late = (by: number): Log =>
+      pool.map((entry) =>
+        entry.topic === 'session'
+          ? ({
+              ...entry,
+              event: { ...entry.event, diff: ((entry.event as Inputs['session']).diff ?? 0) / by },
+            } as LogEntry)
+          : entry,
+      );
+    // The first told is a lower value; what was told then comes a partition later.
+    const told = pool.filter(({ topic }) => topic === 'session');
+    const first = late(2);
+    await withJournal([first], async (dir) => {
+      expect((await auditDir(dir)).counts.reasons.in_force).toBe(31);
+    });
+    await withJournal([[...first, ...told]], async (dir) => {
+      expect((await auditDir(dir)).findings).toEqual([]);
+    });
+  });
+
   test('a proxy: share, verdict and job', async () => {
     const verdict = ({ kind }: Inputs['share']) => kind === 'verdict';
     const nonce = ({ nonce }: Inputs['share']) => ({ nonce: flip(nonce, 0) });
@@ -738,12 +779,25 @@ describe('what is missing, twice, or too late', () => {
     const shares = pool.filter(({ topic }) => topic === 'share').map(({ event }) => event as Inputs['share']);
     const fromUs = shares[10]!.time_us;
     const toUs = shares[20]!.time_us;
-    expect((await audit(pool, { fromUs, toUs })).counts).toMatchObject({ shares: 10, held: 10 });
+    expect((await audit(pool, { fromUs, toUs })).counts).toMatchObject({ shares: 10, held: 10, creditUnknown: 0 });
     // Its job lies further back than is read at once.
     const old = pool.map((entry) =>
       entry.topic === 'job' ? { ...entry, event: { ...entry.event, time_us: entry.event.time_us - 9e9 } } : entry,
     );
     expect((await audit(old, { fromUs, toUs })).counts).toMatchObject({ shares: 10, held: 10 });
+    // Jobs are those built in that time; one built before is looked at where a share of the time is on it.
+    expect((await audit(pool, { fromUs, toUs })).counts.jobs).toBe(0);
+    const first = pool.find(({ topic }) => topic === 'job')!.event as Inputs['job'];
+    const builtUs = { fromUs: first.time_us, toUs: first.time_us + 1 };
+    expect((await audit(pool, builtUs)).counts).toMatchObject({ shares: 0, jobs: 1 });
+    const wrong = changed(
+      pool,
+      'job',
+      (job) => job === first,
+      (job) => ({ network_diff: job.network_diff * 2 }),
+    );
+    expect((await audit(wrong, { fromUs, toUs })).reasons).toEqual(['network_diff']);
+    expect((await audit(wrong, { fromUs: toUs + 1e9, toUs: toUs + 2e9 })).reasons).toEqual([]);
     expect((await audit(pool, { origin: 'other' })).counts).toMatchObject({ shares: 0, jobs: 0 });
   });
 
