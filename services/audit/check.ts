@@ -282,8 +282,9 @@ export class Audit {
         problems.push({ reason: 'duplicate', claimed: 'accepted', computed: this.#placeText(first) });
       }
       if (!late) this.#timelines.check(share, event, job.timeUs, problems);
-      const { firstUs } = job;
-      credit = this.#inForce.check(share, writer, firstUs, () => this.#timelines.before(share, firstUs));
+      if (!this.#inForce.holds(share, writer)) {
+        credit = this.#inForce.check(share, writer, job.firstUs, this.#timelines.before(share, job.firstUs));
+      }
     }
     const digits = 2 * event.enonce1_bytes;
     if (share.enonce1.length !== digits || share.nonce2.length !== 2 * event.nonce2_bytes) {

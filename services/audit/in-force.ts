@@ -94,6 +94,12 @@ export class InForce {
   /** By writer, by connection. */
   readonly #lines = new Map<number, Map<number, Line>>();
   #lineCount = 0;
+  /** The line asked for last. */
+  readonly #asked: { writer: number; client: number; line: Line | undefined } = {
+    writer: 0,
+    client: 0,
+    line: undefined,
+  };
   #suspects: Suspect[] = [];
   /** Of the second look: lines of suspects, in full. */
   readonly #again = new Map<number, Map<number, Line>>();
@@ -111,6 +117,7 @@ export class InForce {
 
   session(event: SessionEvent, writer: number): void {
     if (event.client_id === 0 || event.diff === 0) return;
+    this.#asked.line = undefined;
     let lines = this.#lines.get(writer);
     if (lines === undefined) {
       lines = new Map();
@@ -131,22 +138,31 @@ export class InForce {
     }
   }
 
+  /** True where an accepted share is credited what is in force on its line, or less: nearly all are. `check` has the others. */
+  holds(share: ShareEvent, writer: number): boolean {
+    const last = this.#lineOf(writer, share.client_id)?.last;
+    return last !== undefined && last.timeUs <= share.time_us && share.diff <= last.diff;
+  }
+
+  #lineOf(writer: number, client: number): Line | undefined {
+    const asked = this.#asked;
+    // The next share is often of the same line.
+    if (asked.writer !== writer || asked.client !== client || asked.line === undefined) {
+      asked.writer = writer;
+      asked.client = client;
+      asked.line = this.#lines.get(writer)?.get(client);
+    }
+    return asked.line;
+  }
+
   /**
-   * An accepted share.
+   * An accepted share for which `holds` does not.
    * @param jobUs - of its job's first event
    * @param jobBeforeUs - when the job before that was made; null: not known
    */
-  check(share: ShareEvent, writer: number, jobUs: number, jobBeforeUs: () => number | null): Credit {
-    const line = this.#lines.get(writer)?.get(share.client_id);
-    const last = line?.last;
-    if (line === undefined || last === undefined) {
-      this.#tally.counts.creditUnknown += 1;
-      return null;
-    }
-    // What nearly all are.
-    if (last.timeUs <= share.time_us && share.diff <= last.diff) return null;
-    const fromUs = (jobBeforeUs() ?? jobUs - JOB_BEFORE_US) - CLOCK_SLACK_US;
-    const most = line.highest(fromUs, share.time_us + CLOCK_SLACK_US);
+  check(share: ShareEvent, writer: number, jobUs: number, jobBeforeUs: number | null): Credit {
+    const fromUs = (jobBeforeUs ?? jobUs - JOB_BEFORE_US) - CLOCK_SLACK_US;
+    const most = this.#lineOf(writer, share.client_id)?.highest(fromUs, share.time_us + CLOCK_SLACK_US) ?? null;
     if (most === null) this.#tally.counts.creditUnknown += 1;
     return most === null || share.diff <= most ? null : { writer, fromUs };
   }
