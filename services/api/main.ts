@@ -253,6 +253,11 @@ interface Context {
   readonly nowUs: () => number;
 }
 
+/** Three years. */
+const SERIES_MINUTES = 3 * 366 * 1440;
+/** Longer spans are read from the roll-up of hours. */
+const LONG_SERIES_MINUTES = 7 * 1440;
+
 /** Whole number of a query parameter, or what stands in for it. @throws PoolError usage */
 function numberOf(request: FastifyRequest, name: string, fallback: number, max: number): number {
   const text = (request.query as Record<string, unknown>)[name];
@@ -344,14 +349,17 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
   });
 
   app.get('/api/series', async (request) => {
-    const minutes = numberOf(request, 'minutes', 180, 7 * 1440);
+    const minutes = numberOf(request, 'minutes', 180, SERIES_MINUTES);
     const span = minutes * 60;
-    // At most about 360 points, in whole minutes.
-    const step = Math.max(60, Math.ceil(minutes / 360) * 60);
+    // At most about 360 points, in whole minutes, or hours.
+    const long = minutes > LONG_SERIES_MINUTES;
+    const unit = long ? 3600 : 60;
+    const step = Math.max(unit, Math.ceil(span / 360 / unit) * unit);
     const origin = originOf(request);
     const chain = chainOf();
-    const [pool, network, w] = await Promise.all([
-      rowsOf('poolSeries', { origin, span, step }),
+    const [pool, status, network, w] = await Promise.all([
+      rowsOf(long ? 'poolSeriesLong' : 'poolSeries', { origin, span, step }),
+      rowsOf('statusSeries', { origin, span, step }),
       rowsOf('networkSeries', { chain, span }),
       rowsOf('originW', { origin }),
     ]);
@@ -361,6 +369,7 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
       span_s: span,
       hashes_per_difficulty: w[0]?.w ?? 2 ** 32,
       pool,
+      status,
       network: network.reverse(),
     };
   });

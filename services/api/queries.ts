@@ -108,12 +108,23 @@ export const QUERIES = {
       toUInt32(sum(accepted)) AS accepted, toUInt32(sum(refused)) AS refused
     FROM shares_1m WHERE origin = {origin:String} AND minute >= now('UTC') - {span:UInt32} GROUP BY time_s ORDER BY time_s`,
 
+  /** As poolSeries, from hours: for spans in which a step is hours or days. */
+  poolSeriesLong: `SELECT toUnixTimestamp(toStartOfInterval(hour, toIntervalSecond({step:UInt32}))) AS time_s, sum(toFloat64(diff)) AS diff,
+      toUInt32(sum(accepted)) AS accepted, toUInt32(sum(refused)) AS refused
+    FROM shares_1h WHERE origin = {origin:String} AND hour >= now('UTC') - {span:UInt32} GROUP BY time_s ORDER BY time_s`,
+
+  /** What CKPool said of its hashrate: history from before there were shares here. */
+  statusSeries: `SELECT toUnixTimestamp(toStartOfInterval(time, toIntervalSecond({step:UInt32}))) AS time_s, avg(hashrate_1m_hps) AS hashrate_hps
+    FROM pool_status WHERE origin = {origin:String} AND scope = 'pool' AND hashrate_1m_hps IS NOT NULL AND time >= now('UTC') - {span:UInt32}
+    GROUP BY time_s ORDER BY time_s`,
+
   networkSeries: `SELECT time_s, height, hashrate_hps, difficulty FROM (${networkRows()})
     WHERE time_s >= toUnixTimestamp(now('UTC')) - {span:UInt32} AND isFinite(hashrate_hps) ORDER BY height DESC LIMIT 2000`,
 
   originW: `SELECT toFloat64(hashes_per_difficulty) AS w FROM origins WHERE origin = {origin:String}`,
 
-  blocks: `SELECT height, hash, status, on_chain, ours, solved, confirmations, toUnixTimestamp(block_time) AS time_s, difficulty, tx_count, toString(size_bytes) AS size_bytes,
+  blocks: `SELECT height, hash, status, on_chain, ours, solved, confirmations,
+      toUnixTimestamp(if(toUnixTimestamp(block_time) = 0, ifNull(found_time, block_time), block_time)) AS time_s, difficulty, tx_count, toString(size_bytes) AS size_bytes,
       toString(subsidy_sats) AS subsidy_sats, toString(fees_sats) AS fees_sats, toString(coinbase_value_sats) AS coinbase_value_sats, origin, user, worker, sdiff
     FROM blocks WHERE chain = {chain:String} AND ({ours:UInt8} = 0 OR ours OR solved) ORDER BY height DESC, on_chain DESC, hash LIMIT {limit:UInt32}`,
 

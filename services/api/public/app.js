@@ -2,7 +2,19 @@
  * The page: asks the JSON API every few seconds and writes what came into the document. Text is always set as text, never as HTML:
  * names of workers are whatever somebody typed.
  */
-import { bytes, coins, count, difficulty, duration, hashrate, payoutCheck, percent, scaled, short } from './format.js';
+import {
+  bytes,
+  coins,
+  count,
+  difficulty,
+  duration,
+  hashrate,
+  payoutCheck,
+  percent,
+  poolLine,
+  scaled,
+  short,
+} from './format.js';
 import uPlot from './uplot.js';
 
 const FAST_MS = 3_000;
@@ -258,28 +270,6 @@ function draw(id, emptyId, data, name, colour, format) {
   charts[id] = { plot, colour: css(colour) };
 }
 
-/** Hashrate per step from sums of difficulty, a minute without shares is 0; smoothed over five steps, the running step left out. */
-function poolLine(s) {
-  const w = Number(s.hashes_per_difficulty);
-  if (s.pool.length === 0) return [[], []];
-  const sums = new Map(s.pool.map((row) => [row.time_s, Number(row.diff)]));
-  const first = s.pool[0].time_s;
-  const last = Math.floor(now() / s.step_s) * s.step_s - s.step_s;
-  const times = [];
-  const values = [];
-  for (let t = first; t <= last; t += s.step_s) {
-    let sum = 0;
-    let steps = 0;
-    for (let back = t; back > t - 5 * s.step_s && back >= first; back -= s.step_s) {
-      sum += sums.get(back) ?? 0;
-      steps += 1;
-    }
-    times.push(t + s.step_s);
-    values.push((sum * w) / (steps * s.step_s));
-  }
-  return [times, values];
-}
-
 /** One point a second at most: times of blocks are not in order. */
 function networkLine(s) {
   const byTime = new Map(s.network.map((row) => [row.time_s, Number(row.hashrate_hps)]));
@@ -289,7 +279,7 @@ function networkLine(s) {
 
 async function series() {
   const s = await get(`/api/series?minutes=${state.minutes}`);
-  draw('chart-pool', 'empty-pool', poolLine(s), 'pool', '--amber', hashrate);
+  draw('chart-pool', 'empty-pool', poolLine(s, now()), 'pool', '--amber', hashrate);
   draw('chart-net', 'empty-net', networkLine(s), 'network', '--blue', hashrate);
 }
 

@@ -96,3 +96,37 @@ export function payoutCheck(p) {
   const denominator = BigInt(p.difficulty_numerator) * BigInt(p.hashes_per_difficulty) * n;
   return denominator === 0n ? null : numerator / denominator;
 }
+
+/**
+ * The pool's hashrate over time, from sums of difficulty; where there are none, what CKPool said of itself. Once there were shares a step without
+ * either is 0. Smoothed over five steps, the running step left out.
+ *
+ * @param s - an answer of /api/series
+ * @param nowS - seconds since 1970
+ * @returns seconds since 1970 at the ends of steps, and hashes per second; null where nothing is known
+ */
+export function poolLine(s, nowS) {
+  const sums = new Map(
+    s.pool.map((row) => [row.time_s, (Number(row.diff) * Number(s.hashes_per_difficulty)) / s.step_s]),
+  );
+  const said = new Map(s.status.map((row) => [row.time_s, Number(row.hashrate_hps)]));
+  if (sums.size + said.size === 0) return [[], []];
+  const firstShare = s.pool.length > 0 ? s.pool[0].time_s : Number.POSITIVE_INFINITY;
+  const first = Math.min(firstShare, s.status.length > 0 ? s.status[0].time_s : Number.POSITIVE_INFINITY);
+  const last = Math.floor(nowS / s.step_s) * s.step_s - s.step_s;
+  const times = [];
+  const values = [];
+  for (let t = first; t <= last; t += s.step_s) {
+    let sum = 0;
+    let steps = 0;
+    for (let back = t; back > t - 5 * s.step_s && back >= first; back -= s.step_s) {
+      const value = sums.get(back) ?? said.get(back) ?? (back >= firstShare ? 0 : null);
+      if (value === null) continue;
+      sum += value;
+      steps += 1;
+    }
+    times.push(t + s.step_s);
+    values.push(steps === 0 ? null : sum / steps);
+  }
+  return [times, values];
+}

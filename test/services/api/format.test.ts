@@ -65,3 +65,37 @@ describe('numbers on the page', () => {
     );
   });
 });
+
+describe("the pool's line", () => {
+  const step = { step_s: 60, hashes_per_difficulty: 2 ** 32 };
+  const share = (time_s: number, diff: number): object => ({ time_s, diff });
+  const said = (time_s: number, hashrate_hps: number): object => ({ time_s, hashrate_hps });
+
+  test('is what CKPool said before there were shares, then the shares, then 0 where there are none', () => {
+    const perMinute = 2 ** 32 / 60;
+    const [times, values] = format.poolLine(
+      { ...step, pool: [share(600, 1)], status: [said(0, perMinute), said(600, 99 * perMinute)] },
+      60 * 14,
+    );
+    expect(times[0]).toBe(60);
+    expect(times.at(-1)).toBe(60 * 14);
+    const relative = values.map((value: number | null) =>
+      value === null ? null : Number((value / perMinute).toFixed(9)),
+    );
+    // Five minutes of what was said, then nothing is known, then one share of difficulty 1, smoothed over minutes with none.
+    expect(relative).toEqual([1, 1, 1, 1, 1, null, null, null, null, null, 1, 0.5, 0.333333333, 0.25]);
+  });
+
+  test('fills a hole between shares with what CKPool said meanwhile', () => {
+    const [, values] = format.poolLine(
+      { ...step, pool: [share(0, 0), share(1200, 0)], status: [said(600, 5e9)] },
+      60 * 22,
+    );
+    expect(values[10]).toBe(1e9);
+    expect(values.at(-1)).toBe(0);
+  });
+
+  test('is empty where nothing is known', () => {
+    expect(format.poolLine({ ...step, pool: [], status: [] }, 1000)).toEqual([[], []]);
+  });
+});

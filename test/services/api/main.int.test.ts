@@ -12,6 +12,7 @@ import { ContractBook, readContracts } from '../../../services/core/contracts.ts
 import { openDataDir, secretOf } from '../../../services/core/data-dir.ts';
 import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
 import { publishStatus } from '../../../services/core/status.ts';
+import { poolStatus, statusEvent } from '../../../services/ingestor/ckpool-log.ts';
 import { startToyChain } from '../../../services/playground/main.ts';
 import { noClickHouse, startTestClickHouse } from '../../helpers/clickhouse.ts';
 import { rpcCaller } from '../../helpers/coin-node.ts';
@@ -278,6 +279,15 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
       coinbase1: '00', coinbase2: '00', enonce1_bytes: 4, nonce2_bytes: 8, merkle_branch: [], version: '20000000', version_mask: '00000000', nbits: '207fffff', ntime: '00000000', clean: true, network_diff: 1,
     }; // biome-ignore format: a table of fields
     pool.append([{ topic: 'job', event: job }]);
+    // What CKPool's log said of another origin ten minutes and 300 days ago.
+    for (const ageS of [600, 300 * 86_400]) {
+      const timeUs = (Math.floor(Date.now() / 1000) - ageS) * 1_000_000;
+      const event = statusEvent({ origin: 'oldpool', instance: 'ingest-oldpool-log' }, timeUs, {
+        ...poolStatus('log'),
+        hashrate_1m: '4.2T',
+      });
+      pool.append([{ topic: 'session', event }]);
+    }
     for (let i = 0; i < 60; i++) {
       const worker = i % 3 === 0 ? `${playAddress}.mail@example.com` : 'alice.rig<img src=x onerror=alert(1)>';
       const share = {
@@ -368,6 +378,17 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
     const series = await get('series?minutes=60');
     expect(series.pool.reduce((sum: number, row: { accepted: number }) => sum + row.accepted, 0)).toBe(54);
     expect(series.network.length).toBeGreaterThan(0);
+    for (const [minutes, points] of [
+      [60, 1],
+      [525_600, 2],
+    ]) {
+      const old = await until('what CKPool said', async () => {
+        const answer = await get(`series?origin=oldpool&minutes=${minutes}`);
+        return answer.status.length === points ? answer : undefined;
+      });
+      expect(old.pool).toEqual([]);
+      expect(old.status.map((row: { hashrate_hps: number }) => row.hashrate_hps)).toEqual(Array(points).fill(4.2e12));
+    }
   });
 
   test.skipIf(browser === undefined)(
