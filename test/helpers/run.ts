@@ -5,12 +5,15 @@
 
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { resolve } from 'node:path';
 import { kafkaForTests, type SharedKafka, type TestKafka } from './kafka-broker.ts';
 import { tempDir } from './leash.ts';
 import { leftOutLines, requiredParts } from './require.ts';
 
 export default async function setup(): Promise<() => Promise<void>> {
   requiredParts(); // a wrong name fails here, once
+  // The programs that tests start by the hundred are compiled once, as the launcher has it.
+  process.env.NODE_COMPILE_CACHE ??= resolve(import.meta.dirname, '../../.cache/compile');
   const dir = tempDir('test-run');
   let kafka: Promise<SharedKafka> | undefined;
   let broker: TestKafka | undefined;
