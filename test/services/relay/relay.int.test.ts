@@ -15,7 +15,7 @@ import { kafkaForTests } from '../../helpers/kafka-broker.ts';
 import { until } from '../../helpers/leash.ts';
 import { havePart } from '../../helpers/require.ts';
 
-const broker = await havePart('kafka', () => kafkaForTests({ own: true }));
+const broker = await havePart('kafka', kafkaForTests);
 afterAll(() => broker?.stop());
 
 const decodeShare = decoderFor('share');
@@ -206,30 +206,4 @@ describe.skipIf(!broker)('the relay', () => {
     expect(lines[0]).toMatch(/^share of a at [0-9a-f]{16}:2: the checksum of the block differs/);
     await relay.stop();
   });
-
-  test('a broker that is killed is waited for, said once, and nothing is lost', async () => {
-    const a = writer('a');
-    a.append(shareEntries(0, 500));
-    const relay = await start();
-    await until('carried', () => drained(relay));
-    const killed = broker!.restart!('SIGKILL');
-    for (let i = 0; i < 50; i++) {
-      a.append(shareEntries(500 + i * 20, 20));
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    await until('the trouble is noticed', () => relay.problem() !== null || relay.counts().sent === 1500);
-    await killed;
-    await until('carried', () => drained(relay), { withinMs: 60_000 });
-    expect(lines.filter((line) => line.includes('trying again')).length).toBeLessThanOrEqual(1);
-    expect(relay.problem()).toBeNull();
-    a.append(shareEntries(1500, 5));
-    await until('carried', () => drained(relay));
-    await relay.stop();
-    const reader = await open();
-    const shares = await readAll(reader, 'share', 1505, 1000);
-    const hashes = new Set(shares.map(({ body }) => decodeShare(body).hash));
-    expect(hashes.size).toBe(1505);
-    await reader.close();
-    a.close();
-  }, 120_000);
 });
