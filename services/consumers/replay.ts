@@ -23,7 +23,7 @@ import { PoolError } from '../core/errors.ts';
 import { acquireLock, type Lock } from '../core/lock.ts';
 import type { EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
 import { readStatuses, STATUS_FRESH_US } from '../core/status.ts';
-import { openStore, storeAddress, targetOf } from '../core/store.ts';
+import { openStore, storeError, targetOf } from '../core/store.ts';
 import { enter, isListed } from './filled-from.ts';
 import { literal } from './insert.ts';
 import { migrate, readMigrations } from './migrations.ts';
@@ -102,8 +102,7 @@ function ours(error: unknown, config: Config): unknown {
   if (error instanceof PoolError || (error as Error)?.name === 'AbortError') return error;
   const code = (error as NodeJS.ErrnoException | null)?.code;
   if (code === undefined) return error;
-  const words = ((error as Error).message || code).split('\n')[0]!.trim();
-  return new PoolError('clickhouse', `ClickHouse at ${storeAddress(config).url}: ${words}`, { cause: error });
+  return storeError(config, error);
 }
 
 /** What every kind of replay holds, and lets go at its end. */
