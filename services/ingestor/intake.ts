@@ -80,19 +80,39 @@ const FILES_A_TURN = 64;
 const TURN_MS = 50;
 /** A late share goes to the file of its own job, for some ten minutes. */
 const QUIET_MS = 30 * 60_000;
+/** A pack beside its plain file is left for so long: who packs removes the plain one then. */
+const PACKING_MS = 60_000;
 /** Below the tip; what is nearer is listed each time. */
 const OPEN_HEIGHTS = 100;
 const NEWLINE = 0x0a;
 const NONE: readonly LogEntry[] = [];
+const NO_BYTES = Buffer.alloc(0);
 /** What a line begins with: where one is not whole, another may begin behind it, as after a crash of who wrote it. */
 const BEGIN = Buffer.from('{"workinfoid"');
 
-/** A file as far as it has been read. */
-interface Open {
+/** A file of a folder. */
+interface Place {
+  readonly name: string;
+  /** Of its checkpoint: the name without that of its packing, but where another file has that. */
+  readonly key: string;
+  /** A pack beside its plain file, or beside another pack of it. */
+  readonly beside: boolean;
+  /** It was named on purpose. */
+  readonly named: boolean;
+}
+
+/** A file that is open. */
+interface Given {
   readonly path: string;
   readonly name: string;
+  readonly key: string;
   readonly folder: Folder;
   readonly stat: Stats;
+  readonly before: FileCheckpoint | null;
+}
+
+/** A file as far as it has been read. */
+interface Open extends Given {
   /** The first bytes, unpacked. */
   readonly head: Buffer;
   headBytes: number;
@@ -120,6 +140,8 @@ export class Intake {
   readonly #buffer = Buffer.alloc(LINE_LIMIT_BYTES + CHUNK_BYTES + SLACK_BYTES);
   readonly #view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.length);
   #filled = 0;
+  /** Of the one file that is open. */
+  readonly #head = Buffer.alloc(HEAD_BYTES);
   #entries: LogEntry[] = [];
   /** Folders whose checkpoints are not stored yet. */
   #changed = new Set<Folder>();
@@ -159,7 +181,7 @@ export class Intake {
       // Removed since.
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
       const folder = { path, mtimeMs: -1, closed: false, files: new Map<string, FileCheckpoint>() };
-      this.#quarantine(folder, '', null, `cannot be listed: ${(error as Error).message}`);
+      this.#quarantine(folder, null, null, `cannot be listed: ${(error as Error).message}`);
       return;
     }
     const folder: Folder = {
@@ -171,12 +193,16 @@ export class Intake {
     this.#scanner.height = height;
     let newestMs = stat.mtimeMs;
     let whole = true;
+    let previous = '';
     for (const name of names) {
       if (this.#signal.aborted) return;
       if (summary.files % FILES_A_TURN === 0) await this.#turn();
       summary.files += 1;
-      newestMs = Math.max(newestMs, await this.#fileIn(folder, name, only !== null));
-      const now = folder.files.get(logicalName(name));
+      const beside = logicalName(name) === previous;
+      previous = logicalName(name);
+      const key = beside ? name : previous;
+      newestMs = Math.max(newestMs, await this.#fileIn(folder, { name, key, beside, named: only !== null }));
+      const now = folder.files.get(key);
       whole &&= now !== undefined && now.refused === '' && (packingOf(name) !== 'none' || now.offset === now.sizeBytes);
       this.#parts.onProgress(summary, name);
     }
@@ -199,25 +225,27 @@ export class Intake {
   }
 
   /** Looks at one file. @returns when it was last written, milliseconds */
-  async #fileIn(folder: Folder, name: string, named: boolean): Promise<number> {
+  async #fileIn(folder: Folder, at: Place): Promise<number> {
+    const { name, key, named } = at;
     const path = join(folder.path, name);
-    const logical = logicalName(name);
-    const before = folder.files.get(logical) ?? null;
+    const before = folder.files.get(key) ?? null;
     if (before !== null) this.summary.known += before.lines;
     let fd = -1;
     try {
       // A file that is known is mostly as it was; one that is not is opened in any case.
       if (before !== null && !TRIED_AGAIN.test(before.refused) && isSame(before, statSync(path)))
-        return this.#unchanged(folder, name, before);
+        return this.#unchanged(path, before);
       // Opening a pipe waits for who writes to it; one that was named on purpose may be read.
       fd = openSync(path, constants.O_RDONLY | (named ? 0 : constants.O_NONBLOCK));
       const stat = fstatSync(fd);
       if (stat.isDirectory() || (!stat.isFile() && !named)) {
-        this.#quarantine(folder, name, stat, 'is not a regular file');
+        this.#quarantine(folder, at, stat, 'is not a regular file');
         return 0;
       }
       if (stat.mtimeMs < this.#parts.sinceMs) return stat.mtimeMs;
-      await this.#read(fd, { path, name, folder, stat, before });
+      // A pack that is being made is not whole, and the plain file is read. One that stays is another log: a late share has made the plain one anew.
+      if (at.beside && this.#parts.nowMs() - stat.mtimeMs < PACKING_MS) return stat.mtimeMs;
+      await this.#read(fd, { path, name, key, folder, stat, before });
       return stat.mtimeMs;
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
@@ -227,7 +255,7 @@ export class Intake {
       // What came before the damage counts; the checkpoint stays, so that a mended file is read again.
       this.#append();
       const packed = fd >= 0 && packingOf(name) !== 'none';
-      this.#quarantine(folder, name, statOrNull(path), `cannot be ${packed ? 'unpacked' : 'read'}: ${message}`);
+      this.#quarantine(folder, at, statOrNull(path), `cannot be ${packed ? 'unpacked' : 'read'}: ${message}`);
       return 0;
     } finally {
       this.#file = null;
@@ -235,40 +263,43 @@ export class Intake {
     }
   }
 
-  #unchanged(folder: Folder, name: string, before: FileCheckpoint): number {
+  #unchanged(path: string, before: FileCheckpoint): number {
     if (before.refused === '') this.summary.files_unchanged += 1;
     else {
       // Said each time, kept once.
       this.summary.files_quarantined += 1;
-      this.#parts.onBad({ path: join(folder.path, name), line: 0, reason: before.refused, bytes: Buffer.alloc(0) });
+      this.#parts.onBad({ path, line: 0, reason: before.refused, bytes: NO_BYTES });
     }
     return before.mtimeMs;
   }
 
-  async #read(
-    fd: number,
-    given: { path: string; name: string; folder: Folder; stat: Stats; before: FileCheckpoint | null },
-  ): Promise<void> {
+  async #read(fd: number, given: Given): Promise<void> {
     const { name, folder, stat, before } = given;
     const file: Open = {
       ...given,
-      head: Buffer.allocUnsafe(HEAD_BYTES),
+      head: this.#head,
       headBytes: 0,
       offset: before?.offset ?? 0,
       lines: before?.lines ?? 0,
       dropped: 0,
-      droppedHead: Buffer.alloc(0),
+      droppedHead: NO_BYTES,
       badLines: 0,
     };
     this.#filled = 0;
     const from = file.offset;
-    const refuse = (reason: string): void => this.#quarantine(folder, name, stat, reason);
+    /** What was read before is not the beginning of this: another file under its name is read from its beginning, the same one is left alone. */
+    const other = (reason: string): Promise<void> | undefined => {
+      if (stat.isFile() && isAnother(before!, stat)) return this.#read(fd, { ...given, before: null });
+      this.#quarantine(folder, given, stat, reason);
+      return undefined;
+    };
+    const shrank = (sizeBytes: number): string => `${sizeBytes} bytes long, but ${from} were read before: it shrank`;
     const rewritten = (): boolean => before !== null && from > 0 && headDigest(file, from) !== before.head;
     if (packingOf(name) === 'none' && stat.isFile()) {
-      if (stat.size < from) return refuse(`${stat.size} bytes long, but ${from} were read before: it shrank`);
+      if (stat.size < from) return other(shrank(stat.size));
       if (from > 0) {
         file.headBytes = readSync(fd, file.head, 0, HEAD_BYTES, 0);
-        if (rewritten()) return refuse(REWRITTEN);
+        if (rewritten()) return other(REWRITTEN);
       }
       this.#file = file;
       for (let position = from; ; ) {
@@ -278,19 +309,19 @@ export class Intake {
         position += got;
         this.#lines(file, got);
         // A regular file gives all that it has.
-        if (got < CHUNK_BYTES) break;
-        if (this.#signal.aborted) break;
+        if (got < CHUNK_BYTES || this.#signal.aborted) break;
         await this.#turn();
       }
     } else {
       let position = 0;
       let checked = from === 0;
+      if (checked) this.#file = file;
       for await (const chunk of unpacked(fd, packingOf(name), stat.isFile())) {
-        if (file.headBytes < HEAD_BYTES) keepHead(file, chunk, 0, chunk.length, position);
+        if (position < HEAD_BYTES) keepHead(file, chunk, 0, chunk.length, position);
         let at = Math.max(0, from - position);
         position += chunk.length;
         if (!checked && position >= from) {
-          if (rewritten()) return refuse(REWRITTEN);
+          if (rewritten()) return other(REWRITTEN);
           checked = true;
           this.#file = file;
         }
@@ -302,8 +333,7 @@ export class Intake {
         if (this.#signal.aborted) break;
         await this.#turn();
       }
-      if (!checked && !this.#signal.aborted)
-        return refuse(`${position} bytes long, but ${from} were read before: it shrank`);
+      if (!checked && !this.#signal.aborted) return other(shrank(position));
     }
     this.#keepFile(file, !this.#signal.aborted);
   }
@@ -395,21 +425,20 @@ export class Intake {
   }
 
   /** Leaves a file as it is alone: said each time, kept once. */
-  #quarantine(folder: Folder, name: string, stat: Stats | null, reason: string): void {
-    const path = join(folder.path, name);
+  #quarantine(folder: Folder, file: Pick<Place, 'name' | 'key'> | null, stat: Stats | null, reason: string): void {
+    const path = file === null ? folder.path : join(folder.path, file.name);
     this.summary.files_quarantined += 1;
-    this.#parts.onBad({ path, line: 0, reason, bytes: Buffer.alloc(0) });
-    if (name === '') return;
-    const logical = logicalName(name);
-    const before = folder.files.get(logical);
+    this.#parts.onBad({ path, line: 0, reason, bytes: NO_BYTES });
+    if (file === null) return;
+    const before = folder.files.get(file.key);
     const size = stat ?? { ino: 0, size: 0, mtimeMs: 0 };
     if (before?.refused === reason && before.inode === size.ino && before.mtimeMs === size.mtimeMs) return;
-    folder.files.set(logical, {
+    folder.files.set(file.key, {
       ...{ offset: before?.offset ?? 0, lines: before?.lines ?? 0, head: before?.head ?? '0'.repeat(32) },
       ...{ inode: size.ino, sizeBytes: size.size, mtimeMs: size.mtimeMs, refused: reason },
     });
     this.#changed.add(folder);
-    this.#letter(path, 0, reason, Buffer.alloc(0), size.size);
+    this.#letter(path, 0, reason, NO_BYTES, size.size);
   }
 
   #letter(path: string, line: number, reason: string, bytes: Buffer, sizeBytes: number): void {
@@ -425,8 +454,8 @@ export class Intake {
 
   /** @param whole - false: there is more to read, so the size is left open */
   #keepFile(file: Open, whole: boolean): void {
-    const { folder, stat, name, offset, lines } = file;
-    folder.files.set(logicalName(name), {
+    const { folder, stat, key, offset, lines } = file;
+    folder.files.set(key, {
       ...{ inode: stat.ino, sizeBytes: whole ? stat.size : -1, mtimeMs: stat.mtimeMs, offset, lines, refused: '' },
       head: headDigest(file, offset),
     });
@@ -480,6 +509,11 @@ const REWRITTEN = 'the file begins otherwise than when it was read: it was rewri
 
 function isSame(before: FileCheckpoint, stat: Stats): boolean {
   return before.inode === stat.ino && before.sizeBytes === stat.size && before.mtimeMs === stat.mtimeMs;
+}
+
+/** A file that came into being after another under its name was read; inodes are used again. */
+function isAnother(before: FileCheckpoint, stat: Stats): boolean {
+  return stat.ino !== before.inode || stat.birthtimeMs > before.mtimeMs;
 }
 
 function statOrNull(path: string): Stats | null {

@@ -37,7 +37,8 @@ const WORK_DIGITS = 20;
 const TEXT_LIMIT = 1024;
 const HEX_LIMIT = 64;
 const REAL_LIMIT = 32;
-const CLIENT_LIMIT = 2 ** 30;
+/** A worker of a pool of several counts its connections from a multiple of 2^32 on. */
+const CLIENT_LIMIT = 2 ** 48;
 /** What the longest line of the usual form has besides its texts is less than this. */
 const FRAME_BYTES = 1024;
 const TEXTS = 7;
@@ -444,12 +445,7 @@ export class Scanner implements EncodedEvents {
     to += 8;
     if (nanos >= 0x80) out[to++] = (nanos & 0x7f) | 0x80;
     out[to++] = nanos >= 0x80 ? nanos >>> 7 : nanos;
-    let rest = client * 2;
-    while (rest >= 0x80) {
-      out[to++] = (rest & 0x7f) | 0x80;
-      rest >>>= 7;
-    }
-    out[to++] = rest;
+    to = writeLong(out, to, client);
     to = putText(out, outView, to, view, listenerAt, listenerLength);
     out[to++] = JOB_DIGITS * 2;
     const job = this.#job;

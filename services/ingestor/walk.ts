@@ -74,15 +74,11 @@ export function shareLogFolders(paths: readonly string[]): ShareLogFolder[] {
 }
 
 /**
- * Names of the share logs of a folder, sorted.
+ * Names of the share logs of a folder, sorted: a plain one comes before its packs.
  * @throws Error of the file system
  */
 export function shareLogsIn(folder: string): string[] {
-  const names = readdirSync(folder)
+  return readdirSync(folder)
     .filter((name) => SHARE_LOG.test(name))
     .sort();
-  if (!names.some((name) => packingOf(name) !== 'none')) return names;
-  // A pack beside its plain file is on its way: the plain one is read. It comes first, as its name is the shortest.
-  const seen = new Set<string>();
-  return names.filter((name) => seen.size < seen.add(logicalName(name)).size);
 }

@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   appendFileSync,
@@ -10,6 +10,7 @@ import {
   rmSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -241,6 +242,192 @@ test('a moved log directory is another one; a log that moved into place keeps it
   cpSync(file(logs), `${file(logs)}.copy`);
   renameSync(`${file(logs)}.copy`, file(logs));
   expect(await run(logs)).toMatchObject({ lines: 0, known: 1, files_quarantined: 0 });
+});
+
+test('a log that was removed and made anew, as by a late share, is read from its beginning', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n${good[1]}\n`);
+  await run(logs);
+  rmSync(file(logs));
+  // Another file in between: an inode is used again at once.
+  writeFileSync(join(logs, '000002bc', '7000000000000000.sharelog'), `${good[2]}\n`);
+  writeFileSync(file(logs), `${good[3]}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 2, bad: 0, files_quarantined: 0 });
+  expect(written.length).toBe(4);
+});
+
+test('a pack beside its plain file is left while it is being made, and read where it stays', async () => {
+  const logs = tree();
+  writeFileSync(`${file(logs)}.gz`, gzipSync(`${good[0]}\n${good[1]}\n`));
+  writeFileSync(file(logs), `${good[2]}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 1, files: 2 });
+  const later = { nowMs: () => Date.now() + 61_000 };
+  expect(await run(logs, later)).toMatchObject({ lines: 2, files_quarantined: 0 });
+  expect(await run(logs, later)).toMatchObject({ lines: 0, known: 3, files_unchanged: 2 });
+});
+
+test.each([
+  ['gz', gzipSync],
+  ['zst', zstdCompressSync],
+] as const)('several packs one behind the other in a .%s are one log', async (ending, pack) => {
+  const logs = tree();
+  const pieces = good.map((line) => pack(`${line}\n`));
+  writeFileSync(`${file(logs)}.${ending}`, Buffer.concat(pieces.slice(0, 4)));
+  expect(await run(logs)).toMatchObject({ lines: 4, bad: 0, files_quarantined: 0 });
+  writeFileSync(`${file(logs)}.${ending}`, Buffer.concat(pieces));
+  expect(await run(logs)).toMatchObject({ lines: 2, known: 4, bad: 0, files_quarantined: 0 });
+});
+
+test('a whole line behind one that a kill has cut counts', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n${good[1]!.slice(0, 150)}${good[2]}\n${good[3]}\n`);
+  expect(await run(logs)).toMatchObject({ lines: 3, accepted: 3, bad: 1 });
+  expect(letters).toMatchObject([
+    {
+      path: file(logs),
+      line: 2,
+      reason: 'ends amid the line; a whole one behind it was taken',
+      bytes_hex: Buffer.from(good[1]!.slice(0, 150)).toString('hex'),
+    },
+  ]);
+});
+
+test('what is not taken in is an event with path, line, reason and bytes; a file that stays as it is, one alone', async () => {
+  const logs = tree();
+  const garbage = Buffer.from([0xff, 0, 0x22, 0x80, 0xfe]);
+  writeFileSync(file(logs), Buffer.concat([Buffer.from(`${good[0]}\n`), garbage, Buffer.from(`\n${good[1]}\n`)]));
+  await run(logs);
+  const { size_bytes, ...letter } = letters[0]!;
+  expect(letter).toMatchObject({
+    origin: 'ckpool',
+    path: file(logs),
+    line: 2,
+    reason: 'not JSON',
+    bytes_hex: garbage.toString('hex'),
+  });
+  expect(size_bytes).toBe(garbage.length);
+  truncateSync(file(logs), 100);
+  for (let i = 0; i < 3; i++) expect(await run(logs)).toMatchObject({ files_quarantined: 1 });
+  expect(letters.length).toBe(2);
+  expect(letters[1]).toMatchObject({
+    path: file(logs),
+    line: 0,
+    reason: expect.stringContaining('shrank'),
+    size_bytes: 100,
+  });
+});
+
+test('a log that grows by pieces of any length, read in between, gives its lines once', async () => {
+  const logs = tree();
+  const whole = Buffer.from(`${good.join('\n')}\n`);
+  let from = 0;
+  for (const length of [1, 300, 299, 700, 5, 1000, 64, whole.length]) {
+    appendFileSync(file(logs), whole.subarray(from, from + length));
+    from += length;
+    expect(await run(logs)).toMatchObject({ bad: 0, files_quarantined: 0 });
+  }
+  expect(written.map((share) => share.nonce)).toEqual(good.map((line) => JSON.parse(line!).nonce));
+});
+
+test('lines over the borders of what is read at once are taken like others, and a stopped run goes on where it was', async () => {
+  const logs = tree();
+  const lines = 9_000;
+  const numbered = Array.from({ length: lines }, (_, i) =>
+    good[0]!.replace(/"nonce": "[0-9a-f]+"/, `"nonce": "${i.toString(16).padStart(8, '0')}"`),
+  );
+  const bytes = `${numbered.join('\n')}\n`;
+  expect(bytes.length).toBeGreaterThan(4 << 20);
+  writeFileSync(file(logs), bytes);
+  writeFileSync(join(logs, '000002bc', '7000000000000000.sharelog.zst'), zstdCompressSync(bytes));
+  const nonces = (): string[] => written.map((share) => share.nonce);
+  const wanted = numbered.map((_, i) => i.toString(16).padStart(8, '0'));
+  const stopping = new AbortController();
+  let stopped = 0;
+  const first = await run(logs, {
+    signal: stopping.signal,
+    openJournal: () => {
+      const journal = collector();
+      return {
+        ...journal,
+        append: (entries, encoded) => {
+          journal.append(entries, encoded);
+          stopped ||= written.length;
+          stopping.abort();
+        },
+      };
+    },
+  });
+  expect(stopped).toBeGreaterThan(0);
+  expect(first.lines).toBeLessThan(lines);
+  expect(await run(logs)).toMatchObject({ lines: 2 * lines - first.lines, bad: 0, files_quarantined: 0 });
+  expect(nonces()).toEqual([...wanted, ...wanted]);
+});
+
+describe('a height folder', () => {
+  const day = 86_400_000;
+  const long = (Date.now() - day) / 1000;
+  /** Three heights, the last 100 and 200 above the first. */
+  const heights = (): string => {
+    const logs = join(dir.path, 'logs');
+    for (const [i, height] of ['00000100', '00000164', '000001c8'].entries()) {
+      mkdirSync(join(logs, height), { recursive: true });
+      const path = join(logs, height, '6b02870800000000.sharelog');
+      writeFileSync(path, `${good[i]}\n`);
+      utimesSync(path, long, long);
+      utimesSync(join(logs, height), long, long);
+    }
+    return logs;
+  };
+  /** Written behind the folder's back: its time does not change by that. */
+  const append = (logs: string, height: string): void =>
+    appendFileSync(join(logs, height, '6b02870800000000.sharelog'), `${good[5]}\n`);
+
+  test('well below the highest and long unchanged is closed: it is not looked into again, and its lines are known', async () => {
+    const logs = heights();
+    expect(await run(logs)).toMatchObject({ files: 3, lines: 3 });
+    append(logs, '00000164');
+    append(logs, '000001c8');
+    expect(await run(logs)).toMatchObject({ files: 3, lines: 1, known: 3, files_unchanged: 2 });
+    // A file that comes or goes changes the folder.
+    writeFileSync(join(logs, '00000164', '7000000000000000.sharelog'), `${good[4]}\n`);
+    expect(await run(logs)).toMatchObject({ files: 4, lines: 2, known: 4 });
+  });
+
+  test('that was written lately, or has half a line, or a bad file, stays open', async () => {
+    const logs = heights();
+    const soon = (): number => Date.now() - day + 60_000;
+    await run(logs, { nowMs: soon });
+    append(logs, '00000100');
+    expect(await run(logs, { nowMs: soon })).toMatchObject({ lines: 1, known: 3 });
+    appendFileSync(join(logs, '00000164', '6b02870800000000.sharelog'), good[4]!.slice(0, 40));
+    utimesSync(join(logs, '00000164', '6b02870800000000.sharelog'), long, long);
+    await run(logs);
+    appendFileSync(join(logs, '00000164', '6b02870800000000.sharelog'), `${good[4]!.slice(40)}\n`);
+    expect(await run(logs)).toMatchObject({ lines: 1 });
+  });
+
+  test('is not closed by a run that left files out', async () => {
+    const logs = heights();
+    expect(await run(logs, { sinceMs: Date.now() })).toMatchObject({ files: 3, lines: 0 });
+    expect(await run(logs)).toMatchObject({ files: 3, lines: 3 });
+  });
+
+  test('of which one file is named is looked into all the same', async () => {
+    const logs = heights();
+    const named = join(logs, '00000100', '6b02870800000000.sharelog');
+    expect(await run(logs, { paths: [named] })).toMatchObject({ files: 1, lines: 1 });
+    expect(await run(logs)).toMatchObject({ files: 3, lines: 2, known: 1 });
+  });
+});
+
+test('a pipe that is named is read to its end', async () => {
+  const logs = tree();
+  const pipe = join(dir.path, 'pipe.sharelog');
+  execFileSync('mkfifo', [pipe]);
+  const writer = spawn('sh', ['-c', 'printf "%s\\n" "$1" > "$2"', 'sh', good.slice(0, 3).join('\n'), pipe]);
+  const ended = once(writer, 'exit');
+  expect(await run(logs, { paths: [pipe] })).toMatchObject({ lines: 3, accepted: 3, bad: 0 });
+  await ended;
 });
 
 test('the origin is never guessed', () => {

@@ -41,7 +41,7 @@ export function usualLine(random: Random): string {
       : '';
   const work = 7_710_873_572_419_305_472n + BigInt(random(3));
   return (
-    `{"workinfoid": ${kind === 0 && random(9) === 0 ? random(4) : work}, "clientid": ${client}, "enonce1": "${(0xaa86026b + client).toString(16)}", ` +
+    `{"workinfoid": ${kind === 0 && random(9) === 0 ? random(4) : work}, "clientid": ${kind === 2 ? client + 2 ** 32 * (client % 3) : client}, "enonce1": "${(0xaa86026b + client).toString(16)}", ` +
     `"nonce2": "${hex(random, 16)}", "nonce": "${hex(random, 8)}", "ntime": "${hex(random, 8)}", ` +
     `"diff": ${realText([42, 0.001, 5e-5, 1048576, 0.1 * client + 1][random(5)]!)}, "sdiff": ${realText(sdiff)}, "hash": "${hash}", ` +
     `"result": ${accepted}, ${refusal}"errn": ${accepted ? 0 : 1 + random(5)}, "createdate": "${1_795_327_660 + random(1e6)},${random(1e9)}", ` +
