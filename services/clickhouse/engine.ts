@@ -7,9 +7,19 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorLine, PoolError } from '../core/errors.ts';
 import { acquireLock, type Lock } from '../core/lock.ts';
@@ -119,7 +129,7 @@ export class Engine {
    *
    * @throws PoolError `missing_part` without chdb, `held` where another process owns the directory, `data_dir`, `clickhouse`
    */
-  static async open(dir: string, limits: ReadLimits): Promise<Engine> {
+  static async open(dir: string, limits: ReadLimits, log: (line: string) => void = () => {}): Promise<Engine> {
     const chdb = await loadChdb();
     try {
       for (const part of ['store', 'config', 'spool']) mkdirSync(join(dir, part), { recursive: true, mode: 0o700 });
@@ -133,6 +143,7 @@ export class Engine {
     const lock = acquireLock(join(home, 'owner.lock'), { waitMs: HELD_WAIT_MS, what: `the ClickHouse store ${home}` });
     try {
       const store = join(home, 'store');
+      removeEmptyDefinitions(store, log);
       const open = (): Session => new chdb.Session(store, { connectionArgs: [`--config-file=${writeConfig(home)}`] });
       const control = await openFirst(open, store);
       try {
@@ -433,6 +444,26 @@ async function loadChdb(): Promise<Chdb> {
       `the embedded ClickHouse cannot be loaded on ${process.platform}-${process.arch}: ${errorLine(error).split('\n')[0]}; run \`npm install chdb\`, or set "lodestream": {"clickhouse": {"url": "http://…:8123"}}`,
       { cause: error },
     );
+  }
+}
+
+/**
+ * The engine writes the definition of a table into its final file; a disk that takes the file and none of its bytes leaves it empty, and
+ * then no store opens any more. Such a table is lost (a file has nothing to keep): it is made and filled again, as one that was dropped.
+ */
+function removeEmptyDefinitions(store: string, log: (line: string) => void): void {
+  const databases = join(store, 'store');
+  if (!existsSync(databases)) return;
+  for (const prefix of readdirSync(databases)) {
+    for (const id of readdirSync(join(databases, prefix))) {
+      const dir = join(databases, prefix, id);
+      // Folders of tables have none; those of databases have one for each table.
+      for (const name of readdirSync(dir).filter((file) => file.endsWith('.sql'))) {
+        if (statSync(join(dir, name)).size > 0) continue;
+        rmSync(join(dir, name));
+        log(`the definition of table ${basename(name, '.sql')} is empty, its disk took nothing: it is made again`);
+      }
+    }
   }
 }
 

@@ -61,7 +61,7 @@ export async function startClickHouse(options: ClickHouseOptions): Promise<Runni
     max_result_rows: 10_000_000,
     max_result_bytes: 256 * 1024 ** 2,
   };
-  const engine = await Engine.open(options.dir, limits);
+  const engine = await Engine.open(options.dir, limits, log);
   const open = new Set<Promise<void>>();
   const onLoopback = isIP(options.host) === 0 ? options.host === 'localhost' : /^(127\.|::1$)/.test(options.host);
   const server = createServer((request, response) => {

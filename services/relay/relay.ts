@@ -22,8 +22,8 @@ export interface RelayOptions {
   readonly kafka: KafkaLog;
   /** SQLite file with the positions. */
   readonly stateFile: string;
-  /** Removes what Kafka has from the journal (retention.ts); absent: nothing is. */
-  readonly retention?: { readonly stateFile: string; readonly keepUs: number };
+  /** Removes what Kafka has from the journal (retention.ts); absent: nothing is. `everyMs` default ten minutes. */
+  readonly retention?: { readonly stateFile: string; readonly keepUs: number; readonly everyMs?: number };
   readonly log: (line: string) => void;
   /** Ends the relay as `stop` does. */
   readonly signal?: AbortSignal;
@@ -203,7 +203,7 @@ export async function startRelay(options: RelayOptions): Promise<Relay> {
         if (!workers.has(key)) workers.set(key, carry(topic, instance));
       }
     }
-    if (retention !== null && performance.now() - retainedAt > RETENTION_MS) {
+    if (retention !== null && performance.now() - retainedAt > (options.retention?.everyMs ?? RETENTION_MS)) {
       retention.run();
       retainedAt = performance.now();
     }

@@ -22,16 +22,18 @@ export class Kept {
   readonly name: string;
   readonly #args: readonly string[];
   readonly #said: string[];
+  readonly #env: NodeJS.ProcessEnv;
   #leash: Leashed | null = null;
   #stopping = false;
   #ended: Promise<void> = Promise.resolve();
   /** Ends that nobody brought about. */
   readonly surprises: string[] = [];
 
-  constructor(name: string, args: readonly string[], said: string[]) {
+  constructor(name: string, args: readonly string[], said: string[], env: NodeJS.ProcessEnv = {}) {
     this.name = name;
     this.#args = args;
     this.#said = said;
+    this.#env = env;
   }
 
   get pid(): number {
@@ -49,7 +51,7 @@ export class Kept {
 
   async #keep(): Promise<void> {
     while (!this.#stopping) {
-      const leash = await lodestream(this.#args);
+      const leash = await lodestream(this.#args, this.#env);
       this.#leash = leash;
       leash.onLine((line) => {
         this.#said.push(`${this.name}: ${line}`);
@@ -109,6 +111,8 @@ export interface Stack {
   readonly said: readonly string[];
   /** Ends of programs that nobody brought about. */
   surprises(): string[];
+  /** Makes the disk of all programs read-only, or writable again; with the option `readOnly` alone. */
+  readOnly(on: boolean): void;
   /** Consumers that read the journal itself, whatever the log of record is. */
   consumeJournal(): Kept;
   /** `lodestream ARGS` with this configuration, to its end. */
@@ -131,6 +135,20 @@ export interface StackOptions {
   readonly diskMiB?: number;
   /** Of the journal's segments; default 128 MiB. */
   readonly segmentBytes?: number;
+  /** The journal syncs before answers go out. Default false. */
+  readonly fsync?: boolean;
+  /** A library of `readOnlyLibrary`: `stack.readOnly` works. */
+  readonly readOnly?: string;
+}
+
+/** Compiles readonly.c into `dir`. @returns the path of the library, or why there is none */
+export function readOnlyLibrary(dir: string): { path: string } | { missing: string } {
+  const path = join(dir, 'readonly.so');
+  const source = join(import.meta.dirname, 'readonly.c');
+  const made = spawnSync('cc', ['-shared', '-fPIC', '-O1', '-o', path, source, '-ldl'], { encoding: 'utf8' });
+  if (process.platform !== 'linux' || made.error !== undefined) return { missing: 'no C compiler for Linux' };
+  if (made.status !== 0) throw new Error(`cc: ${made.stderr}`);
+  return { path };
 }
 
 /** Whether this process may make file systems. */
@@ -146,8 +164,14 @@ export function mayMount(): boolean {
 
 /** Starts all programs, and waits until the pool listens and ClickHouse answers. */
 export async function startStack(name: string, options: StackOptions = {}): Promise<Stack> {
-  const { workers = 1, kafka = null, diskMiB, segmentBytes } = options;
+  const { workers = 1, kafka = null, diskMiB, segmentBytes, fsync = false } = options;
   const dir = tempDir(name);
+  const flags = tempDir(`${name}-flags`);
+  const readOnlyFlag = join(flags.path, 'read-only');
+  const env =
+    options.readOnly === undefined
+      ? {}
+      : { LD_PRELOAD: options.readOnly, READONLY_DIR: dir.path, READONLY_FLAG: readOnlyFlag };
   const node = await startTemplateNode();
   const [stratumPort, clickhousePort] = (await freePorts(2)) as [number, number];
   const dataDir = join(dir.path, 'data');
@@ -174,7 +198,7 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
         ...(diskMiB === undefined ? {} : { disk_reserve_bytes: 16 * 1024 * 1024 }),
         clickhouse_http: `127.0.0.1:${clickhousePort}`,
         workers,
-        ...(segmentBytes === undefined ? {} : { journal: { segment_bytes: segmentBytes } }),
+        journal: { fsync, ...(segmentBytes === undefined ? {} : { segment_bytes: segmentBytes }) },
         ...(brokers === null ? {} : { kafka: { brokers, topic_prefix: kafka!.prefix, partitions: 3 } }),
       },
     };
@@ -184,7 +208,7 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
   const file = configFile('ckpool.conf', kafka?.brokers ?? null);
   const journalFile = configFile('journal.conf', null);
   const kept = (program: string, args: readonly string[] = [], config = file): Kept =>
-    new Kept(program, [program, '--config', config, ...args], said);
+    new Kept(program, [program, '--config', config, ...args], said, env);
   const pool = kept('pool', ['--sockdir', join(dir.path, 'sock'), '--log-shares']);
   const clickhouse = kept('clickhouse');
   const consume = kept('consume');
@@ -216,11 +240,13 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
 
   for (const program of programs) if (program !== journalConsume) program.start();
   const close = async (): Promise<void> => {
+    rmSync(readOnlyFlag, { force: true });
     for (const program of [...programs].reverse()) await program.stop();
     await node.close();
     await kafka?.stop();
     if (diskMiB !== undefined) spawnSync('umount', ['--lazy', dataDir]);
     dir.remove();
+    flags.remove();
   };
   try {
     const start = (): string => said.slice(-30).join('\n');
@@ -240,6 +266,11 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
   return {
     ...{ stratumPort, dataDir, logDir, node, pool, clickhouse, consume, relay, kafka, said, rows, sql, close },
     surprises: () => programs.flatMap(({ surprises }) => surprises),
+    readOnly(on) {
+      if (options.readOnly === undefined) throw new Error('a stack without the option readOnly');
+      if (on) writeFileSync(readOnlyFlag, '');
+      else rmSync(readOnlyFlag);
+    },
     consumeJournal: () => journalConsume,
     once: (verb, ...args) => lodestreamOnce([verb, '--config', file, ...args]),
     onceOnJournal: (verb, ...args) => lodestreamOnce([verb, '--config', journalFile, ...args]),

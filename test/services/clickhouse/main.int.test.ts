@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -876,6 +876,23 @@ describe.skipIf(noClickHouse !== undefined)('the store of the embedded ClickHous
     } finally {
       rmSync(dir, { recursive: true, force: true });
     }
+  });
+
+  test('a definition that the disk took nothing of does not keep the store from opening: that table is gone, the others are there', async () => {
+    const first = await startTestClickHouse({ token: 't' });
+    for (const name of ['kept', 'empty']) {
+      await first.writer.command({ query: `CREATE TABLE ${name} (a UInt64) ENGINE = MergeTree ORDER BY a` });
+      await first.writer.insert({ table: name, values: [{ a: 1 }], format: 'JSONEachRow' });
+    }
+    await first.stop({ signal: 'SIGKILL', keep: true });
+    const store = join(first.dir, 'store', 'store');
+    const name = readdirSync(store, { recursive: true, encoding: 'utf8' }).find((path) => path.endsWith('/empty.sql'))!;
+    truncateSync(join(store, name));
+    const again = await startTestClickHouse({ dir: first.dir });
+    const answer = await again.writer.query({ query: 'SHOW TABLES', format: 'TabSeparated' });
+    expect(await answer.text()).toBe('kept\n');
+    await again.writer.command({ query: 'CREATE TABLE empty (a UInt64) ENGINE = MergeTree ORDER BY a' });
+    await again.stop();
   });
 
   test('has one owner, and its port too; a successor waits for one that is ending', async () => {
