@@ -5,7 +5,9 @@
  * FAULTS_KILLS is the number of kills (default 10), FAULTS_STOPS that of the broker's stops (a tenth), FAULTS_SEED repeats a run, FAULTS_LOG (journal, kafka)
  * names one variant, FAULTS_FSYNC=1 has the journal sync before answers go out.
  */
+import { readdirSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { kafkaForTests } from '../helpers/kafka-broker.ts';
@@ -39,6 +41,11 @@ const haveKafka = await havePart('kafka', () =>
   ),
 );
 
+function packedSegments({ dataDir }: Stack): number {
+  const files = readdirSync(join(dataDir, 'journal'), { recursive: true, encoding: 'utf8' });
+  return files.filter((file) => file.endsWith('.zdx')).length;
+}
+
 describe.each(variants)('with the $log as the log of record and $workers stratum workers', ({ log, workers }) => {
   const left = log === 'kafka' && haveKafka === undefined;
   const seed = Number(process.env.FAULTS_SEED ?? Math.floor(Math.random() * 2 ** 31));
@@ -59,7 +66,8 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
       if ('missing' in own) throw new Error(own.missing);
       kafka = own;
     }
-    stack = await startStack(`faults-${log}`, { workers, kafka, fsync: FSYNC });
+    // Many segments, so that those who pack them are killed over it.
+    stack = await startStack(`faults-${log}`, { workers, kafka, fsync: FSYNC, segmentBytes: 4 * 1024 * 1024 });
     load = startLoad(() => stack.stratumPort, LINES, PER_SECOND);
   });
   afterAll(async () => {
@@ -151,6 +159,9 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
           `${JSON.stringify(account)}; refused ${JSON.stringify(refusals)}`,
       );
       expect(stack.surprises()).toEqual([]);
+      // What follows reads segments that were packed while their packer was killed now and then.
+      await until('closed segments to be packed', () => packedSegments(stack) > 0);
+      console.log(`${log}: ${packedSegments(stack)} segments are packed`);
       for (const words of Object.keys(refusals)) expect(['Duplicate', 'Stale']).toContain(words);
       hashes = await tableHashes(stack);
       expect(Object.keys(hashes)).toContain('shares_raw');

@@ -135,6 +135,8 @@ export interface StackOptions {
   readonly diskMiB?: number;
   /** Of the journal's segments; default 128 MiB. */
   readonly segmentBytes?: number;
+  /** Closed segments are compressed; default true, as everywhere. */
+  readonly pack?: boolean;
   /** The journal syncs before answers go out. Default false. */
   readonly fsync?: boolean;
   /** A library of `readOnlyLibrary`: `stack.readOnly` works. */
@@ -164,7 +166,7 @@ export function mayMount(): boolean {
 
 /** Starts all programs, and waits until the pool listens and ClickHouse answers. */
 export async function startStack(name: string, options: StackOptions = {}): Promise<Stack> {
-  const { workers = 1, kafka = null, diskMiB, segmentBytes, fsync = false } = options;
+  const { workers = 1, kafka = null, diskMiB, segmentBytes, fsync = false, pack = true } = options;
   const dir = tempDir(name);
   const flags = tempDir(`${name}-flags`);
   const readOnlyFlag = join(flags.path, 'read-only');
@@ -198,7 +200,7 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
         ...(diskMiB === undefined ? {} : { disk_reserve_bytes: 16 * 1024 * 1024 }),
         clickhouse_http: `127.0.0.1:${clickhousePort}`,
         workers,
-        journal: { fsync, ...(segmentBytes === undefined ? {} : { segment_bytes: segmentBytes }) },
+        journal: { fsync, pack, ...(segmentBytes === undefined ? {} : { segment_bytes: segmentBytes }) },
         ...(brokers === null ? {} : { kafka: { brokers, topic_prefix: kafka!.prefix, partitions: 3 } }),
       },
     };

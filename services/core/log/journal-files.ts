@@ -119,7 +119,7 @@ export function listPacking(topicDir: string): PackingState {
 /** The instances that have a topic, in order of name. */
 export function listInstances(dir: string, topic: Topic): string[] {
   return list(dir)
-    .filter((name) => NAME.test(name) && listSegments(join(dir, name, topic)).length > 0)
+    .filter((name) => NAME.test(name) && list(join(dir, name, topic)).some((file) => SEGMENT_FILE.test(file)))
     .sort();
 }
 

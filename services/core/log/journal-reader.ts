@@ -130,14 +130,17 @@ export class PartitionReader {
     const place = from === null ? null : parsePosition(from);
     const lastOfRun = place === null ? -1 : this.#names.findLastIndex((name) => name.run === place.run);
     let count = 0;
-    for (const [i, name] of this.#names.entries()) {
-      if (place !== null && i <= lastOfRun && name.run !== place.run) continue;
+    // From the newest on: a journal of years is not looked through for a reader that is nearly at its end.
+    for (let i = this.#names.length - 1; i >= 0; i--) {
+      const name = this.#names[i]!;
+      const ofRun = place !== null && name.run === place.run;
+      if (i <= lastOfRun && !ofRun) continue;
       const segment = SegmentReader.open(name, this.#schemas);
       if (typeof segment === 'string') continue;
       const first = segment.head.firstSequence;
-      const start = place !== null && name.run === place.run ? Math.max(first, place.sequence) : first;
-      count += Math.max(0, segment.endSequence() - start);
+      count += Math.max(0, segment.endSequence() - (ofRun ? Math.max(first, place.sequence) : first));
       segment.close();
+      if (ofRun && first <= place.sequence) break;
     }
     return count;
   }

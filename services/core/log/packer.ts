@@ -29,6 +29,8 @@ import { SegmentReader } from './segment-reader.ts';
 
 const PACKED_TOPICS = ['share', 'job', 'session'] as const satisfies readonly Topic[];
 const SCAN_MS = 30_000;
+/** A process that is killed again and again still gets some done. */
+const FIRST_SCAN_MS = 2_000;
 /** A tenth of one core, at most: some 40,000 shares a second. */
 const DUTY = 0.1;
 /** A thread that is asked to end between two steps is ended after this. */
@@ -131,7 +133,7 @@ class PackerThread {
   }
 }
 
-/** Starts packing and returns; the first look at the directories comes after the first 30 s. */
+/** Starts packing and returns. */
 export function startPacker(options: PackerOptions): Packer {
   const { journalDir, lockFile, log, scanMs = SCAN_MS, duty = DUTY } = options;
   const stopping = new AbortController();
@@ -212,8 +214,8 @@ export function startPacker(options: PackerOptions): Packer {
   }
 
   const working = (async () => {
-    while (!signal.aborted) {
-      await sleep(scanMs, undefined, { signal }).catch(() => {});
+    for (let pauseMs = Math.min(scanMs, FIRST_SCAN_MS); ; pauseMs = scanMs) {
+      await sleep(pauseMs, undefined, { signal }).catch(() => {});
       if (signal.aborted) break;
       try {
         if (isOwner()) await scan();

@@ -206,6 +206,23 @@ test('avsc reads a packed segment with zstd as its codec', async () => {
   expect(hashes.length).toBeGreaterThan(100);
 });
 
+test('how far a reader is behind is told without a look at what it has behind it', async () => {
+  writeRuns();
+  await packTopic(dir);
+  const { records } = everything();
+  let opened = 0;
+  const end = watchFiles((call) => {
+    if (call === 'openSync') opened++;
+  }, true);
+  const { run, sequence } = records.at(-1)!;
+  expect(newReader().lag(`${run}:${sequence + 1}`)).toBe(0);
+  // A container and its sidecar.
+  expect(opened).toBe(2);
+  expect(newReader().lag(null)).toBe(150);
+  expect(opened).toBe(2 + 2 * segments().length);
+  end();
+});
+
 test('where an instant begins is found in packed segments too', async () => {
   writeRuns();
   const times = [0, 1, 42, 77, 149].map((n) => 1_700_000_000_000_000 + n);
@@ -290,6 +307,49 @@ describe('what is not packed', () => {
       expect(Object.keys(endings(dir)).sort()).toEqual(['avro', 'idx']);
     }
     expectSame(before);
+  });
+
+  test('a packed one that is not the same, or not readable, never takes its place', () => {
+    writeRun(
+      0,
+      range(0, 30).map(() => 2),
+    );
+    const [first, second] = segments();
+    prepareNow(second!);
+    const other = [`${second!.path}.packing`, second!.packedIndexPath].map((path) => readFileSync(path));
+    drop(second!);
+    const packing = `${first!.path}.packing`;
+    const wrongs: [RegExp, () => void][] = [
+      [
+        /not the same: damage at sequence \d+: the checksum of the block differs/,
+        () => flip(packing, statSync(packing).size - 40),
+      ],
+      [/not the same: the head differs/, () => flip(packing, 100)],
+      [/not the same: damage at sequence/, () => truncateSync(packing, statSync(packing).size - 1)],
+      [/not the same: damage at sequence/, () => appendFileSync(packing, 'more')],
+      [/not the same: .* has no checksum/, () => truncateSync(first!.packedIndexPath, INDEX_HEAD_BYTES)],
+      // Whole by itself, and another one.
+      [
+        /not the same: the records differ/,
+        () => {
+          writeFileSync(packing, other[0]!);
+          writeFileSync(first!.packedIndexPath, other[1]!);
+        },
+      ],
+    ];
+    for (const [pattern, wrong] of wrongs) {
+      const before = readFileSync(first!.path);
+      let syncs = 0;
+      // Container, sidecar, directory: then it is compared.
+      const end = watchFiles((call) => {
+        if (call === 'fsyncSync' && ++syncs === 3) wrong();
+      });
+      expect(refusal(first!)).toMatch(pattern);
+      end();
+      expect(syncs).toBe(3);
+      expect(readFileSync(first!.path)).toEqual(before);
+      expect([existsSync(packing), existsSync(first!.packedIndexPath)]).toEqual([false, false]);
+    }
   });
 
   test('one that retention removed meanwhile does not come back', async () => {
