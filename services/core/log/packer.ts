@@ -33,6 +33,8 @@ const SCAN_MS = 30_000;
 const FIRST_SCAN_MS = 2_000;
 /** A tenth of one core, at most: some 40,000 shares a second. */
 const DUTY = 0.1;
+/** Where so many segments of a topic wait, three times as much. */
+const MANY_WAITING = 20;
 /** A thread that is asked to end between two steps is ended after this. */
 const STOP_MS = 2_000;
 /** Of the thread's heap, MB: blocks lie outside of it. */
@@ -171,14 +173,18 @@ export function startPacker(options: PackerOptions): Packer {
   }
 
   /** @returns false where the next would fare no better now */
-  async function pack(name: SegmentName): Promise<boolean> {
+  async function pack(name: SegmentName, waiting: number): Promise<boolean> {
     const state = stateOf(name);
     if (refused.get(name.path) === state) return true;
     const { bavail, bsize } = statfsSync(journalDir);
     const { size } = statSync(name.path);
     // The packed one is smaller, but for one of records that cannot be.
     if (bavail * bsize < size) return fail(`journal: ${name.path}: no room to pack its ${size} bytes`);
-    const outcome = await thread.prepare({ name, journalDir, duty });
+    const outcome = await thread.prepare({
+      name,
+      journalDir,
+      duty: waiting > MANY_WAITING ? Math.min(1, 3 * duty) : duty,
+    });
     if ('failed' in outcome) return fail(`journal: ${name.path} cannot be packed: ${outcome.failed}`);
     if ('stopped' in outcome) return false;
     if ('refused' in outcome) {
@@ -200,10 +206,11 @@ export function startPacker(options: PackerOptions): Packer {
       for (const instance of listInstances(journalDir, topic)) {
         const { segments, plain } = await cleared(join(journalDir, instance, topic));
         const closed = new Set(plain.length === 0 ? [] : closedSegments(segments).map(({ path }) => path));
-        for (const name of plain.filter(({ path }) => closed.has(path))) {
+        const waiting = plain.filter(({ path }) => closed.has(path));
+        for (const [i, name] of waiting.entries()) {
           if (signal.aborted) return;
           try {
-            if (!(await pack(name))) return;
+            if (!(await pack(name, waiting.length - i))) return;
           } catch (error) {
             // Gone under our hands: retention.
             if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
