@@ -327,6 +327,8 @@ export type TakesShare = (bucketS: number, timeUs: number) => boolean;
 
 /** Holds the head, and the batch of a small pool. */
 const FIRST_BYTES = 64 * 1024;
+/** So many tell how long the others will be. */
+const FORESEEING_SHARES = 4_096;
 /** Memory of large files that are in ClickHouse, for the next: a page that is touched first costs as much as what is written to it. */
 const spares: Buffer[] = [];
 const MOST_SPARES = 2;
@@ -414,7 +416,9 @@ export class ShareFile {
   #reserve(length: number): void {
     const needed = this.#at + length * 2 + APPENDED_BYTES + SYNC_BYTES;
     if (needed <= this.#bytes.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(needed, this.#bytes.length * 2));
+    // A large file grows once more, to what it will need if it becomes full.
+    const foreseen = this.#count < FORESEEING_SHARES ? 0 : Math.ceil((this.#at / this.#count) * this.#most * 1.02);
+    const larger = Buffer.allocUnsafe(Math.max(needed, foreseen === 0 ? this.#bytes.length * 2 : foreseen));
     this.#bytes.copy(larger, 0, 0, this.#at);
     this.#bytes = larger;
     this.#view = viewOf(larger);

@@ -1,11 +1,15 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, statSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sharePipeline } from '../../../pipelines/shares/shares.ts';
 import { currentSchema, encodeEvent } from '../../../schemas/codec.ts';
+import type { Inputs } from '../../../schemas/events.ts';
+import { shareIdentity } from '../../../schemas/identity.ts';
 import { HeldInsert } from '../../../services/consumers/insert.ts';
 import { migrate } from '../../../services/consumers/migrations.ts';
 import { PartitionConsumer } from '../../../services/consumers/partition.ts';
@@ -13,7 +17,7 @@ import { ShareFile, shareInsert } from '../../../services/consumers/share-file.t
 import { ConsumerState } from '../../../services/consumers/state.ts';
 import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
-import { randomFrom } from '../../pipelines/blocks.ts';
+import { newSeed, randomFrom } from '../../pipelines/blocks.ts';
 import { shareOf, tempDir, until } from './world.ts';
 
 const SHARES = 6_000;
@@ -148,6 +152,63 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { ti
     } finally {
       state.close();
       await log.close();
+      dir.remove();
+    }
+  });
+
+  test('of consumers that are killed while it waits counts once, and so do the copies in it', {
+    timeout: 180_000,
+  }, async () => {
+    const random = randomFrom(newSeed());
+    const dir = tempDir();
+    const shares: Inputs['share'][] = [];
+    for (let n = 0; n < 80_000; n++) {
+      const earlier = shares[random(shares.length || 1)];
+      // Copies that win: their minute has one share less then.
+      const share =
+        n % 50 === 49 && earlier?.accepted === true
+          ? { ...earlier, time_us: earlier.time_us - 70_000_000 }
+          : { ...shareOf(random, n), origin: 'killed' };
+      shares.push(share);
+    }
+    const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
+    for (let n = 0; n < shares.length; n += 1_000) {
+      writer.append(shares.slice(n, n + 1_000).map((event) => ({ topic: 'share', event })));
+    }
+    writer.close();
+    const runner = fileURLToPath(new URL('./runner.ts', import.meta.url));
+    const clickhouse = { url: ch.url, user: 'writer', password: ch.token };
+    const run = (killAfterInsert: number) =>
+      spawn(process.execPath, [runner, JSON.stringify({ dir: dir.path, clickhouse, killAfterInsert })], {
+        stdio: ['pipe', 'inherit', 'inherit'],
+      });
+    const number = async (query: string): Promise<number> => {
+      const answer = await ch.writer.query({ query: `SELECT toUInt32(${query}) AS n`, format: 'JSONEachRow' });
+      return (await answer.json<{ n: number }>())[0]!.n;
+    };
+    try {
+      // The first 25,000 are in ClickHouse and not finished, the next are on their way; then those again, and so on.
+      for (const killAfterInsert of [1, 2]) {
+        const [, signal] = await once(run(killAfterInsert), 'exit');
+        expect(signal).toBe('SIGKILL');
+      }
+      const last = run(0);
+      try {
+        const distinct = new Set(shares.map((share) => shareIdentity(share))).size;
+        expect(distinct).toBeLessThan(shares.length);
+        const rows = "(SELECT count() FROM shares WHERE origin = 'killed')";
+        await until('all shares', async () => ((await number(rows)) === distinct ? true : undefined));
+        const asked = `SELECT toDateTime(toStartOfMinute(time), 'UTC') AS minute, user, worker, countIf(s.accepted) AS a, countIf(NOT s.accepted) AS r
+          FROM shares AS s WHERE origin = 'killed' GROUP BY minute, user, worker`;
+        const held = "SELECT minute, user, worker, accepted, refused FROM shares_1m WHERE origin = 'killed'";
+        const differing = `(SELECT count() FROM (${held} EXCEPT ${asked})) + (SELECT count() FROM (${asked} EXCEPT ${held}))`;
+        await until('roll-ups that agree', async () => ((await number(differing)) === 0 ? true : undefined), 120_000);
+        expect(await number(rows)).toBe(distinct);
+      } finally {
+        last.stdin.end();
+        await once(last, 'exit');
+      }
+    } finally {
       dir.remove();
     }
   });
