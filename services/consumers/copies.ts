@@ -3,6 +3,11 @@
  * loser changes too: its minute must be asked for before the insert, since a merge may remove it afterwards. Asking for every identity
  * would read an hour of shares with each batch; so what this process has put into an hour that was empty is remembered in filters.
  * They know all copies: within a log a share has one consumer, as Kafka's key is the identity.
+ *
+ * Where several processes share the partitions, another has inserted what a partition held before it came here. A filter serves a partition that
+ * came before the filter's hour was seen to be empty; else the hour is asked about whole. So that all processes have filters, the hour that
+ * comes next is looked at while it is still empty. What another, thought dead, still inserts of a partition that is here now is
+ * read again here, and so is in the filter before a copy of it can come.
  */
 import type { ClickHouseClient } from '@clickhouse/client';
 import { literal } from './insert.ts';
@@ -22,6 +27,7 @@ const LAST_SLOTS = 1 << 21;
 const MOST_FILLED = 0.75;
 /** Lists longer than a server's default limit for a statement, with room for the text of a batch. */
 const MAX_QUERY_BYTES = 14 * 1024 ** 2;
+const HOUR_S = 3_600;
 
 /**
  * 64 bits of each identity: one half says in which slot, the slot holds the other. A stranger is taken for a copy once in some hundred million
@@ -69,6 +75,8 @@ interface Hour {
   filter: Filter | null;
   /** Whether it had is known; until then nothing of ours is inserted. */
   known: boolean;
+  /** When it was looked at, as `acquire` counts. */
+  asked: number;
 }
 
 /** Submissions of a batch that have a copy in the filters, and the hours of all. */
@@ -76,6 +84,8 @@ export interface Noted {
   readonly file: ShareFile;
   readonly hours: readonly Hour[];
   readonly found: readonly number[];
+  /** When the batch's partition came here. */
+  readonly since: number;
 }
 
 export class Copies {
@@ -84,22 +94,35 @@ export class Copies {
   readonly #hours = new Map<string, Hour>();
   /** Hours that are being asked about. */
   readonly #asking = new Map<Hour, Promise<void>>();
+  #instant = 0;
+  #wholeUntilS = 0;
 
   constructor(client: ClickHouseClient) {
     this.#client = client;
   }
 
-  /** Remembers a batch's submissions, and which of them were there already. To be called once for a batch. */
-  note(file: ShareFile): Noted {
+  /** A partition has come here from another process. @returns the instant, for `note` */
+  acquire(): number {
+    this.#instant += 1;
+    return this.#instant;
+  }
+
+  /** Shares go to other partitions than before: hours that begin before this instant, seconds, are asked about whole. */
+  askWholeUntil(bucketS: number): void {
+    this.#wholeUntilS = Math.max(this.#wholeUntilS, bucketS);
+  }
+
+  /** Remembers a batch's submissions, and which of them were there already. To be called once for a batch. @param since - when its partition came here */
+  note(file: ShareFile, since = 0): Noted {
     const hours = file.buckets().map((bucket) => this.#touch(bucket));
     const found = file.select((bucket, high, low) => hours[bucket]!.filter?.add(high, low) ?? false);
     this.#forget();
-    return { file, hours, found };
+    return { file, hours, found, since };
   }
 
   #touch(bucket: Bucket): Hour {
     const key = keyOf(bucket);
-    const hour = this.#hours.get(key) ?? { bucket, filter: new Filter(), known: false };
+    const hour = this.#hours.get(key) ?? { bucket, filter: new Filter(), known: false, asked: 0 };
     this.#hours.delete(key);
     this.#hours.set(key, hour);
     return hour;
@@ -107,7 +130,8 @@ export class Copies {
 
   /** Looks which of the hours are empty, of those that are not known; before anything of the batch is inserted. @throws what the client throws */
   async ask({ hours }: Noted): Promise<void> {
-    const unknown = hours.filter((hour) => !hour.known && !this.#asking.has(hour));
+    const looked = this.#instant === 0 ? hours : [...hours, ...this.#nextOf(hours)];
+    const unknown = looked.filter((hour) => !hour.known && !this.#asking.has(hour));
     if (unknown.length > 0) {
       const asking = this.#ask(unknown).finally(() => {
         for (const hour of unknown) this.#asking.delete(hour);
@@ -117,7 +141,17 @@ export class Copies {
     await Promise.all(new Set(hours.map((hour) => this.#asking.get(hour))));
   }
 
+  /** Behind the newest hour of each origin comes one that is empty as yet. */
+  #nextOf(hours: readonly Hour[]): Hour[] {
+    const newest = new Map<string, number>();
+    for (const { bucket } of hours) {
+      newest.set(bucket.origin, Math.max(newest.get(bucket.origin) ?? 0, bucket.bucketS));
+    }
+    return [...newest].map(([origin, bucketS]) => this.#touch({ origin, bucketS: bucketS + HOUR_S }));
+  }
+
   async #ask(hours: readonly Hour[]): Promise<void> {
+    const instant = this.#instant;
     const answer = await this.#client.query({
       query: `SELECT DISTINCT toString(origin) AS origin, toUInt32(bucket) AS bucket FROM shares_raw
         WHERE ${within(hours.map(({ bucket }) => bucket))}`,
@@ -128,6 +162,7 @@ export class Copies {
     const filled = new Set(rows.map(({ origin, bucket }) => keyOf({ origin, bucketS: bucket })));
     for (const hour of hours) {
       hour.known = true;
+      hour.asked = instant;
       if (filled.has(keyOf(hour.bucket))) hour.filter = null;
     }
   }
@@ -145,10 +180,11 @@ export class Copies {
   /** The minutes in which copies of a batch stand. @throws what the client throws */
   async minutes(noted: Noted): Promise<Minute[]> {
     await this.ask(noted);
-    const { file, hours, found } = noted;
-    const asked = hours.some(({ filter }) => filter === null)
-      ? [...new Set([...found, ...file.select((bucket) => hours[bucket]!.filter === null)])]
-      : found;
+    const { file, hours, found, since } = noted;
+    const whole = hours.map(
+      ({ filter, asked, bucket }) => filter === null || asked < since || bucket.bucketS < this.#wholeUntilS,
+    );
+    const asked = whole.includes(true) ? [...new Set([...found, ...file.select((bucket) => whole[bucket]!)])] : found;
     return this.#minutesOf(asked.map((submission) => file.submission(submission)));
   }
 

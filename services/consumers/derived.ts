@@ -1,6 +1,9 @@
 /**
  * Epochs, hashrates, contracts and payouts in ClickHouse: keeps the fold of `pipelines/derived.ts`, and writes what differs from what the
  * tables hold. At start the tables' digests are read, so a crash between two tables, a dropped table or a changed rule mends itself.
+ *
+ * Of several consumers one does this. One that was thought dead may write once more, under its older fold: `check` finds rows that are not
+ * ours by their number and the sum of their versions, and all is compared again.
  */
 import type { ClickHouseClient } from '@clickhouse/client';
 import { chainRow } from '../../pipelines/chain/chain-row.ts';
@@ -25,6 +28,8 @@ const EVERYTHING: Touched = { fromHeight: 0, contracts: true };
 
 interface Known {
   readonly digest: string;
+  /** `ingest_version` of the row that stands. */
+  readonly version: bigint;
   readonly scope: number;
   /** Columns of the key, for a retraction. */
   readonly key: Row;
@@ -46,7 +51,6 @@ export class Derived {
   #touched = new Map<string, Touched>();
   /** By chain and table, what the table holds, by key. */
   readonly #known = new Map<string, Record<DerivedTable, Map<string, Known>>>();
-  #version: bigint | null = null;
 
   constructor(client: ClickHouseClient, profileOf: ProfileOf) {
     this.#client = client;
@@ -84,43 +88,82 @@ export class Derived {
     let change = touched;
     if (known === undefined) {
       await insertRows(this.#client, 'chains', [
-        { ...chainRow(this.#profileOf(chain)), ingest_version: String(await nextVersion(this.#client, 'chains')) },
+        { ...chainRow(this.#profileOf(chain)), ingest_version: String(await nextVersion(this.#client)) },
       ]);
       known = await this.#readKnown(chain);
       this.#known.set(chain, known);
       change = EVERYTHING;
     }
     let written = 0;
+    let version: bigint | null = null;
+    // One version for all tables that change.
+    const versionOf = async (): Promise<bigint> => {
+      version ??= await nextVersion(this.#client);
+      return version;
+    };
     for (const part of rows(this.#state, chain, change, this.#profileOf)) {
-      written += await this.#replace(part, known[part.table]);
+      written += await this.#replace(part, known[part.table], versionOf);
     }
     return written;
   }
 
-  async #replace({ table, from, rows }: DerivedRows, known: Map<string, Known>): Promise<number> {
+  /**
+   * Looks whether the tables hold the rows that we have left there; where they do not, the next `flush` compares all of that chain.
+   * @returns chains that another has written to
+   * @throws what the client throws
+   */
+  async check(): Promise<string[]> {
+    const strange: string[] = [];
+    for (const [chain, tables] of [...this.#known]) {
+      for (const table of Object.keys(tables) as DerivedTable[]) {
+        let versions = 0n;
+        for (const { version } of tables[table].values()) versions += version;
+        const answer = await this.#client.query({
+          query: `SELECT toString(count()) AS rows, toString(sum(ingest_version)) AS versions FROM ${table} FINAL
+            WHERE ingest_deleted = 0 AND chain = ${literal(chain)}`,
+          format: 'JSONEachRow',
+        });
+        const [row] = await answer.json<{ rows: string; versions: string }>();
+        if (row!.rows === String(tables[table].size) && row!.versions === String(BigInt.asUintN(64, versions)))
+          continue;
+        this.#known.delete(chain);
+        this.#touched.set(chain, EVERYTHING);
+        strange.push(chain);
+        break;
+      }
+    }
+    return strange;
+  }
+
+  async #replace(
+    { table, from, rows }: DerivedRows,
+    known: Map<string, Known>,
+    versionOf: () => Promise<bigint>,
+  ): Promise<number> {
     const present = new Set<string>();
-    const changed: { id: string; row: Row; known: Known }[] = [];
+    const changed: { id: string; row: Row; digest: string }[] = [];
     for (const row of rows) {
       const key = keyOf(table, row);
       const id = JSON.stringify(key);
       const digest = rowDigest(row);
       present.add(id);
       if (known.get(id)?.digest !== digest) {
-        changed.push({ id, row, known: { digest, scope: scopeOf(table, row), key } });
+        changed.push({ id, row, digest });
       }
     }
     const gone = [...known].filter(([id, { scope }]) => scope >= from && !present.has(id));
     if (changed.length === 0 && gone.length === 0) return 0;
-    const version = String(await this.#nextVersion());
+    const version = await versionOf();
+    const ingestVersion = String(version);
     for (let i = 0; i < changed.length; i += ROWS_AT_ONCE) {
       await insertRows(
         this.#client,
         table,
         changed.slice(i, i + ROWS_AT_ONCE).map((change) => ({
           ...change.row,
-          ingest_version: version,
+          ingest_version: ingestVersion,
           ingest_deleted: 0,
-          ingest_digest: change.known.digest,
+          ingest_digest: change.digest,
         })),
       );
     }
@@ -128,40 +171,34 @@ export class Derived {
       await insertRows(
         this.#client,
         table,
-        gone.slice(i, i + ROWS_AT_ONCE).map(([, { key }]) => ({ ...key, ingest_version: version, ingest_deleted: 1 })),
+        gone
+          .slice(i, i + ROWS_AT_ONCE)
+          .map(([, { key }]) => ({ ...key, ingest_version: ingestVersion, ingest_deleted: 1 })),
       );
     }
-    for (const { id, known: now } of changed) known.set(id, now);
+    for (const { id, row, digest } of changed) {
+      known.set(id, { digest, version, scope: scopeOf(table, row), key: keyOf(table, row) });
+    }
     for (const [id] of gone) known.delete(id);
     return changed.length + gone.length;
-  }
-
-  /** One version for all tables, above what any of them holds, a retracted row included. */
-  async #nextVersion(): Promise<bigint> {
-    if (this.#version === null) {
-      let highest = 1n;
-      for (const table of Object.keys(DERIVED_TABLES)) {
-        const next = await nextVersion(this.#client, table);
-        if (next > highest) highest = next;
-      }
-      this.#version = highest;
-    }
-    const version = this.#version;
-    this.#version += 1n;
-    return version;
   }
 
   async #readKnown(chain: string): Promise<Record<DerivedTable, Map<string, Known>>> {
     const read = async (table: DerivedTable): Promise<Map<string, Known>> => {
       const columns = DERIVED_TABLES[table].key.join(', ');
       const answer = await this.#client.query({
-        query: `SELECT ${columns}, ingest_digest FROM ${table} FINAL WHERE ingest_deleted = 0 AND chain = ${literal(chain)}`,
+        query: `SELECT ${columns}, ingest_digest, toString(ingest_version) AS version FROM ${table} FINAL WHERE ingest_deleted = 0 AND chain = ${literal(chain)}`,
         format: 'JSONEachRow',
       });
       const found = new Map<string, Known>();
       for (const row of await answer.json<Row>()) {
         const key = keyOf(table, row);
-        found.set(JSON.stringify(key), { digest: String(row.ingest_digest), scope: scopeOf(table, row), key });
+        found.set(JSON.stringify(key), {
+          digest: String(row.ingest_digest),
+          version: BigInt(row.version as string),
+          scope: scopeOf(table, row),
+          key,
+        });
       }
       return found;
     };

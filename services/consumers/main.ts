@@ -4,7 +4,11 @@
  *   log ─► one loop per partition of share, job, session, block, contract ─► raw tables (partition.ts)
  *                         │ minutes touched                └─ blocks and contracts ─► derived tables (derived.ts)
  *                         └─► roll-ups (rollups.ts)
+ *
+ * Of the journal one process has all partitions. Of Kafka all processes that fill one database share them (group.ts); those of block and
+ * contract go together, and who has them derives.
  */
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
@@ -14,7 +18,7 @@ import { quarantinePipeline } from '../../pipelines/quarantine/quarantines.ts';
 import type { RowPipeline } from '../../pipelines/row.ts';
 import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
 import { sharePipeline } from '../../pipelines/shares/shares.ts';
-import type { Events, Topic } from '../../schemas/events.ts';
+import { type Events, TOPICS, type Topic } from '../../schemas/events.ts';
 import { chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
@@ -22,12 +26,25 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
 import type { EventLog, Position } from '../core/log/event-log.ts';
+import type { KafkaLog } from '../core/log/kafka.ts';
+import type { GroupPlace, GroupTerm, KafkaGroup } from '../core/log/kafka-group.ts';
 import { publishStatus } from '../core/status.ts';
 import { openStore, storeAddress, targetOf } from '../core/store.ts';
 import { Derived } from './derived.ts';
+import type { About, Told } from './divide.ts';
 import { recognise } from './filled-from.ts';
+import {
+  currentFilling,
+  dividePlaces,
+  groupName,
+  groupProtocol,
+  PlaceInGroup,
+  placesText,
+  recogniseFilling,
+  refill,
+} from './group.ts';
 import { migrate, readMigrations } from './migrations.ts';
-import { type Counters, decodeRecord, PartitionConsumer, type PartitionParts } from './partition.ts';
+import { type Counters, copiesOf, decodeRecord, PartitionConsumer, type PartitionParts } from './partition.ts';
 import { Problems, pause, untilDone } from './problems.ts';
 import { dropReplayed, readReplayed } from './replay-positions.ts';
 import { Rollups } from './rollups.ts';
@@ -42,6 +59,13 @@ const DERIVE_MS = 200;
 /** How long an insert under way is waited for at the end. */
 const CLOSE_MS = 5_000;
 const REFOLD_RECORDS = 10_000;
+/** How often tables that another may have derived are looked at, and whether they are still the ones of our group. */
+const CHECK_MS = 10_000;
+/** Before a rebalance: how long inserts under way are waited for, and how long minutes are made anew so that others need not. */
+const SETTLE_INSERTS_MS = 10_000;
+const SETTLE_MINUTES_MS = 5_000;
+/** An event's hour is at most so far ahead when the numbers of partitions change, or so far behind in a producer that has not heard of it. */
+const REPARTITION_S = 3 * 3_600;
 /** Tables whose rows come from records as they are read. */
 const FILLED: ReadonlySet<string> = new Set([
   ...[sharePipeline, jobPipeline, sessionPipeline, blockEventPipeline].map(({ table }) => table),
@@ -67,6 +91,18 @@ export interface ConsumerParts {
   readonly log: EventLog;
   /** Profile by the name that events carry; absent: the configured one and the built-in ones. */
   readonly profileOf?: ProfileOf;
+  /** How long a member of the group may be silent, milliseconds. Default 10,000. */
+  readonly sessionMs?: number;
+}
+
+/** Work of which one piece is done at a time, in order. */
+function oneAtATime(): <T>(work: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const next = last.then(work, work);
+    last = next.catch(() => {});
+    return next;
+  };
 }
 
 /** A client's error as one line that says where it points. */
@@ -84,10 +120,25 @@ interface Running {
   readonly topic: Topic;
   readonly partition: string;
   readonly consumer: PartitionConsumer<Topic>;
+  readonly place: PlaceInGroup | null;
   /** Records not taken in at the last look. */
   lag: number;
   /** An end of the log that was seen, and when (monotonic milliseconds): reached once so many records are taken in. */
   goal: { readonly records: number; readonly seenMs: number };
+}
+
+/** The fold of blocks and contracts, of who has their partitions. */
+interface Fold {
+  readonly derived: Derived;
+  /** Partitions whose events before the checkpoint are not folded yet: until then nothing is derived. */
+  unfolded: number;
+}
+
+/** What is done between two rebalances; of the journal, always. */
+interface Span {
+  readonly term: GroupTerm | null;
+  readonly stopping: AbortController;
+  readonly fold: Fold;
 }
 
 /**
@@ -115,15 +166,33 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const { signal } = stopping;
   const running = new Map<string, Running>();
   const loops: Promise<void>[] = [];
-  const derived = new Derived(client, profileOf);
+  /** The latest loop of each place: the next one of the same place begins when it has ended. */
+  const ended = new Map<string, Promise<void>>();
   const contractPipeline = contractEventPipeline(profileOf);
-  const rollups = new Rollups(client, state);
+  const pipelines = [
+    ...([jobPipeline, sessionPipeline, blockEventPipeline] as const),
+    ...([contractPipeline, sharePipeline, quarantinePipeline] as const),
+  ];
   const overlaps: PartitionParts['overlaps'] = new Set();
-  /** Partitions of block and contract whose events before the checkpoint are not folded yet: until then nothing is derived. */
-  let unfolded = 0;
+  const copies = copiesOf({ overlaps, client });
+  const kafka = log.kind === 'kafka' ? (log as KafkaLog) : null;
+  const rollups = new Rollups(client, state, kafka !== null);
   let derivedRows = 0;
+  let group: KafkaGroup | null = null;
+  let generation = '';
+  let told: Told | null = null;
+  const held = new Map<string, number>();
+  /** Numbers of partitions by topic, as last seen. */
+  let counts: Record<string, number> = {};
 
-  const take = <T extends Topic>(topic: T, events: readonly Events[T][]): void => {
+  const beginSpan = (term: GroupTerm | null): Span => ({
+    term,
+    stopping: new AbortController(),
+    fold: { derived: new Derived(client, profileOf), unfolded: 0 },
+  });
+  let span = beginSpan(null);
+
+  const take = <T extends Topic>({ derived }: Fold, topic: T, events: readonly Events[T][]): void => {
     for (const event of events) {
       if (topic === 'block') derived.evolve({ topic, event: event as Events['block'] });
       if (topic === 'contract') derived.evolve({ topic, event: event as Events['contract'] });
@@ -131,68 +200,117 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   };
 
   /** Folds a partition from its beginning to its present end. What comes twice after that changes nothing. */
-  async function refold<T extends Topic>(pipeline: RowPipeline<T>, partition: string): Promise<void> {
+  async function refold<T extends Topic>(
+    fold: Fold,
+    pipeline: RowPipeline<T>,
+    partition: string,
+    until: AbortSignal,
+  ): Promise<void> {
     let from: Position | null = null;
-    while (!signal.aborted) {
-      const batch = await log.read(pipeline.topic, partition, from, { maxRecords: REFOLD_RECORDS, waitMs: 0, signal });
+    while (!until.aborted) {
+      const batch = await log.read(pipeline.topic, partition, from, {
+        maxRecords: REFOLD_RECORDS,
+        waitMs: 0,
+        signal: until,
+      });
       if (batch.records.length === 0 && batch.damage.length === 0) return;
       for (const record of batch.records) {
         const decoded = await decodeRecord(log, pipeline.topic, record);
-        if ('event' in decoded && pipeline.wrong(decoded.event) === null) take(pipeline.topic, [decoded.event]);
+        if ('event' in decoded && pipeline.wrong(decoded.event) === null) take(fold, pipeline.topic, [decoded.event]);
       }
       from = batch.next;
     }
   }
 
-  async function runPartition<T extends Topic>(pipeline: RowPipeline<T>, partition: string): Promise<void> {
+  async function runPartition<T extends Topic>(of: Span, pipeline: RowPipeline<T>, partition: string): Promise<void> {
     const { topic } = pipeline;
-    const place = `${topic}/${partition}`;
+    const { fold, term } = of;
+    const until = of.stopping.signal;
+    const name = `${topic}/${partition}`;
+    let place: PlaceInGroup | null = null;
+    if (term !== null) {
+      place = await untilDone(name, problems, until, lineOf, async () => {
+        const [found] = await group!.committed([{ topic, partition }]);
+        const parts = { log, client, state, term, generation, held, acquire: () => copies.acquire() };
+        return PlaceInGroup.take(parts, { topic, partition }, found!);
+      });
+      if (place === null) return;
+    }
     if (topic === 'block' || topic === 'contract') {
-      await untilDone(place, problems, signal, lineOf, () => refold(pipeline, partition));
-      unfolded -= 1;
+      await untilDone(name, problems, until, lineOf, () => refold(fold, pipeline, partition, until));
+      if (until.aborted) return;
+      fold.unfolded -= 1;
     }
     const consumer = new PartitionConsumer(
-      { log, client, state, counters, overlaps, signal },
+      { log, client, state, counters, overlaps, signal: until, ...(place === null ? {} : { guard: place }) },
       pipeline,
       partition,
-      (events) => take(topic, events),
+      (events) => take(fold, topic, events),
     );
-    running.set(place, {
-      topic,
-      partition,
+    const entry: Running = {
+      ...{ topic, partition, place },
       consumer: consumer as unknown as PartitionConsumer<Topic>,
       lag: 0,
       goal: { records: 0, seenMs: performance.now() },
-    });
-    while (!signal.aborted) await untilDone(place, problems, signal, lineOf, () => consumer.step());
+    };
+    running.set(name, entry);
+    while (!until.aborted) await untilDone(name, problems, until, lineOf, () => consumer.step());
+    if (of.term !== null) running.delete(name);
+    problems.forget(name);
   }
 
-  /** Starts a loop for each partition that has none yet. */
-  const started = new Set<string>();
-  async function look<T extends Topic>(pipeline: RowPipeline<T>): Promise<void> {
-    for (const partition of await log.partitions(pipeline.topic)) {
-      const place = `${pipeline.topic}/${partition}`;
-      if (started.has(place)) continue;
-      started.add(place);
-      if (pipeline.topic === 'block' || pipeline.topic === 'contract') unfolded += 1;
-      loops.push(runPartition(pipeline, partition).catch((error: unknown) => life.stop(error)));
+  /** Starts the loop of a place. */
+  function start(of: Span, { topic, partition }: GroupPlace): void {
+    const name = `${topic}/${partition}`;
+    const pipeline = pipelines.find((each) => each.topic === topic)! as unknown as RowPipeline<Topic>;
+    if (topic === 'block' || topic === 'contract') of.fold.unfolded += 1;
+    const loop = (ended.get(name) ?? Promise.resolve())
+      .then(() => runPartition(of, pipeline, partition))
+      .catch((error: unknown) => life.stop(error));
+    ended.set(name, loop);
+  }
+
+  /** Ends the loops of a span; an insert under way may go on for a while. @param withinMs - null: waits for all */
+  async function stop(of: Span, withinMs: number | null): Promise<void> {
+    of.stopping.abort();
+    if (withinMs === null) {
+      await Promise.all(ended.values());
+      return;
     }
+    const waiting = new AbortController();
+    await Promise.race([Promise.all(ended.values()), pause(withinMs, waiting.signal)]);
+    waiting.abort();
   }
 
-  const lookAll = async (): Promise<void> => {
-    await look(jobPipeline);
-    await look(sessionPipeline);
-    await look(blockEventPipeline);
-    await look(contractPipeline);
-    await look(sharePipeline);
-    await look(quarantinePipeline);
+  /** Looks at the numbers of partitions, and starts a loop for each that has none yet, where there is no group. */
+  async function lookAll(): Promise<void> {
+    const seen: Record<string, number> = {};
+    for (const { topic } of pipelines) {
+      const partitions = await log.partitions(topic);
+      seen[topic] = partitions.length;
+      for (const partition of kafka === null ? partitions : []) {
+        if (!ended.has(`${topic}/${partition}`)) start(span, { topic, partition });
+      }
+    }
+    const more = Object.entries(seen).filter(
+      ([topic, count]) => counts[topic] !== undefined && counts[topic] !== count,
+    );
+    counts = seen;
+    if (more.length > 0 && kafka !== null) {
+      life.log(
+        `group: the numbers of partitions have changed (${more.map(([topic, n]) => `${topic} ${n}`).join(', ')})`,
+      );
+      // A share may come to another partition than its copy did.
+      copies.askWholeUntil(Math.ceil(Date.now() / 1000) + REPARTITION_S);
+      group?.rejoin();
+    }
     for (const each of running.values()) {
       const { records, position } = each.consumer;
       each.lag = (await log.lag(each.topic, each.partition, position)) ?? 0;
       // Under a steady flow the end is never reached; but the end as it was a moment ago is.
       if (records >= each.goal.records) each.goal = { records: records + each.lag, seenMs: performance.now() };
     }
-  };
+  }
 
   async function lookout(): Promise<void> {
     while (!signal.aborted) {
@@ -201,16 +319,41 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     }
   }
 
+  const isLeader = (): boolean => span.term === null || span.term.places.some(({ topic }) => topic === 'block');
+
+  async function deriveNow(): Promise<void> {
+    const { fold, term } = span;
+    if (!isLeader() || fold.unfolded !== 0 || term?.valid() === false) return;
+    derivedRows += await fold.derived.flush();
+  }
+
   async function derive(): Promise<void> {
+    let checkedMs = performance.now();
     while (!signal.aborted) {
-      if (unfolded === 0) {
-        await untilDone('derived tables', problems, signal, lineOf, async () => {
-          derivedRows += await derived.flush();
+      await untilDone('derived tables', problems, signal, lineOf, async () => {
+        await deriving(async () => {
+          if (kafka !== null && isLeader() && performance.now() - checkedMs > CHECK_MS) {
+            checkedMs = performance.now();
+            for (const chain of await span.fold.derived.check()) {
+              life.log(`group: another has written what is derived of ${chain}: it is compared again`);
+            }
+          }
+          await deriveNow();
         });
-      }
+      });
       await pause(DERIVE_MS, signal);
     }
   }
+
+  const deriving = oneAtATime();
+  const rolling = oneAtATime();
+  /** Makes marked minutes anew, and commits what is dealt with by that. */
+  const roll = (): Promise<number> =>
+    rolling(async () => {
+      const made = await rollups.step();
+      for (const { place } of running.values()) await place?.commit();
+      return made;
+    });
 
   async function rollUp(): Promise<void> {
     let lastMs = performance.now();
@@ -219,7 +362,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       while (!signal.aborted && isBehind() && performance.now() - lastMs < ROLLUP_BEHIND_MS)
         await pause(ROLLUP_MS, signal);
       const begun = performance.now();
-      const made = await untilDone('roll-ups', problems, signal, lineOf, () => rollups.step());
+      const made = await untilDone('roll-ups', problems, signal, lineOf, roll);
       // Making the present minute anew over and over must not take more than a part of the engine's time.
       const tookMs = performance.now() - begun;
       lastMs = performance.now();
@@ -227,18 +370,97 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     }
   }
 
+  /** Before a rebalance: ends what is under way, so that who comes next has little to repeat. */
+  async function settle(): Promise<void> {
+    const of = span;
+    const places = [...running.values()].flatMap(({ place }) => (place === null ? [] : [place]));
+    await stop(of, SETTLE_INSERTS_MS);
+    const end = performance.now() + SETTLE_MINUTES_MS;
+    try {
+      await deriving(deriveNow);
+      await rolling(async () => {
+        while (state.marked() > 0 && performance.now() < end) await rollups.step();
+        for (const place of places) await place.commit();
+      });
+    } catch (error) {
+      // The next owner repeats it.
+      life.log(`group: not all was ended before the partitions were divided anew: ${lineOf(error)}`);
+    }
+  }
+
+  /** Becomes a member of the group of these tables. */
+  function joinGroup(): void {
+    const host = hostname();
+    const about = (): About => ({
+      ...{ host, pid: process.pid, aside: false, counts },
+      has: span.term?.places ?? [],
+    });
+    group = kafka!.joinGroup({
+      name: groupName(config, generation),
+      protocol: groupProtocol(config),
+      topics: TOPICS,
+      ...(parts.sessionMs === undefined ? {} : { sessionMs: parts.sessionMs }),
+      about,
+      divide: (members) => dividePlaces(log, members),
+      assigned: (term) => {
+        span.stopping.abort();
+        told = term.told as Told | null;
+        for (const name of [...held.keys()]) {
+          if (!term.places.some(({ topic, partition }) => `${topic}/${partition}` === name)) held.delete(name);
+        }
+        const before = placesText(span.term?.places ?? []);
+        span = beginSpan(term);
+        const now = placesText(term.places);
+        if (now !== before) {
+          const what = now === '' ? 'nothing: this one waits' : now;
+          life.log(
+            `group: ${told?.members ?? '?'} consumers share the log, this one has ${told?.aside === true ? 'nothing: a replay has the tables' : what}`,
+          );
+        }
+        if (!signal.aborted) for (const place of term.places) start(span, place);
+      },
+      settle,
+      lost: () => {
+        life.log('group: this consumer was silent for too long and voted out; it joins again');
+        held.clear();
+        span.stopping.abort();
+      },
+      problem: (line) => (line === null ? problems.clear('group') : problems.set('group', line)),
+    });
+  }
+
+  /** Other tables than the ones that we joined for: another member has found them lost. */
+  async function watchFilling(): Promise<void> {
+    while (!signal.aborted) {
+      await pause(CHECK_MS, signal);
+      await untilDone('group', problems, signal, lineOf, async () => {
+        if (signal.aborted || (await currentFilling(client))?.generation === generation) return;
+        life.log('group: the tables are filled anew: joining those who do');
+        await group?.close();
+        group = null;
+        await stop(span, SETTLE_INSERTS_MS);
+        ({ generation } = await recogniseFilling(client, state, paths.state));
+        held.clear();
+        if (!signal.aborted) joinGroup();
+      });
+    }
+  }
+
   async function begin(): Promise<void> {
     const applied = await untilDone('schema', problems, signal, lineOf, async () => {
       try {
-        const applied = await migrate(client, readMigrations(), (lost) => {
+        const applied = await migrate(client, readMigrations(), async (lost) => {
           life.log(`schema: ${lost.join(', ')} of this ClickHouse are gone, and made again`);
           // Derived tables are compared with what they should hold in any case.
           if (!lost.some((name) => FILLED.has(name))) return;
+          if (kafka !== null) await refill(client);
           state.forget();
-          for (const { generation } of readReplayed(paths.state)) dropReplayed(paths.state, generation);
+          for (const each of readReplayed(paths.state)) dropReplayed(paths.state, each.generation);
           life.log('the log is read again from its beginning');
         });
-        const found = await recognise(client, state, paths.state);
+        let found: Awaited<ReturnType<typeof recognise>>;
+        if (kafka === null) found = await recognise(client, state, paths.state);
+        else ({ generation, found } = await recogniseFilling(client, state, paths.state));
         if (found === 'replayed') life.log('a replay has filled this ClickHouse: reading goes on where it stopped');
         if (found === 'stranger') {
           life.log('this ClickHouse is not the one that was filled: the log is read again from its beginning');
@@ -257,6 +479,9 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     await untilDone('log', problems, signal, errorLine, lookAll);
     if (signal.aborted) return;
     loops.push(lookout(), derive(), rollUp());
+    if (kafka === null) return;
+    joinGroup();
+    loops.push(watchFilling());
   }
 
   const lagRecords = (): number => [...running.values()].reduce((sum, each) => sum + each.lag, 0);
@@ -279,6 +504,14 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       partitions: running.size,
       target: targetOf(config),
       minutes_marked: state.marked(),
+      ...(group === null
+        ? {}
+        : {
+            group: groupName(config, generation),
+            group_members: told?.members ?? 0,
+            group_leader: told?.leader ?? '',
+            group_places: placesText(span.term?.places ?? []),
+          }),
     },
   }));
 
@@ -288,17 +521,19 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     stopping.abort();
     status.close();
     // An insert under way may finish; a ClickHouse that does not answer must not hold up the end. Its cut is repeated.
-    const ended = ready
+    const over = ready
       .catch(() => {})
+      .then(() => group?.close())
+      .then(() => stop(span, null))
       .then(() => Promise.all(loops))
       // What was taken in last; else it waits for the next start.
-      .then(() => (unfolded === 0 ? derived.flush() : 0))
+      .then(() => deriving(deriveNow))
       .catch(() => {});
     const patience = new AbortController();
-    await Promise.race([ended, pause(CLOSE_MS, patience.signal)]);
+    await Promise.race([over, pause(CLOSE_MS, patience.signal)]);
     patience.abort();
     await client.close();
-    await ended;
+    await over;
     state.close();
     lock.release();
   });

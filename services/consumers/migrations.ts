@@ -74,7 +74,7 @@ function namesIn({ statements }: Migration): string[] {
 export async function migrate(
   client: ClickHouseClient,
   migrations = readMigrations(),
-  onLost: (names: readonly string[]) => void = () => {},
+  onLost: (names: readonly string[]) => unknown = () => {},
 ): Promise<string[]> {
   await client.command({ query: VERSION_TABLE });
   const answer = await client.query({
@@ -106,7 +106,7 @@ export async function migrate(
       const lost = namesIn(migration).filter((made) => !present.has(made));
       if (lost.length > 0) {
         again = true;
-        onLost(lost);
+        await onLost(lost);
       }
       if (!again) continue;
     }

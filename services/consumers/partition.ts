@@ -36,6 +36,20 @@ export interface Counters {
   deadLetters: number;
 }
 
+/** What others must know of a partition before its rows are inserted, where several processes share the partitions (group.ts). */
+export interface Guard {
+  /** When the partition came here, for `Copies`. */
+  readonly since: number;
+  /**
+   * Called before the insert of a cut.
+   * @param losers - minutes that it may change besides those of its own records
+   * @throws where the partition may be another's by now: nothing is to be inserted
+   */
+  before(cut: Cut, losers: readonly Minute[]): Promise<void>;
+  /** Called once it is inserted and its minutes are marked. */
+  finished(cut: Cut): void;
+}
+
 export interface PartitionParts {
   readonly log: EventLog;
   readonly client: ClickHouseClient;
@@ -47,6 +61,7 @@ export interface PartitionParts {
   readonly fresh?: boolean;
   /** Of a replay of some months: the shares that it wants; the others are read and checked, and not inserted. */
   readonly takesShare?: TakesShare;
+  readonly guard?: Guard;
   readonly signal: AbortSignal;
 }
 
@@ -233,12 +248,13 @@ export class PartitionConsumer<T extends Topic> {
   }
 
   async #insert(prepared: Prepared<T>): Promise<void> {
-    const { state, client, counters, overlaps } = this.#parts;
+    const { state, client, counters, overlaps, guard } = this.#parts;
     const { topic } = this.#pipeline;
     const { overlapping } = prepared;
     const minutes = new Map<string, Minute>();
     const mark = ({ origin, minuteS }: Minute): unknown => minutes.set(`${origin}/${minuteS}`, { origin, minuteS });
     prepared.minutes.forEach(mark);
+    const own = new Set(minutes.keys());
     this.#pending?.minutes.forEach(mark);
     // A copy that another partition inserts from here on is not found by the look below: its minute is taken over at the end.
     overlaps.add(overlapping);
@@ -255,6 +271,8 @@ export class PartitionConsumer<T extends Topic> {
     };
     this.#pending = cut;
     state.storeCut(cut);
+    const losers = [...minutes].filter(([key]) => !own.has(key)).map(([, minute]) => minute);
+    await guard?.before(cut, losers);
     const buckets = prepared.minutes.map(({ origin, minuteS, bucketS }) => ({
       origin,
       minute: minuteS,
@@ -266,7 +284,9 @@ export class PartitionConsumer<T extends Topic> {
       prepared.insert(),
       insertRows(client, 'dead_letters', prepared.letters, `${token}-dead_letters`),
     ]);
-    state.finish({ ...cut, minutes: [...new Map([...minutes, ...overlapping]).values()] });
+    const finished: Cut = { ...cut, minutes: [...new Map([...minutes, ...overlapping]).values()] };
+    state.finish(finished);
+    guard?.finished(finished);
     overlaps.delete(overlapping);
     for (const other of overlaps) for (const [key, minute] of minutes) other.set(key, minute);
     this.#pending = null;
@@ -360,7 +380,7 @@ export class PartitionConsumer<T extends Topic> {
 
   /** Shares as an Avro file. */
   #shareMaker(most: number): Maker<'share'> {
-    const { log, client } = this.#parts;
+    const { log, client, guard } = this.#parts;
     const copies = copiesOf(this.#parts);
     const file = new ShareFile(most, this.#parts.takesShare);
     return {
@@ -375,7 +395,7 @@ export class PartitionConsumer<T extends Topic> {
       make: (token) => {
         // Once only: the filters hold this batch afterwards.
         let noted: Noted | null = null;
-        const note = (): Noted => (noted ??= copies.note(file));
+        const note = (): Noted => (noted ??= copies.note(file, guard?.since));
         const held =
           file.count === 0 ? null : new HeldInsert(client, shareInsert(`${token}-shares_raw`), file.finish());
         return {
@@ -404,7 +424,7 @@ async function allDone(works: readonly Promise<void>[]): Promise<void> {
 /** One for all partitions that write to a ClickHouse through the same parts. */
 const copiesByOverlaps = new WeakMap<PartitionParts['overlaps'], Copies>();
 
-function copiesOf({ overlaps, client }: PartitionParts): Copies {
+export function copiesOf({ overlaps, client }: Pick<PartitionParts, 'overlaps' | 'client'>): Copies {
   let copies = copiesByOverlaps.get(overlaps);
   if (copies === undefined) {
     copies = new Copies(client);

@@ -30,6 +30,11 @@ export class Problems {
     if (this.#open.delete(place)) this.#log(`${place}: goes on`);
   }
 
+  /** It is somebody else's now. */
+  forget(place: string): void {
+    this.#open.delete(place);
+  }
+
   /** One line each. */
   list(): string[] {
     return [...this.#open].map(([place, { text }]) => `${place}: ${text}`);

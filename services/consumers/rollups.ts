@@ -1,6 +1,14 @@
 /**
  * Roll-ups per minute: minutes that cuts have touched are recomputed from `shares` (deduplicated) and replaced under a rising version. A
  * worker that no longer has a share in its minute is retracted, because the keys that stand there are recomputed with the rest.
+ *
+ * Several processes may do so at once, on any minutes. Why the highest version is right, without a clock or a lock:
+ *
+ *   who makes a minute anew   1. adds a tick to `version_ticks`   2. reads the sum of all ticks: the version   3. reads shares, writes
+ *
+ * Let rows R have been inserted before our tick, and let another's rows W stand above ours or beside them. Then its sum has our tick in it (sums of
+ * a table that only grows are equal or larger only with more in them), so its step 2 came after our tick, and its step 3 after R: it has
+ * seen R too. Whoever inserts makes the minutes anew afterwards, so the highest version has seen everything that was inserted.
  */
 import type { ClickHouseClient } from '@clickhouse/client';
 import { literal } from './insert.ts';
@@ -42,34 +50,63 @@ FROM
 GROUP BY origin, minute, user, worker`;
 }
 
-/** The version above all that a table has. */
-export async function nextVersion(client: ClickHouseClient, table: string): Promise<bigint> {
+/** A version above all that were given before; see above. @throws what the client throws */
+export async function nextVersion(client: ClickHouseClient): Promise<bigint> {
+  // A replicated table would drop the second of two equal rows as a repetition.
+  await client.command({
+    query: 'INSERT INTO version_ticks (ingest_ticks) SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES (1)',
+  });
   const answer = await client.query({
-    query: `SELECT toString(max(ingest_version)) AS version FROM ${table}`,
+    query: 'SELECT toString(sum(ingest_ticks)) AS version FROM version_ticks',
     format: 'JSONEachRow',
   });
   const [row] = await answer.json<{ version: string }>();
-  return BigInt(row?.version ?? '0') + 1n;
+  return BigInt(row!.version);
+}
+
+/**
+ * Of these minutes those with a worker whose newest row is no retraction, and older than the minute's newest. Each version of a minute has all of its workers, so
+ * such a row came late from another process, under a version that had not seen its worker vanish.
+ */
+function lateStatement(minutes: readonly Minute[]): string {
+  const keys = minutes.map(({ origin, minuteS }) => `(${literal(origin)}, toDateTime(${minuteS}, 'UTC'))`).join(', ');
+  return `SELECT toString(origin) AS origin, toUInt32(minute) AS minute FROM
+    (
+      SELECT origin, minute, user, worker, max(ingest_version) AS newest, argMax(ingest_deleted, ingest_version) AS gone
+      FROM shares_1m_raw WHERE (origin, minute) IN (${keys}) GROUP BY origin, minute, user, worker
+    )
+    GROUP BY origin, minute HAVING minIf(newest, gone = 0) < max(newest) AND countIf(gone = 0) > 0`;
 }
 
 export class Rollups {
   readonly #client: ClickHouseClient;
   readonly #state: ConsumerState;
-  #version: bigint | null = null;
+  readonly #shared: boolean;
 
-  constructor(client: ClickHouseClient, state: ConsumerState) {
+  /** @param shared - other processes make minutes of these tables anew at the same time */
+  constructor(client: ClickHouseClient, state: ConsumerState, shared = false) {
     this.#client = client;
     this.#state = state;
+    this.#shared = shared;
   }
 
   /** Makes marked minutes anew. @returns how many @throws what the client throws; the marks stand then */
   async step(): Promise<number> {
+    const through = this.#state.lastMark();
     const marks = this.#state.marks(MINUTES_AT_ONCE);
     if (marks.length === 0) return 0;
-    this.#version ??= await nextVersion(this.#client, 'shares_1m_raw');
-    await this.#client.command({ query: rollupStatement(marks, this.#version) });
-    this.#version += 1n;
-    this.#state.clearMarks(marks);
+    const version = await nextVersion(this.#client);
+    await this.#client.command({ query: rollupStatement(marks, version) });
+    // Whoever writes last sees both.
+    const late = this.#shared ? await this.#late(marks) : [];
+    if (late.length > 0) this.#state.mark(late);
+    this.#state.clearMarks(marks, through);
     return marks.length;
+  }
+
+  async #late(minutes: readonly Minute[]): Promise<Minute[]> {
+    const answer = await this.#client.query({ query: lateStatement(minutes), format: 'JSONEachRow' });
+    const rows = await answer.json<{ origin: string; minute: number }>();
+    return rows.map(({ origin, minute }) => ({ origin, minuteS: minute }));
   }
 }

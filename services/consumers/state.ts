@@ -39,9 +39,12 @@ const TABLES = `
   CREATE TABLE IF NOT EXISTS positions (topic TEXT, partition TEXT, position TEXT, PRIMARY KEY (topic, partition)) STRICT;
   CREATE TABLE IF NOT EXISTS cuts (topic TEXT, partition TEXT, cut TEXT NOT NULL, PRIMARY KEY (topic, partition)) STRICT;
   CREATE TABLE IF NOT EXISTS marks (mark INTEGER PRIMARY KEY AUTOINCREMENT, origin TEXT NOT NULL, minute_s INTEGER NOT NULL,
-    UNIQUE (origin, minute_s)) STRICT;
+    first INTEGER, UNIQUE (origin, minute_s)) STRICT;
   CREATE INDEX IF NOT EXISTS marks_by_minute ON marks (minute_s);
 `;
+
+/** A file of a version that did not know yet since when a minute waits. */
+const MARKS_SINCE = 'ALTER TABLE marks ADD COLUMN first INTEGER';
 
 function newGeneration(): string {
   return randomBytes(8).toString('hex');
@@ -90,6 +93,8 @@ export class ConsumerState {
       // A power cut may take the last commits; what they covered is then read again.
       db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;');
       db.exec(TABLES);
+      const columns = db.prepare('PRAGMA table_info(marks)').all();
+      if (!columns.some(({ name }) => name === 'first')) db.exec(MARKS_SINCE);
       db.prepare('INSERT OR IGNORE INTO about (name, value) VALUES (?, ?)').run('generation', newGeneration());
       this.#generation = db.prepare('SELECT value FROM about WHERE name = ?').get('generation')!.value as string;
     } catch (cause) {
@@ -136,6 +141,26 @@ export class ConsumerState {
       this.#db.prepare('UPDATE about SET value = ? WHERE name = ?').run(generation, 'generation');
     });
     this.#generation = generation;
+  }
+
+  /** What was noted under a name, or null. */
+  note(name: string): string | null {
+    const row = this.#db.prepare('SELECT value FROM about WHERE name = ?').get(`note.${name}`);
+    return (row?.value as string | undefined) ?? null;
+  }
+
+  setNote(name: string, value: string): void {
+    this.#db.prepare('INSERT OR REPLACE INTO about (name, value) VALUES (?, ?)').run(`note.${name}`, value);
+  }
+
+  /** Reading of a partition goes on elsewhere than we left it: what was stored for it means nothing any more. */
+  moveTo(topic: Topic, partition: string, position: Position | null): void {
+    this.#transaction(() => {
+      this.#db
+        .prepare('INSERT OR REPLACE INTO positions (topic, partition, position) VALUES (?, ?, ?)')
+        .run(topic, partition, position);
+      this.#db.prepare('DELETE FROM cuts WHERE topic = ? AND partition = ?').run(topic, partition);
+    });
   }
 
   position(topic: Topic, partition: string): Position | null {
@@ -185,8 +210,21 @@ export class ConsumerState {
 
   #mark(minutes: readonly Minute[]): void {
     // Replacing gives a new number: a roll-up that is under way for the old mark does not clear the new one.
-    const mark = this.#db.prepare('INSERT OR REPLACE INTO marks (origin, minute_s) VALUES (?, ?)');
+    // Since when it waits is kept.
+    const mark = this.#db.prepare(`INSERT OR REPLACE INTO marks (origin, minute_s, first)
+      VALUES (?1, ?2, (SELECT coalesce(first, mark) FROM marks WHERE origin = ?1 AND minute_s = ?2))`);
     for (const { origin, minuteS } of minutes) mark.run(origin, minuteS);
+  }
+
+  /** Number of the latest mark ever made; 0 before the first. */
+  lastMark(): number {
+    const row = this.#db.prepare("SELECT seq FROM sqlite_sequence WHERE name = 'marks'").get();
+    return (row?.seq as number | undefined) ?? 0;
+  }
+
+  /** The smallest mark whose minute was not made anew since; null: every minute was. */
+  oldestMark(): number | null {
+    return this.#db.prepare('SELECT min(coalesce(first, mark)) AS mark FROM marks').get()!.mark as number | null;
   }
 
   /** Marks, the newest minutes first: a back-fill of years must not keep the present minute waiting, which is marked again and again. */
@@ -201,10 +239,19 @@ export class ConsumerState {
     return this.#db.prepare('SELECT count(*) AS n FROM marks').get()!.n as number;
   }
 
-  clearMarks(marks: readonly Mark[]): void {
+  /**
+   * Minutes were made anew; those marked again meanwhile stay marked.
+   * @param through - the latest mark when making them began
+   */
+  clearMarks(marks: readonly Mark[], through = 0): void {
     const clear = this.#db.prepare('DELETE FROM marks WHERE mark = ?');
+    const renewed = this.#db.prepare(
+      'UPDATE marks SET first = ?1 + 1 WHERE origin = ?2 AND minute_s = ?3 AND coalesce(first, mark) <= ?1',
+    );
     this.#transaction(() => {
-      for (const { mark } of marks) clear.run(mark);
+      for (const { mark, origin, minuteS } of marks) {
+        if (clear.run(mark).changes === 0) renewed.run(through, origin, minuteS);
+      }
     });
   }
 

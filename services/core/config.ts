@@ -33,6 +33,8 @@ export interface KafkaConfig {
   readonly brokers: readonly string[];
   readonly topicPrefix: string;
   readonly partitions: number;
+  /** Consumers of this name that fill one database share the work. */
+  readonly group: string;
   /** Null: 3, or as many as there are brokers. */
   readonly replication: number | null;
   /** Null: 2 where there are 3 copies, else 1. */
@@ -369,6 +371,7 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
             brokers,
             topicPrefix: value('lodestream.kafka.topic_prefix'),
             partitions: value('lodestream.kafka.partitions'),
+            group: value('lodestream.kafka.group') ?? `lodestream-${value('lodestream.clickhouse.database')}`,
             replication: value('lodestream.kafka.replication'),
             minInsyncReplicas: value('lodestream.kafka.min_insync_replicas'),
             compression: value('lodestream.kafka.compression'),

@@ -63,6 +63,11 @@ export const ERRORS = {
   disk: { mend: 'free space on the disk of the data directory, or make it writable again', retry: true, exit: 74 },
   schema_unknown: { mend: 'upgrade this program: the log was written by a newer one', retry: true, exit: 75 },
   kafka: { mend: 'check the brokers under "lodestream": {"kafka": …} and their log', retry: true, exit: 69 },
+  group: {
+    mend: 'give all consumers that fill one database the same version and chain profile, or this one another "group" under "lodestream": {"kafka": …}',
+    retry: true,
+    exit: 75,
+  },
   clickhouse: {
     mend: 'start it (npm start, ./lodestream clickhouse), or check "lodestream": {"clickhouse": …}, --data-dir and --clickhouse-http',
     retry: true,

@@ -482,6 +482,12 @@ export const OPTIONS = {
     example: 4,
     doc: 'Partitions of the topics share, job and session where they are created; block and contract have one, because their order matters',
   },
+  'lodestream.kafka.group': {
+    type: 'string',
+    default: null,
+    example: 'lodestream',
+    doc: 'Consumers of this name that fill one database share the work; absent: lodestream-DATABASE',
+  },
   'lodestream.kafka.replication': {
     type: 'integer',
     default: null,

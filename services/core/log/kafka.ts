@@ -6,7 +6,7 @@
  *     schema         fingerprint, 16 hex       schema text, JSON                                               compacted
  *
  * Topics are made where absent, kept without limit. The topics `block` and `contract` have one partition, as their folds need one order; the others
- * have `partitions`. Produce waits for all replicas in sync. Reading goes on from the offsets that our checkpoints hold; no consumer group.
+ * have `partitions`. Produce waits for all replicas in sync. Reading goes on from the offset that the caller names; a group (kafka-group.ts) says who reads what.
  */
 import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -26,6 +26,7 @@ import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
 import { type FetchedMessage, protocolError, SILENT } from './kafka-client.ts';
+import { type Committed, type GroupOptions, joinKafkaGroup, type KafkaGroup } from './kafka-group.ts';
 import { BatchLimit, type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
 import { createTopics, patiently, SCHEMA_TOPIC, topicProblems } from './kafka-topics.ts';
@@ -166,6 +167,12 @@ export interface KafkaLog extends EventLog {
    * kafka; some records may then be in the log all the same, and sending all again is right.
    */
   carry(topic: Topic, records: readonly StoredRecord[]): Carriage;
+  /** Becomes a member of a consumer group of these topics; the caller closes it before the log. */
+  joinGroup(options: GroupOptions): KafkaGroup;
+  /** What the members of a group have committed, every partition of every topic. */
+  groupOffsets(name: string): Promise<Committed[]>;
+  /** How many members a group has now. */
+  groupSize(name: string): Promise<number>;
   /** What makes the topics unfit as a log of record, one line each; empty where all is well. */
   topicProblems(): Promise<string[]>;
 }
@@ -414,6 +421,27 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     },
 
     carry,
+
+    joinGroup: (group) => joinKafkaGroup({ config, brokers, topicName }, group),
+
+    async groupOffsets(name) {
+      const found = await doing(`read the positions of the group ${name}`, () =>
+        admin.fetchOffsets({ groupId: name, topics: TOPICS.map(topicName) }),
+      );
+      const topicOf = new Map(TOPICS.map((topic) => [topicName(topic), topic]));
+      return found.flatMap(({ topic, partitions }) =>
+        partitions.map(({ partition, offset, metadata }) => ({
+          ...{ topic: topicOf.get(topic)!, partition: String(partition) },
+          offset: BigInt(offset) < 0n ? null : BigInt(offset),
+          metadata: metadata ?? '',
+        })),
+      );
+    },
+
+    async groupSize(name) {
+      const { groups } = await doing(`look at the group ${name}`, () => admin.describeGroups([name]));
+      return groups[0]?.members.length ?? 0;
+    },
 
     topicProblems: () => topicProblems(admin, topicOptions),
 

@@ -30,7 +30,7 @@ const login = (mechanism: string, more: Partial<NonNullable<KafkaConfig['sasl']>
 
 let count = 0;
 function configWith(more: Partial<KafkaConfig>): KafkaConfig {
-  const common = { topicPrefix: `t${++count}.`, partitions: 1, replication: null, minInsyncReplicas: null };
+  const common = { topicPrefix: `t${++count}.`, partitions: 1, group: 'g', replication: null, minInsyncReplicas: null };
   return { ...common, compression: 'zstd', ssl: null, sasl: null, brokers: [], ...more };
 }
 
