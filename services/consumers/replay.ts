@@ -22,9 +22,11 @@ import { type DataPaths, openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import { acquireLock, type Lock } from '../core/lock.ts';
 import type { EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
+import type { KafkaLog } from '../core/log/kafka.ts';
 import { readStatuses, STATUS_FRESH_US } from '../core/status.ts';
 import { openStore, storeError, targetOf } from '../core/store.ts';
 import { enter, isListed } from './filled-from.ts';
+import { groupOf, groupPlaces, type HeldGroup, holdGroup } from './group.ts';
 import { literal } from './insert.ts';
 import { migrate, readMigrations } from './migrations.ts';
 import { decodeRecord, PartitionConsumer } from './partition.ts';
@@ -115,6 +117,7 @@ class Work {
   readonly copy: string;
   readonly #lock: Lock;
   readonly #closers: (() => unknown)[] = [];
+  #held: HeldGroup | null = null;
   #phase: Phase = 'reading';
   #behind = 0;
 
@@ -230,11 +233,11 @@ class Work {
   }
 
   /** Reads until the end is near. @param boundsNow - where to end, asked before each pass; absent: at the end of the log */
-  async approach(rebuild: Rebuild, boundsNow: () => Bounds | null = () => null): Promise<void> {
+  async approach(rebuild: Rebuild, boundsNow: () => Promise<Bounds | null> = async () => null): Promise<void> {
     this.phase('reading', rebuild);
     for (let pass = 0; pass < MOST_PASSES; pass++) {
       this.#behind = rebuild.counters.records + (await rebuild.behind());
-      if ((await rebuild.pass(boundsNow())) < NEAR_RECORDS) return;
+      if ((await rebuild.pass(await boundsNow())) < NEAR_RECORDS) return;
     }
   }
 
@@ -251,12 +254,44 @@ class Work {
     const once = (): number => {
       if (asideS === null) {
         release();
+        void this.#held?.release();
         asideS = (performance.now() - begun) / 1000;
       }
       return asideS;
     };
-    this.#closers.push(() => void once());
+    this.#closers.push(async () => {
+      once();
+      await this.#held?.release();
+    });
+    // Those of other hosts too.
+    const group = await this.#group();
+    if (group !== null) this.#held = await holdGroup(this.parts.config, group.log, group.name, this.parts.signal);
     return once;
+  }
+
+  #kafka: Promise<KafkaLog> | null = null;
+  /** The group that fills the live tables; null: none, or this reads another log than Kafka. */
+  async #group(): Promise<{ log: KafkaLog; name: string } | null> {
+    if (this.parts.config.kafka === null) return null;
+    const name = await groupOf(this.parts.config, this.live);
+    if (name === null) return null;
+    this.#kafka ??= this.openLog() as Promise<EventLog> as Promise<KafkaLog>;
+    return { log: await this.#kafka, name };
+  }
+
+  /** Where the consumers stand: all of the group, or those of this data directory. */
+  async theirs(): Promise<readonly Place[]> {
+    if (this.#held !== null) return this.#held.places;
+    const group = await this.#group();
+    const places = group === null ? [] : await groupPlaces(group.log, group.name);
+    return places.some(({ position }) => position !== null) ? places : (storedPositions(this.statePath)?.places ?? []);
+  }
+
+  /** @throws PoolError held where the consumers were told to go on, as we were silent for too long */
+  checkHeld(): void {
+    if (this.#held?.signal.aborted === true) {
+      throw new PoolError('held', 'the consumers have gone on: this replay was silent for too long');
+    }
   }
 
   summary(rebuild: Rebuild, minutes: number, asideS: number): ReplaySummary {
@@ -427,7 +462,7 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
     }
 
     const release = await work.turn(rebuild);
-    const theirs = storedPositions(work.statePath)?.places ?? [];
+    const theirs = await work.theirs();
     for (let pass = 0; pass === 0 || !(await rebuild.covers(theirs)); pass++) {
       if (pass === MOST_PASSES)
         throw new PoolError('replay', 'the consumers have read records that are not in the log now');
@@ -437,6 +472,7 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
     if (suspect) await checkLoss(work, standing);
     minutes += await work.derive(rebuild);
     work.phase('swapping', rebuild);
+    work.checkHeld();
     if (work.from !== null) {
       minutes += await swapMonths(work, work.from);
       // Who went on from here alone would not know what the months before may lack.
@@ -474,7 +510,9 @@ export async function replayInto(parts: ReplayParts, name: string): Promise<Repl
     const client = work.clientOf(database);
     await migrate(client, readMigrations());
     const answer = await client.query({ query: 'SELECT 1 FROM shares_raw LIMIT 1', format: 'JSONEachRow' });
-    const { rebuild, state } = await work.rebuild(database, (await answer.json()).length === 0);
+    const { rebuild, state, log } = await work.rebuild(database, (await answer.json()).length === 0);
+    const members = await membersOf(parts.config, database, client, log);
+    if (members > 0) throw new PoolError('held', `${target} is being filled by ${members} consumers of a group`);
     await work.approach(rebuild);
     const minutes = await work.derive(rebuild);
     // Of some months it is not all that consumers need to go on.
@@ -486,9 +524,17 @@ export async function replayInto(parts: ReplayParts, name: string): Promise<Repl
   });
 }
 
+/** Consumers that fill a database from Kafka at the moment, wherever they run. */
+async function membersOf(config: Config, database: string, client: ClickHouseClient, log: EventLog): Promise<number> {
+  if (config.kafka === null || log.kind !== 'kafka') return 0;
+  const { group } = config.kafka;
+  const theirs = group === `lodestream-${config.database}` ? `lodestream-${database}` : group;
+  const name = await groupOf({ ...config, database, kafka: { ...config.kafka, group: theirs } }, client);
+  return name === null ? 0 : (log as KafkaLog).groupSize(name);
+}
+
 /** Where the consumers stand, as the end of a reading. */
-function boundsOf(path: string): Bounds {
-  const places = storedPositions(path)?.places ?? [];
+function boundsOf(places: readonly Place[]): Bounds {
   return new Map(places.map(({ topic, partition, position }) => [`${topic}/${partition}`, position]));
 }
 
@@ -538,7 +584,7 @@ export async function verifyTables(parts: ReplayParts): Promise<VerifySummary> {
     const known = await work.consumersOf(await work.tablesIn(parts.config.database));
     const { rebuild, log } = await work.rebuild(work.scratch, true);
     const other = await isOtherLog(log, known.places);
-    const boundsNow = (): Bounds | null => (other ? null : boundsOf(work.statePath));
+    const boundsNow = async (): Promise<Bounds | null> => (other ? null : boundsOf(await work.theirs()));
     await work.approach(rebuild, boundsNow);
 
     const release = await work.turn(rebuild);
@@ -555,7 +601,7 @@ export async function verifyTables(parts: ReplayParts): Promise<VerifySummary> {
     } finally {
       state.close();
     }
-    await rebuild.pass(boundsNow());
+    await rebuild.pass(await boundsNow());
     await copyTables(work);
     const asideS = release();
 
