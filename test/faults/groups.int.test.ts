@@ -182,7 +182,12 @@ describe.skipIf(!kafka || noClickHouse !== undefined)('consumers that share a lo
     mkdirSync(dataDirOf(name), { recursive: true });
     const options: ChildOptions = { ...base, dataDir: dataDirOf(name) };
     const child = await startLeashed(NODE, [CHILD, JSON.stringify(options)]);
-    child.onLine((line) => said.push(`${name}: ${line}`) && process.env.SHOW && console.log(`${new Date().toISOString()} ${name}: ${line}`));
+    child.onLine(
+      (line) =>
+        said.push(`${name}: ${line}`) &&
+        process.env.SHOW &&
+        console.log(`${new Date().toISOString()} ${name}: ${line}`),
+    );
     members.set(name, child);
     return child;
   }
