@@ -67,7 +67,7 @@ export function poolStatusRow(session: SessionEvent): Row {
     last_share_time: timeTextOrNull(last_share_us),
     authorised_time: timeTextOrNull(authorised_us),
   };
-  // Time is a part of the key, so only source and content decide; who carried it does not.
-  const rank = rankFrom(source === 'log' ? 1 : 0, 0n, rowDigest(row).slice(0, 14));
-  return { ...row, instance: session.instance, rank };
+  // Time is a part of the key, so source and content decide; and the journal, so that of two that say the same one stays.
+  const said = { ...row, instance: session.instance };
+  return { ...said, rank: rankFrom(source === 'log' ? 1 : 0, 0n, rowDigest(said).slice(0, 14)) };
 }

@@ -31,6 +31,8 @@ import { type ShareInput, shareFromLine } from './line.ts';
 import type { BadLine } from './main.ts';
 
 const HEAD_BYTES = 4096;
+/** Where the first statistics of a log are looked for; they come each minute. */
+const PEEK_BYTES = 256 * 1024;
 const LINE_LIMIT_BYTES = 65_536;
 const ENTRIES_A_WRITE = 2_000;
 /** A million statistics lines without one that tells something would keep the place; so it is kept at least so often. */
@@ -324,10 +326,10 @@ async function ingestFile(
   }
 
   let known: Known | null = null;
-  let head: Buffer;
+  let beginning: Buffer;
   try {
-    head = await headOf(file);
-    known = checkpoints.find(file.family, head);
+    beginning = await beginningOf(file);
+    known = checkpoints.find(file.family, beginning.subarray(0, HEAD_BYTES));
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
     return unread(failure(file, error));
@@ -338,6 +340,8 @@ async function ingestFile(
   if (file.packing === 'none' && stat.size < (known?.offset ?? 0)) return shrunken(stat.size);
 
   const log = new CkpoolLog(options, known?.state ?? before);
+  if (known === null) log.peek(beginning.toString('utf8'));
+  const head = beginning.subarray(0, HEAD_BYTES);
   let id = known?.id ?? null;
   let offset = known?.offset ?? 0;
   let lines = known?.lines ?? 0;
@@ -448,15 +452,15 @@ async function ingestFile(
 }
 
 /** The first unpacked bytes. */
-async function headOf(file: MainLogFile): Promise<Buffer> {
+async function beginningOf(file: MainLogFile): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;
   for await (const chunk of unpacked(file, 0)) {
     parts.push(chunk);
     length += chunk.length;
-    if (length >= HEAD_BYTES) break;
+    if (length >= PEEK_BYTES) break;
   }
-  return Buffer.concat(parts).subarray(0, HEAD_BYTES);
+  return Buffer.concat(parts).subarray(0, PEEK_BYTES);
 }
 
 function unpacked(file: MainLogFile, start: number): AsyncIterable<Buffer> {

@@ -97,36 +97,54 @@ export function stampOf(line: string): { readonly clockMs: number; readonly leng
   return same && year >= 1970 && year < 2106 ? { clockMs, length: match[0].length } : null;
 }
 
+/** How far the lines of one log have been told. */
+export interface TimesState {
+  /** Instant of the line above, milliseconds since 1970; null before the first. */
+  readonly lastMs: number | null;
+  /** Clock minus UTC where the log itself says that it is not of the zone named; null where it is. */
+  readonly offsetMs: number | null;
+}
+
 /** Tells the instants of the lines of one log, in their order. */
 export class LineTimes {
   readonly #zone: Zone;
-  /** Instant of the line above, milliseconds since 1970; null before the first. */
-  lastMs: number | null;
+  #lastMs: number | null;
+  #offsetMs: number | null;
 
-  constructor(zone: Zone, lastMs: number | null) {
+  constructor(zone: Zone, { lastMs, offsetMs }: TimesState) {
     this.#zone = zone;
-    this.lastMs = lastMs;
+    this.#lastMs = lastMs;
+    this.#offsetMs = offsetMs;
+  }
+
+  get state(): TimesState {
+    return { lastMs: this.#lastMs, offsetMs: this.#offsetMs };
   }
 
   /** @returns milliseconds since 1970; null where the zone's clocks never showed that time */
   next(clockMs: number): number | null {
-    const instants = this.#zone.instants(clockMs);
-    const last = this.lastMs;
+    const last = this.#lastMs;
+    const instants = this.#offsetMs === null ? this.#zone.instants(clockMs) : [clockMs - this.#offsetMs];
     const found = last === null ? instants[0] : (instants.find((at) => at >= last - DISORDER_MS) ?? instants.at(-1));
     if (found === undefined) return null;
-    this.lastMs = found;
+    this.#lastMs = found;
     return found;
   }
 
   /**
    * What a line that names an instant says of its stamp, and so of the lines behind it.
    *
-   * @returns the line's instant; false where the stamp is not of this zone
+   * @returns the line's instant; false where the stamp is not of this zone: from here on the offset counts that the line has
    */
   correct(clockMs: number, updateMs: number): number | false {
     const found = this.#zone.instants(clockMs).find((at) => Math.abs(at - updateMs) <= UPDATE_SLACK_MS);
-    if (found === undefined) return false;
-    this.lastMs = found;
+    if (found === undefined) {
+      this.#offsetMs = Math.round((clockMs - updateMs) / QUARTER_MS) * QUARTER_MS;
+      this.#lastMs = clockMs - this.#offsetMs;
+      return false;
+    }
+    this.#offsetMs = null;
+    this.#lastMs = found;
     return found;
   }
 }

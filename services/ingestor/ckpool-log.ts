@@ -12,7 +12,7 @@
 import type { Inputs, PoolStatus } from '../../schemas/events.ts';
 import { bytesFromHashHex } from '../core/bitcoin/header.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
-import { LineTimes, stampOf, type Zone } from './ckpool-log-time.ts';
+import { LineTimes, stampOf, type TimesState, type Zone } from './ckpool-log-time.ts';
 
 /** What a log tells of one block that was offered to the node. */
 export interface SolvedFact {
@@ -54,7 +54,7 @@ interface Candidate {
 
 /** What one line leaves open for the next; JSON. */
 export interface LogState {
-  readonly lastMs: number | null;
+  readonly times: TimesState;
   readonly tip: string;
   readonly node: string;
   readonly pool: {
@@ -70,7 +70,7 @@ export interface LogState {
 }
 
 export const FRESH_STATE: LogState = {
-  lastMs: null,
+  times: { lastMs: null, offsetMs: null },
   tip: '',
   node: '',
   pool: null,
@@ -261,7 +261,7 @@ const NODE = /^(?:Connected|Failed over) to bitcoind: (\S+)/;
 /** Reads one log. */
 export class CkpoolLog {
   readonly #context: LogContext;
-  readonly #times: LineTimes;
+  #times: LineTimes;
   #tip: string;
   #node: string;
   #pool: LogState['pool'];
@@ -271,7 +271,7 @@ export class CkpoolLog {
 
   constructor(context: LogContext, state: LogState = FRESH_STATE) {
     this.#context = context;
-    this.#times = new LineTimes(context.zone, state.lastMs);
+    this.#times = new LineTimes(context.zone, state.times);
     this.#tip = state.tip;
     this.#node = state.node;
     this.#pool = state.pool;
@@ -282,7 +282,7 @@ export class CkpoolLog {
 
   get state(): LogState {
     return {
-      lastMs: this.#times.lastMs,
+      times: this.#times.state,
       tip: this.#tip,
       node: this.#node,
       pool: this.#pool,
@@ -290,6 +290,20 @@ export class CkpoolLog {
       waiting: this.#waiting.map((each) => ({ ...each })),
       half: this.#half,
     };
+  }
+
+  /** Looks ahead for the first line that names an instant, so that a wrong zone is known before the lines above it. @param head - the log's beginning */
+  peek(head: string): void {
+    const match = /^(\[[^\]\n]{19,23}\] )Pool:\{[^\n]*"lastupdate": ?(\d{9,10})\b/m.exec(head);
+    const stamp = match === null ? null : stampOf(match[1]!);
+    if (stamp === null) return;
+    const { zone } = this.#context;
+    const ahead = new LineTimes(zone, this.#times.state);
+    const fits = ahead.correct(stamp.clockMs, Number(match![2]) * 1000) !== false;
+    this.#times = new LineTimes(zone, {
+      lastMs: fits ? this.#times.state.lastMs : null,
+      offsetMs: ahead.state.offsetMs,
+    });
   }
 
   /**
@@ -341,9 +355,10 @@ export class CkpoolLog {
       let timeUs = Math.floor(timeMs / 1000) * 1_000_000;
       if (found.updateUs > 0) {
         if (this.#times.correct(clockMs, found.updateUs / 1000) === false) {
-          const hours = ((found.updateUs / 1000 - timeMs) / 3_600_000).toFixed(2);
+          const shownMs = this.#context.zone.instants(clockMs)[0] ?? timeMs;
+          const hours = ((found.updateUs / 1000 - shownMs) / 3_600_000).toFixed(2);
           facts.push({
-            foreign: `its stamps lie ${hours} h before what its statistics say, read as ${this.#context.zone.name}: name the pool's time zone with --tz`,
+            foreign: `its stamps lie ${hours} h before what its statistics say, read as ${this.#context.zone.name}: the statistics are believed; name the pool's time zone with --tz`,
           });
         }
         timeUs = found.updateUs;

@@ -274,6 +274,19 @@ test('the recorded rotation: what one log would tell, from three files, one read
   expect(bad).toEqual([]);
 });
 
+test('a log of another time zone is told right, and named once for each file', async () => {
+  for (const name of ['ckpool.log', 'ckpool.log.1', 'ckpool.log.2'])
+    copyFileSync(join(fixtures, 'rotation', name), join(logDir, name));
+  await run();
+  const right = JSON.stringify([sessions, blocks]);
+  sessions = [];
+  blocks = [];
+  rmSync(join(dir.path, 'log.sqlite'));
+  await run({ zone: new Zone('Asia/Kathmandu') });
+  expect(JSON.stringify([sessions, blocks])).toBe(right);
+  expect(bad.map(({ reason }) => reason.slice(0, 24))).toEqual(Array(3).fill('its stamps lie 5.75 h be'));
+});
+
 test('a doubled hour that a rotation parts is told apart by the log before', async () => {
   const user = (clock: string): string => `[2026-10-25 ${clock}.000] User a:{"hashrate1m":"1G"}\n`;
   writeFileSync(`${log()}.1`, user('02:58:00') + user('02:59:30'));

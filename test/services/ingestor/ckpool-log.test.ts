@@ -16,6 +16,7 @@ import { LineTimes, stampOf, Zone } from '../../../services/ingestor/ckpool-log-
 
 const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
 const UTC = new Zone('UTC');
+const NEW = { lastMs: null, offsetMs: null };
 
 function linesOf(path: string): string[] {
   const bytes = readFileSync(join(fixtures, path));
@@ -49,7 +50,7 @@ describe('stamps', () => {
   const iso = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString());
 
   test('are read to the millisecond, over the ends of years', () => {
-    const times = new LineTimes(berlin, null);
+    const times = new LineTimes(berlin, NEW);
     expect(iso(times.next(clock('2025-12-31 23:59:59.999')))).toBe('2025-12-31T22:59:59.999Z');
     expect(iso(times.next(clock('2026-01-01 00:00:00.000')))).toBe('2025-12-31T23:00:00.000Z');
     expect(iso(times.next(clock('2026-07-01 00:30:00.005')))).toBe('2026-06-30T22:30:00.005Z');
@@ -64,7 +65,7 @@ describe('stamps', () => {
   ])('%s is none', (text) => expect(stampOf(`[${text}] x`)).toBeNull());
 
   test('of the doubled hour are told apart by the order of lines', () => {
-    const times = new LineTimes(berlin, null);
+    const times = new LineTimes(berlin, NEW);
     const read = [
       '01:59:59.900',
       '02:00:00.100',
@@ -86,23 +87,23 @@ describe('stamps', () => {
   });
 
   test('of the doubled hour stay in its second half where threads wrote a few out of order', () => {
-    const times = new LineTimes(berlin, Date.parse('2026-10-25T01:30:00Z'));
+    const times = new LineTimes(berlin, { lastMs: Date.parse('2026-10-25T01:30:00Z'), offsetMs: null });
     expect(iso(times.next(clock('2026-10-25 02:29:59.500')))).toBe('2026-10-25T01:29:59.500Z');
   });
 
   test('of the hour that is left out are none', () => {
-    const times = new LineTimes(berlin, null);
+    const times = new LineTimes(berlin, NEW);
     expect(times.next(clock('2026-03-29 02:30:00.000'))).toBeNull();
     expect(iso(times.next(clock('2026-03-29 03:00:00.000')))).toBe('2026-03-29T01:00:00.000Z');
   });
 
   test('hold in zones that change by half an hour, and where the hour doubles at midnight', () => {
-    const lordHowe = new LineTimes(new Zone('Australia/Lord_Howe'), null);
+    const lordHowe = new LineTimes(new Zone('Australia/Lord_Howe'), NEW);
     // At 02:00 on the first Sunday of April clocks go back to 01:30.
     expect(iso(lordHowe.next(clock('2026-04-05 01:45:00.000')))).toBe('2026-04-04T14:45:00.000Z');
     expect(iso(lordHowe.next(clock('2026-04-05 01:59:00.000')))).toBe('2026-04-04T14:59:00.000Z');
     expect(iso(lordHowe.next(clock('2026-04-05 01:31:00.000')))).toBe('2026-04-04T15:01:00.000Z');
-    const havana = new LineTimes(new Zone('America/Havana'), null);
+    const havana = new LineTimes(new Zone('America/Havana'), NEW);
     expect(iso(havana.next(clock('2026-11-01 00:59:59.000')))).toBe('2026-11-01T04:59:59.000Z');
     expect(iso(havana.next(clock('2026-11-01 00:00:01.000')))).toBe('2026-11-01T05:00:01.000Z');
   });
@@ -112,7 +113,7 @@ describe('stamps', () => {
     const random = randomFrom(seed);
     for (const name of ['Europe/Berlin', 'America/New_York', 'Asia/Kathmandu', 'Pacific/Chatham', 'UTC']) {
       const zone = new Zone(name);
-      const times = new LineTimes(zone, null);
+      const times = new LineTimes(zone, NEW);
       const shown = new Intl.DateTimeFormat('sv-SE', { timeZone: name, dateStyle: 'short', timeStyle: 'medium' });
       let at = Date.parse('2016-01-01T00:00:00Z') + Math.floor(random() * 86_400_000);
       for (let i = 0; i < 4_000; i++) {
@@ -278,7 +279,19 @@ test('the doubled hour is told by lastupdate where the order does not', () => {
   ).toEqual([second * 1e6, (second + 1) * 1e6]);
 });
 
-test('a wrong time zone is named, and the rows of the pool stand at the right time all the same', () => {
+test('a wrong time zone is named, and what the statistics say of it counts from there on', () => {
+  const right = statuses(factsOf(linesOf('rotation/ckpool.log')));
+  const wrong = statuses(factsOf(linesOf('rotation/ckpool.log'), new Zone('Europe/Berlin')));
+  const different = wrong.filter(({ time_us }, i) => time_us !== right[i]!.time_us);
+  // The users of the first minute stand above its first statistics.
+  expect(different.length).toBe(3);
+  const log = new CkpoolLog({ origin: 'ckpool', instance: 'test', zone: new Zone('America/New_York') });
+  log.peek(linesOf('rotation/ckpool.log').join('\n'));
+  const peeked = linesOf('rotation/ckpool.log').flatMap((line) => log.take(line));
+  expect(statuses(peeked)).toEqual(right);
+});
+
+test('a wrong time zone is named once for each block of statistics, and the rows of the pool stand at the right time', () => {
   const facts = factsOf(linesOf('rotation/ckpool.log.1'), new Zone('Europe/Berlin'));
   const foreign = facts.flatMap((fact) => ('foreign' in fact ? [fact.foreign] : []));
   expect(foreign).toHaveLength(1);
