@@ -95,7 +95,7 @@ const VERBS: Readonly<Record<string, Runnable>> = {
   clickhouse: single('clickhouse', 'the embedded ClickHouse alone'),
   ingest: {
     usage: 'ingest [--logdir DIR] [PATH…] [--follow]',
-    doc: 'CKPool share logs become events, once',
+    doc: "CKPool's share logs, main logs and archives become events, once",
     flags: async () => ({ ...COMMON, ...(await import('./ingest.ts')).INGEST_FLAGS }),
     positionals: true,
     async run(parsed) {

@@ -242,6 +242,45 @@ describe.skipIf(!part)('the stanza under the real logrotate', { timeout: 120_000
     expect((await told()).size).toBe(6);
   });
 
+  test('the command of the unit is stopped while it waits for 120 s, and the next goes on with what it left', async () => {
+    writeFileSync(join(logs, 'ckpool.log'), '[2026-11-22 06:00:00.000] User a:{"hashrate1m":"1G"}\n');
+    chmodSync(join(logs, 'ckpool.log'), 0o644);
+    const { uid, gid } = part!;
+    const start = (settleS: number): ChildProcess => {
+      const words = [
+        'ingest',
+        '--hook',
+        '--foreground',
+        '--settle',
+        String(settleS),
+        '--logdir',
+        logs,
+        '--data-dir',
+        data,
+      ];
+      const child = spawn(process.execPath, [join(ROOT, 'services/cli/main.ts'), ...words], {
+        uid,
+        gid,
+        stdio: 'ignore',
+      });
+      children.push(child);
+      return child;
+    };
+    const first = start(120);
+    const ended = once(first, 'exit');
+    await until('the line', async () => existsSync(join(data, 'journal')) && (await told()).size === 1);
+    // `systemctl restart` while it waits.
+    first.kill('SIGTERM');
+    expect(await ended).toEqual([0, null]);
+    expect(idle()).toBe(false);
+    writeFileSync(join(logs, 'ckpool.log.1'), '[2026-11-22 05:00:00.000] User b:{"hashrate1m":"1G"}\n', {
+      mode: 0o644,
+    });
+    expect(await once(start(0), 'exit')).toEqual([0, null]);
+    expect(idle()).toBe(true);
+    expect([...(await told()).keys()].sort()).toEqual(['a', 'b']);
+  });
+
   test('without su it refuses the folder', () => {
     writeFileSync(join(logs, 'ckpool.log'), 'x\n');
     const { status, stderr } = rotate(conf((stanza) => stanza.replace(/^ *su .*$/m, '')));

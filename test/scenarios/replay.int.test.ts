@@ -24,6 +24,7 @@ import type { Config } from '../../services/core/config.ts';
 import { openDataDir } from '../../services/core/data-dir.ts';
 import type { EventLog, JournalWriter, LogEntry } from '../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
+import { poolStatus, statusEvent } from '../../services/ingestor/ckpool-log.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../helpers/clickhouse.ts';
 import { chainOf, newSeed, numbered, randomFrom } from '../pipelines/blocks.ts';
 import { configFor, START_US, shareOf, type TestLife, tempDir, testLife, until } from '../services/consumers/world.ts';
@@ -128,6 +129,24 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () =
       numbered([...trunk, ...back, ...branch]).map((event) => ({ topic: 'block', event })),
     );
     append(writer('api'), [{ topic: 'contract', event: contract }]);
+    // CKPool's log, read twice by journals that do not know of each other: statistics, and blocks of which one came live too.
+    for (const instance of ['ingest-ckpool-log', 'ingest-elsewhere-log']) {
+      const from = { origin: 'ckpool', instance };
+      const solved = (n: number): Inputs['block'] => ({
+        ...{ kind: 'solved', chain: 'regtest', ...from, source: 'backfill', time_us: START_US + n, height: n },
+        ...{ hash: String(n).padStart(64, '0'), prev_hash: '', block_time_us: 0, nbits: '', version: '' },
+      });
+      append(writer(instance), [
+        { topic: 'session', event: statusEvent(from, START_US, { ...poolStatus('log'), hashrate_1m: '4.2T' }) },
+        { topic: 'session', event: statusEvent(from, START_US, { ...poolStatus('status'), hashrate_1m: '4.2T' }) },
+        { topic: 'block', event: solved(7001) },
+        { topic: 'block', event: solved(7002) },
+      ]);
+      if (instance === 'ingest-ckpool-log') {
+        const live = { ...solved(7001), source: 'live', instance: 'ckpool', nbits: '1e1fffff', version: '20000000' };
+        append(pool, [{ topic: 'block', event: { ...live, prev_hash: '7'.padStart(64, '0') } }]);
+      }
+    }
     return shares;
   }
 
