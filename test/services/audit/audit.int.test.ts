@@ -9,9 +9,10 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { currentSchemaText, decoderFor, encodeEvent } from '../../../schemas/codec.ts';
-import type { Events, Inputs } from '../../../schemas/events.ts';
+import type { Events, Inputs, ShareEvent } from '../../../schemas/events.ts';
 import { Audit } from '../../../services/audit/check.ts';
-import type { Finding } from '../../../services/audit/findings.ts';
+import { consistency } from '../../../services/audit/consistency.ts';
+import type { Finding, Place } from '../../../services/audit/findings.ts';
 import { type AuditRun, type Progress, runAudit } from '../../../services/audit/main.ts';
 import { chainsOf } from '../../../services/core/chains/profile.ts';
 import { loadConfig } from '../../../services/core/config.ts';
@@ -767,12 +768,23 @@ describe('what is missing, twice, or too late', () => {
   test('back-filled shares are not checkable', async () => {
     const filled = pool.map((entry) =>
       entry.topic === 'share'
-        ? { ...entry, event: { ...entry.event, source: 'backfill', job_key: '', version_bits: '', time_ns: 7 } }
+        ? {
+            ...entry,
+            // Our own share logs tell the bits that were rolled.
+            event: { ...entry.event, source: 'backfill', job_key: '', time_ns: 7 },
+          }
         : entry,
     );
     const { counts, findings } = await audit(filled);
     expect(findings).toEqual([]);
     expect(counts).toMatchObject({ held: 0, uncheckable: { back_filled: count(pool, 'share') } });
+  });
+
+  test('a back-filled share names the instance that took it, a live one the instance that wrote it', () => {
+    const place: Place = { topic: 'share', partition: 'i', position: '', instance: 'ingest-a', run: '', sequence: 0 };
+    const found = pool.find(({ topic, event }) => topic === 'share' && event.accepted)!.event as ShareEvent;
+    expect(consistency({ ...found, source: 'backfill', job_key: '', instance: 'a.1' }, place)).toEqual([]);
+    expect(consistency({ ...found, instance: 'a.1' }, place)).toMatchObject([{ reason: 'instance' }]);
   });
 
   test('only the shares of a time, and of an origin', async () => {
