@@ -1,9 +1,11 @@
 /** `lodestream replay [--from MONTH] [--into DATABASE | --verify | --dead-letters]`: rebuilds what ClickHouse holds from the log, or compares the two. */
 
-import type { LettersSummary, Progress, ReplayParts, ReplaySummary, VerifySummary } from '../consumers/replay.ts';
-import { replayInto, replayLetters, replayTables, verifyTables } from '../consumers/replay.ts';
+import type { VerifySummary } from '../consumers/replay.ts';
+import { replayInto, replayTables, verifyTables } from '../consumers/replay.ts';
 import type { Comparison } from '../consumers/replay-compare.ts';
+import { type LettersSummary, replayLetters } from '../consumers/replay-letters.ts';
 import { type Month, monthOf } from '../consumers/replay-months.ts';
+import type { Progress, ReplayParts, ReplaySummary } from '../consumers/replay-work.ts';
 import { PoolError } from '../core/errors.ts';
 import { openLog } from '../core/log/open.ts';
 import { textTable } from './contracts.ts';

@@ -5,7 +5,8 @@
 
 import { join } from 'node:path';
 import { startConsumers } from '../../services/consumers/main.ts';
-import { type ReplayParts, replayInto } from '../../services/consumers/replay.ts';
+import { replayInto } from '../../services/consumers/replay.ts';
+import type { ReplayParts } from '../../services/consumers/replay-work.ts';
 import { type Config, loadConfig } from '../../services/core/config.ts';
 import { type Lifecycle, run } from '../../services/core/lifecycle.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';

@@ -9,16 +9,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { Inputs } from '../../schemas/events.ts';
 import { ingestTime, insertRows } from '../../services/consumers/insert.ts';
 import { startConsumers } from '../../services/consumers/main.ts';
-import {
-  type Progress,
-  type ReplayParts,
-  replayInto,
-  replayLetters,
-  replayTables,
-  verifyTables,
-} from '../../services/consumers/replay.ts';
+import { replayInto, replayTables, verifyTables } from '../../services/consumers/replay.ts';
 import { startConsumersAside, takeTurn } from '../../services/consumers/replay-aside.ts';
 import { REPLAYED_TABLES } from '../../services/consumers/replay-compare.ts';
+import { replayLetters } from '../../services/consumers/replay-letters.ts';
+import type { Progress, ReplayParts } from '../../services/consumers/replay-work.ts';
 import { ConsumerState } from '../../services/consumers/state.ts';
 import type { Config } from '../../services/core/config.ts';
 import { openDataDir } from '../../services/core/data-dir.ts';
