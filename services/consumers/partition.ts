@@ -217,17 +217,16 @@ export class PartitionConsumer<T extends Topic> {
     this.#current ??= await this.#next();
     const current = this.#current;
     if (current === null) return;
+    const inserting = Promise.withResolvers<void>();
     if (current.full && this.#following === null) {
-      this.#following = this.#prepare(current.to, null).then((next) => {
-        if (next !== null && !this.#parts.signal.aborted) this.#ahead(next);
-        return next;
-      });
+      this.#following = inserting.promise.then(() => this.#prepareAhead(current.to));
       // Said when it is its turn.
       this.#following.catch(() => {});
     }
     try {
-      await this.#insert(current);
+      await this.#insert(current, inserting.resolve);
     } finally {
+      inserting.resolve();
       // Nothing reads on when the log is closed.
       if (this.#parts.signal.aborted) (await this.#following?.catch(() => null))?.abandon();
     }
@@ -242,12 +241,19 @@ export class PartitionConsumer<T extends Topic> {
     return following ?? this.#prepare(this.#position, this.#pending);
   }
 
-  #ahead(prepared: Prepared<T>): void {
-    this.#parts.overlaps.add(prepared.overlapping);
-    prepared.ahead();
+  async #prepareAhead(from: Position | null): Promise<Prepared<T> | null> {
+    // What ClickHouse waits for leaves first: reading holds the loop for some milliseconds at a time.
+    await new Promise((resolve) => setImmediate(resolve));
+    const prepared = await this.#prepare(from, null);
+    if (prepared !== null && !this.#parts.signal.aborted) {
+      this.#parts.overlaps.add(prepared.overlapping);
+      prepared.ahead();
+    }
+    return prepared;
   }
 
-  async #insert(prepared: Prepared<T>): Promise<void> {
+  /** @param begun - called when the insert is on its way */
+  async #insert(prepared: Prepared<T>, begun: () => void): Promise<void> {
     const { state, client, counters, overlaps, guard } = this.#parts;
     const { topic } = this.#pipeline;
     const { overlapping } = prepared;
@@ -279,11 +285,13 @@ export class PartitionConsumer<T extends Topic> {
       bucket: bucketS,
     }));
     // Minutes are read by roll-ups only, which come after the end of the cut.
-    await allDone([
+    const inserts = [
       insertRows(client, 'share_minutes', buckets, `${token}-share_minutes`),
       prepared.insert(),
       insertRows(client, 'dead_letters', prepared.letters, `${token}-dead_letters`),
-    ]);
+    ];
+    begun();
+    await allDone(inserts);
     const finished: Cut = { ...cut, minutes: [...new Map([...minutes, ...overlapping]).values()] };
     state.finish(finished);
     guard?.finished(finished);
