@@ -65,14 +65,13 @@ export interface Refused {
 
 const packingPath = (name: SegmentName): string => `${name.path}${PACKING_SUFFIX}`;
 
-/** Which files a segment's are and how far they reach; changes with any write to them. @throws Error of the file system */
-export function stateOf(name: SegmentName): string {
-  return [name.path, name.indexPath]
-    .map((path) => {
-      const { dev, ino, size, mtimeNs } = statSync(path, { bigint: true });
-      return `${dev}.${ino}.${size}.${mtimeNs}`;
-    })
-    .join(' ');
+/** Which files a plain segment's are and how far they reach; changes with any write to them. null: one of them is gone. */
+export function stateOf(name: SegmentName): string | null {
+  const states = [name.path, name.indexPath].map((path) => {
+    const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+    return stat === undefined ? null : `${stat.dev}.${stat.ino}.${stat.size}.${stat.mtimeNs}`;
+  });
+  return states.includes(null) ? null : states.join(' ');
 }
 
 /** What was read, so far: the bytes of all records in order. Where each begins follows from these by the schema. */
@@ -269,6 +268,7 @@ function* compare(name: SegmentName, head: SegmentReader['head'], tally: Tally):
  */
 export function* prepare(name: SegmentName, options: PackOptions): Generator<void, Prepared | Refused> {
   const from = stateOf(name);
+  if (from === null) return { refused: 'it is gone, or its sidecar' };
   const segment = SegmentReader.open(name, () => null);
   if (typeof segment === 'string') return { refused: `its head is ${segment}` };
   let done = false;
@@ -284,14 +284,15 @@ export function* prepare(name: SegmentName, options: PackOptions): Generator<voi
     syncDirectory(dirname(name.path));
     const wrong = yield* compare(name, head, tally);
     if (wrong !== null) return { refused: `the packed segment is not the same: ${wrong}` };
-    done = true;
-    return {
+    const prepared: Prepared = {
       name,
       from,
       records: tally.count,
       plainBytes: sizeBytes + statSync(name.indexPath).size,
       packedBytes: writer.sizeBytes + INDEX_HEAD_BYTES + writer.entries.length * INDEX_ENTRY_BYTES,
     };
+    done = true;
+    return prepared;
   } finally {
     segment.close();
     if (!done) drop(name);
@@ -321,13 +322,7 @@ function isPacked(name: SegmentName): boolean | null {
  * @throws Error of the file system
  */
 export async function exchange({ name, from }: Prepared): Promise<boolean> {
-  let now: string | null = null;
-  try {
-    now = stateOf(name);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-  if (now !== from) {
+  if (stateOf(name) !== from) {
     drop(name);
     return false;
   }

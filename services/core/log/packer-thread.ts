@@ -16,7 +16,13 @@ export interface PackTask {
   readonly duty: number;
 }
 
-export type FromPackerThread = Prepared | Refused | { readonly failed: string } | { readonly stopped: true };
+export type FromPackerThread =
+  | Prepared
+  | Refused
+  | { readonly failed: string }
+  /** Retention was faster. */
+  | { readonly gone: true }
+  | { readonly stopped: true };
 
 /** A step that waited for the disk is not followed by a pause of minutes. */
 const LONGEST_PAUSE_MS = 500;
@@ -38,6 +44,7 @@ async function work({ name, journalDir, duty }: PackTask): Promise<FromPackerThr
       }
     }
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { gone: true };
     return { failed: errorLine(error) };
   }
 }

@@ -175,9 +175,9 @@ export function startPacker(options: PackerOptions): Packer {
   /** @returns false where the next would fare no better now */
   async function pack(name: SegmentName, waiting: number): Promise<boolean> {
     const state = stateOf(name);
-    if (refused.get(name.path) === state) return true;
+    if (state === null || refused.get(name.path) === state) return true;
     const { bavail, bsize } = statfsSync(journalDir);
-    const { size } = statSync(name.path);
+    const size = statSync(name.path, { throwIfNoEntry: false })?.size ?? 0;
     // The packed one is smaller, but for one of records that cannot be.
     if (bavail * bsize < size) return fail(`journal: ${name.path}: no room to pack its ${size} bytes`);
     const outcome = await thread.prepare({
@@ -187,7 +187,10 @@ export function startPacker(options: PackerOptions): Packer {
     });
     if ('failed' in outcome) return fail(`journal: ${name.path} cannot be packed: ${outcome.failed}`);
     if ('stopped' in outcome) return false;
+    if ('gone' in outcome) return true;
     if ('refused' in outcome) {
+      // Retention took it, or a part of it, meanwhile.
+      if (stateOf(name) !== state) return true;
       refused.set(name.path, state);
       log(`journal: ${name.path} stays as it is, not packed: ${outcome.refused}`);
       return true;
@@ -209,12 +212,7 @@ export function startPacker(options: PackerOptions): Packer {
         const waiting = plain.filter(({ path }) => closed.has(path));
         for (const [i, name] of waiting.entries()) {
           if (signal.aborted) return;
-          try {
-            if (!(await pack(name, waiting.length - i))) return;
-          } catch (error) {
-            // Gone under our hands: retention.
-            if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-          }
+          if (!(await pack(name, waiting.length - i))) return;
         }
       }
     }

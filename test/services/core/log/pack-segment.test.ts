@@ -7,6 +7,7 @@ import {
   rmSync,
   statSync,
   truncateSync,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -268,13 +269,13 @@ describe('what is not packed', () => {
     writeRuns();
     const [first, second] = segments();
     await exchange(prepareNow(first!));
-    expect(() => prepareNow(first!)).toThrow(/ENOENT/);
+    expect(refusal(first!)).toBe('it is gone, or its sidecar');
     writeFileSync(first!.indexPath, '');
     expect(refusal(first!)).toBe('it is packed already');
     drop(first!);
     expect(existsSync(first!.packedIndexPath)).toBe(true);
     rmSync(second!.indexPath);
-    expect(() => prepareNow(second!)).toThrow(/ENOENT/);
+    expect(refusal(second!)).toBe('it is gone, or its sidecar');
   });
 
   test('only what has a later segment with something in it is closed', () => {
@@ -363,6 +364,37 @@ describe('what is not packed', () => {
     expect(segments()[0]!.ordinal).toBe(1);
   });
 
+  test('one that retention removes at any call of the packing leaves nothing behind', async () => {
+    writeRuns();
+    const count = segments().length;
+    const [name] = segments();
+    const files = [name!.path, name!.indexPath].map((path) => ({ path, bytes: readFileSync(path) }));
+    let removals = 0;
+    for (let at = 1, came = true; came; at++) {
+      let calls = 0;
+      came = false;
+      const end = watchFiles(() => {
+        calls++;
+        if (calls !== at) return;
+        came = true;
+        for (const path of [name!.path, name!.indexPath, name!.packedIndexPath]) unlinkIfThere(path);
+      }, true);
+      let prepared: ReturnType<typeof prepareNow> | null = null;
+      try {
+        prepared = prepareNow(name!);
+      } catch {
+        // Refused, or ENOENT.
+      }
+      end();
+      if (!came) break;
+      removals++;
+      if (prepared !== null) expect(await exchange(prepared)).toBe(false);
+      expect(endings(dir)).toEqual({ avro: count - 1, idx: count - 1 });
+      for (const { path, bytes } of files) writeFileSync(path, bytes);
+    }
+    expect(removals).toBeGreaterThan(30);
+  });
+
   test('a disk that is nearly full ends the packing, and nothing is left of it', () => {
     // Random names, so that much is written.
     const writer = openJournalWriter({ dir, instance: 'a', segmentBytes: 40_000_000 });
@@ -382,6 +414,10 @@ describe('what is not packed', () => {
     expect(endings(dir, 'a', 'job')).toEqual({ avro: 2, idx: 2 });
   });
 });
+
+function unlinkIfThere(path: string): void {
+  if (existsSync(path)) unlinkSync(path);
+}
 
 function flip(path: string, at: number): void {
   const bytes = readFileSync(path);
