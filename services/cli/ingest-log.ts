@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { loadChain } from '../core/chains/profile.ts';
+import { chainsOf, loadChain } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import type { DataPaths } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
@@ -16,6 +16,7 @@ import {
   inOrder,
   MainLogCheckpoints,
   type MainLogFile,
+  type MainLogOptions,
   type MainLogSummary,
   mainLogFiles,
   mainLogOf,
@@ -75,10 +76,15 @@ function familiesOf(
 }
 
 /** The chain of solved blocks: the configured one, else the one that the follower is on; null where neither says. */
-function chainName(config: Config, data: DataPaths): string | null {
-  if (config.chain !== 'auto') return loadChain(config.chain).name;
+function chainOf(config: Config, data: DataPaths): MainLogOptions['chain'] {
+  if (config.chain !== 'auto') return loadChain(config.chain);
   const followed = readStatuses(data.status).find(({ program }) => program === 'chain')?.values.chain;
-  return typeof followed === 'string' ? followed : null;
+  try {
+    return typeof followed === 'string' ? chainsOf(config.chain)(followed) : null;
+  } catch {
+    // A status of another configuration: statistics are read all the same.
+    return null;
+  }
 }
 
 /** A journal of its own: share logs may be followed by another process, which keeps theirs open. */
@@ -114,7 +120,7 @@ export async function ingestMainLogs(
       ...run,
       instance: mainLogInstance(origin),
       zone,
-      chain: chainName(config, data),
+      chain: chainOf(config, data),
       openJournal: (): JournalWriter => {
         journal ??= openJournal(mainLogInstance(origin));
         return journal;

@@ -67,8 +67,8 @@ export const emptyMainLogSummary = (): MainLogSummary => ({
 export interface MainLogOptions extends LogContext {
   /** Where share logs lie, which say more of a solved block. */
   readonly logDir: string;
-  /** Name of the chain profile, for blocks; null: not known. */
-  readonly chain: string | null;
+  /** Name of the chain profile and its proof of work, for blocks; null: not known. */
+  readonly chain: { readonly name: string; readonly pow: string } | null;
   readonly openJournal: () => JournalWriter;
   readonly dryRun: boolean;
   onBad(bad: BadLine): void;
@@ -474,15 +474,18 @@ function unpacked(file: MainLogFile, start: number): AsyncIterable<Buffer> {
 
 /** The event of a block, with what its share's line adds; or why there is none. */
 function blockOf(solved: SolvedFact, options: MainLogOptions): Inputs['block'] | string {
+  const { chain } = options;
+  if (chain === null)
+    return 'of which chain? Name it with --chain, and remove state/ingest-<origin>-log.sqlite, so that it is read again';
+  // The hash that logs have is the proof of work's, which is another than the block's there.
+  if (chain.pow !== 'sha256d') return `logs do not tell hashes of blocks on a ${chain.pow} chain`;
   const share = winningShare(solved, options);
   const hash = solved.hash ?? share?.hash ?? null;
   if (hash === null) return 'neither this log nor the share logs tell its hash';
-  if (options.chain === null)
-    return 'of which chain? Name it with --chain, and remove state/ingest-<origin>-log.sqlite, so that it is read again';
   const worker = share?.worker ?? solved.worker;
   return {
     kind: 'solved',
-    chain: options.chain,
+    chain: chain.name,
     origin: options.origin,
     instance: options.instance,
     source: 'backfill',

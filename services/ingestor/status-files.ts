@@ -44,23 +44,35 @@ function poolStatusFile(text: string, mtimeUs: number, from: From): Inputs['sess
   return parts === 3 ? statusEvent(from, timeUs, status) : null;
 }
 
-/** `users/<user>` or `workers/<worker>`: whom it is about, and the workers inside. Null where it is not whole. */
+/** A user's or worker's name from that of its file: ours write what is not plain as `%` and two hex digits, and cut long ones. Null where it is cut. */
+function nameOfFile(file: string): string | null {
+  if (file.includes('%~')) return null;
+  if (!/%[0-9a-f]{2}/.test(file)) return file;
+  const bytes = file
+    .split(/(%[0-9a-f]{2})/)
+    .map((part, i) => (i % 2 === 1 ? Buffer.from(part.slice(1), 'hex') : Buffer.from(part)));
+  return Buffer.concat(bytes).toString('utf8');
+}
+
+/**
+ * `users/<user>` or `workers/<worker>`: whom it is about, and the workers inside. Null where it is not whole.
+ * @param mtimeUs - of the file, which is when it was said: `lastupdate`, where it has one, is the last share's time
+ */
 function memberStatusFile(
   scope: 'user' | 'worker',
-  name: string,
+  file: string,
   text: string,
   mtimeUs: number,
   from: From,
 ): Inputs['session'][] | null {
   const json = parse(text);
   if (json === null) return null;
-  const update = json.lastupdate;
-  const timeUs = typeof update === 'number' && update > 0 && update <= 0xffff_ffff ? Math.floor(update) * 1e6 : mtimeUs;
-  const events = [statusEvent(from, timeUs, memberStatus(scope, 'status', json), name)];
+  const name = nameOfFile(file);
+  const events = name === null ? [] : [statusEvent(from, mtimeUs, memberStatus(scope, 'status', json), name)];
   for (const worker of Array.isArray(json.worker) ? (json.worker as unknown[]) : []) {
     const each = worker as Json | null;
     if (typeof each !== 'object' || each === null || typeof each.workername !== 'string') return null;
-    events.push(statusEvent(from, timeUs, memberStatus('worker', 'status', each), each.workername));
+    events.push(statusEvent(from, mtimeUs, memberStatus('worker', 'status', each), each.workername));
   }
   return events;
 }

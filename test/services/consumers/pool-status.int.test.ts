@@ -64,7 +64,7 @@ describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeou
       instance: out.instance,
       zone: new Zone('UTC'),
       logDir: join(dir.path, 'logs'),
-      chain: 'regtest',
+      chain: { name: 'regtest', pow: 'sha256d' },
       dryRun: false,
       onBad: ({ reason }: { reason: string }) => expect.unreachable(reason),
       openJournal: () => out,

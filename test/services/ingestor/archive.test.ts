@@ -21,6 +21,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openDataDir } from '../../../services/core/data-dir.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { type ArchiveOptions, type ArchiveSummary, archive } from '../../../services/ingestor/archive.ts';
+import { ingestArchives } from '../../../services/ingestor/archive-read.ts';
+import { TAR_END, tarHeader, tarPadding } from '../../../services/ingestor/archive-tar.ts';
 import { openCheckpoints } from '../../../services/ingestor/checkpoints.ts';
 import { ingest, type Summary } from '../../../services/ingestor/main.ts';
 import { tempDir } from '../../helpers/leash.ts';
@@ -296,6 +298,61 @@ test('a folder that may not be written is an error with a code, and removes noth
   await expect(run({ remove: true })).rejects.toThrow();
   expect(bytesOf(logs)).toEqual(before);
   chmodSync(logs, 0o755);
+});
+
+test.each(['../../evil.sharelog', '/tmp/evil.sharelog', '0000006f/../evil.sharelog', '0000006f/x', 'evil.sharelog'])(
+  'an archive with a member %s is refused, and nothing is written',
+  async (name) => {
+    const path = join(logs, '0000006f.tar.zst');
+    const header = tarHeader({ name, sizeBytes: 4, mtimeS: 0, mode: 0o644 });
+    writeFileSync(path, zstdCompressSync(Buffer.concat([header, Buffer.from('evil'), tarPadding(4), TAR_END])));
+    const data = openDataDir(join(dir.path, 'data'));
+    const options = {
+      logDir: logs,
+      paths: [],
+      origin: 'ckpool',
+      instance: 'test',
+      data,
+      openJournal: () => NO_JOURNAL,
+      dryRun: false,
+    };
+    await expect(ingestArchives([path], { ...options, onBad: () => {}, onProgress: () => {} })).rejects.toThrow(
+      'is no share log',
+    );
+    expect(
+      readdirSync(dir.path, { recursive: true, encoding: 'utf8' }).filter((each) => each.includes('evil')),
+    ).toEqual([]);
+    expect(existsSync('/tmp/evil.sharelog')).toBe(false);
+    expect(readdirSync(data.state).filter((each) => each.startsWith('unpacked'))).toEqual([]);
+  },
+);
+
+test.each([
+  ['cut', (bytes: Buffer) => bytes.subarray(0, bytes.length >> 1)],
+  ['of other bytes', () => Buffer.from('{"workinfoid": 1}')],
+  [
+    'whose tar ends early',
+    () => zstdCompressSync(tarHeader({ name: '0000006f/a.sharelog', sizeBytes: 400, mtimeS: 0, mode: 0 })),
+  ],
+] as const)('an archive that is %s is an error that names it', async (_, change) => {
+  tree();
+  await read();
+  await run();
+  const path = join(logs, 'archive/0000006f.tar.zst');
+  writeFileSync(path, change(readFileSync(path)));
+  const data = openDataDir(join(dir.path, 'other'));
+  const options = {
+    logDir: logs,
+    paths: [],
+    origin: 'ckpool',
+    instance: 'test',
+    data,
+    openJournal: () => NO_JOURNAL,
+    dryRun: false,
+  };
+  await expect(ingestArchives([path], { ...options, onBad: () => {}, onProgress: () => {} })).rejects.toThrow(
+    '0000006f.tar.zst cannot be read',
+  );
 });
 
 test('an archive that another zstd made is taken for what it holds', async () => {

@@ -67,7 +67,7 @@ const options = (extra: Partial<MainLogOptions> = {}): MainLogOptions => ({
   instance: 'test',
   zone: new Zone('UTC'),
   logDir,
-  chain: 'regtest',
+  chain: { name: 'regtest', pow: 'sha256d' },
   dryRun: false,
   onBad: (each) => bad.push(each),
   openJournal: () =>
@@ -348,6 +348,12 @@ describe('blocks', () => {
     ]);
   });
 
+  test('of a chain with another proof of work are named, since logs have its hash and not that of the block', async () => {
+    cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
+    expect(await run({ chain: { name: 'litecoin', pow: 'scrypt' } })).toMatchObject({ blocks: 0, log_bad: 3 });
+    expect(bad[0]!.reason).toContain('on a scrypt chain');
+  });
+
   test('whose hash nobody tells are named', async () => {
     writeFileSync(
       log(),
@@ -389,6 +395,32 @@ describe('status files', () => {
     expect(sessions).toHaveLength(count);
     writeFileSync(join(logDir, 'users/plainname'), '{\n "hashrate1m": "1K", "lastshare": 1795328857, "shares": 3\n}\n');
     expect(status()).toMatchObject({ statuses: 1 });
+  });
+
+  test('of old CKPools and of ours have the names of their files, and the time of their last change', () => {
+    for (const folder of ['users', 'workers']) mkdirSync(join(logDir, folder));
+    // CKPool 0.9.4: one line, and `lastupdate` is the last share's time.
+    writeFileSync(
+      join(logDir, 'workers/alice.rig1'),
+      '{"hashrate1m": "1.62G", "lastupdate": 1495327661, "shares": 84, "bestshare": 231.5}\n',
+    );
+    writeFileSync(join(logDir, 'users/gr%c3%bc%2fn'), '{"hashrate1m": "3G"}\n');
+    writeFileSync(
+      join(logDir, `users/${'x'.repeat(100)}%~0123456789abcdef`),
+      '{"worker": [{"workername": "long.rig", "hashrate1m": "1G"}]}\n',
+    );
+    for (const name of ['workers/alice.rig1', 'users/gr%c3%bc%2fn'])
+      utimesSync(join(logDir, name), 1_600_000_000, 1_600_000_000);
+    expect(status()).toMatchObject({ status_files: 3, statuses: 3, log_bad: 0 });
+    expect(sessions.map(({ user, worker }) => [user, worker])).toEqual([
+      ['grü/n', ''],
+      ['long', 'long.rig'],
+      ['alice', 'alice.rig1'],
+    ]);
+    expect(sessions[2]).toMatchObject({
+      time_us: 1_600_000_000_000_000,
+      pool_status: [{ last_share_us: 1_495_327_661_000_000, accepted_diff: 84 }],
+    });
   });
 
   test('half written are named, and read when they are whole', () => {
