@@ -87,6 +87,16 @@ async function checkLoss(work: Work, standing: ReadonlySet<string>): Promise<voi
   );
 }
 
+/** The clock of versions goes on above all that was made beside: what replaces these rows later must be newer. Ticks too many do no harm. */
+async function carryClock(work: Work): Promise<void> {
+  const { database } = work.parts.config;
+  if (!(await work.tablesIn(database)).has('version_ticks')) return;
+  await work.live.command({
+    query: `INSERT INTO ${database}.version_ticks (ingest_ticks) SETTINGS insert_deduplicate = 0
+      SELECT sum(ingest_ticks) FROM ${work.scratch}.version_ticks`,
+  });
+}
+
 /** Puts all tables in place of those that stand. */
 async function swapTables(work: Work): Promise<void> {
   const { database } = work.parts.config;
@@ -173,6 +183,8 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
     minutes += await work.derive(rebuild);
     work.phase('swapping', rebuild);
     work.checkHeld();
+    // Before: should we die amid the swap, and after: it may have been gone.
+    await carryClock(work);
     if (work.from !== null) {
       minutes += await swapMonths(work, work.from);
       // Who went on from here alone would not know what the months before may lack.
@@ -180,6 +192,7 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
     }
     await swapTables(work);
     await migrate(work.live, readMigrations());
+    await carryClock(work);
     await enter(work.live, state.generation);
     keepReplayed(work.paths.state, {
       generation: state.generation,

@@ -365,6 +365,21 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     expect(await count()).toEqual([{ n: '1' }]);
   });
 
+  test('rows that replace those of a replay later are newer, however many versions the replay made', async () => {
+    fill();
+    await consumed();
+    const { database } = config;
+    for (const from of [NOVEMBER, undefined]) {
+      await admin.command({ query: `TRUNCATE TABLE ${database}.version_ticks` });
+      await replayTables({ ...parts(), from: from! });
+      const [versions] = await select<{ behind: number }>(
+        `SELECT (SELECT sum(ingest_ticks) FROM ${database}.version_ticks) < max(ingest_version) AS behind
+          FROM ${database}.shares_1m_raw WHERE minute >= toDateTime(1761955200)`,
+      );
+      expect(versions).toEqual({ behind: 0 });
+    }
+  });
+
   test('where a table is gone, or the consumers have never filled this ClickHouse, only a replay of everything is right', async () => {
     fill();
     await expect(replayTables(parts())).rejects.toThrow(/was not filled by the consumers/);
