@@ -1,4 +1,4 @@
-/** Consumers in a process of their own, which kills itself after the nth share insert: between the insert and the checkpoint. */
+/** Consumers in a process of their own, which kills itself at the nth checkpoint: between the insert and it, or just behind it. */
 
 import { startConsumers } from '../../../services/consumers/main.ts';
 import { ConsumerState } from '../../../services/consumers/state.ts';
@@ -6,10 +6,16 @@ import { run } from '../../../services/core/lifecycle.ts';
 import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { configFor } from './world.ts';
 
-const { dir, clickhouse, killAfterInsert } = JSON.parse(process.argv[2]!) as {
+const {
+  dir,
+  clickhouse,
+  killAfterInsert,
+  killAfterCheckpoint = 0,
+} = JSON.parse(process.argv[2]!) as {
   dir: string;
   clickhouse: { url: string; user: string; password: string };
   killAfterInsert: number;
+  killAfterCheckpoint?: number;
 };
 
 let inserts = 0;
@@ -18,6 +24,7 @@ ConsumerState.prototype.finish = function (cut) {
   inserts += 1;
   if (inserts === killAfterInsert) process.kill(process.pid, 'SIGKILL');
   finish.call(this, cut);
+  if (inserts === killAfterCheckpoint) process.kill(process.pid, 'SIGKILL');
 };
 
 process.stdin.resume();
