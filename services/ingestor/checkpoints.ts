@@ -35,20 +35,38 @@ export interface FolderCheckpoint {
   readonly lines: number;
 }
 
-/** A folder as it is to be kept. */
-export interface FolderState {
+/** A folder as it is to be kept; made at once, so that a run over a million files does not hold their checkpoints as objects. */
+export interface FolderState extends FolderCheckpoint {
   readonly path: string;
-  readonly mtimeMs: number;
-  readonly closed: boolean;
-  /** By name without `.gz` or `.zst`. */
-  readonly files: ReadonlyMap<string, FileCheckpoint>;
+  readonly packed: Buffer;
+}
+
+/** @param files - by name without `.gz` or `.zst` */
+export function folderState(
+  path: string,
+  { mtimeMs, closed }: Pick<FolderCheckpoint, 'mtimeMs' | 'closed'>,
+  files: ReadonlyMap<string, FileCheckpoint>,
+): FolderState {
+  let lines = 0;
+  for (const file of files.values()) lines += file.lines;
+  return { path, mtimeMs, closed, files: files.size, lines, packed: packFiles(files) };
+}
+
+/** Up to where a journal has what was read: a run of it, and the number of shares that were appended in that run. */
+export interface JournalEnd {
+  readonly run: string;
+  readonly shares: number;
 }
 
 export interface Checkpoints {
   folder(path: string): FolderCheckpoint | null;
   files(path: string): Map<string, FileCheckpoint>;
-  /** Keeps all of them, or none. */
-  store(folders: readonly FolderState[]): void;
+  /** Keeps all of them, or none. @param end - what they stand on; null: on nothing new */
+  store(folders: readonly FolderState[], end: JournalEnd | null): void;
+  /** What the last ones stand on. */
+  end(): JournalEnd | null;
+  /** The journal has lost some of what they stand on: folders of that run are read again. */
+  forget(run: string): void;
   close(): void;
 }
 
@@ -81,40 +99,61 @@ interface FolderRow {
 }
 
 function checkpointsIn(database: DatabaseSync): Checkpoints {
-  // What the file's blocks hold is written by the journal first; a power cut may take both back, and a checkpoint alone is not older than its journal.
   database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-    CREATE TABLE IF NOT EXISTS folder (
-      path TEXT PRIMARY KEY, mtime_ms REAL NOT NULL, closed INTEGER NOT NULL, files INTEGER NOT NULL, lines INTEGER NOT NULL
+    CREATE TABLE IF NOT EXISTS log_folder (
+      path TEXT PRIMARY KEY, mtime_ms REAL NOT NULL, closed INTEGER NOT NULL, files INTEGER NOT NULL, lines INTEGER NOT NULL,
+      run TEXT NOT NULL
     ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS folder_files (path TEXT PRIMARY KEY, packed BLOB NOT NULL)`);
+    CREATE TABLE IF NOT EXISTS journal_end (one INTEGER PRIMARY KEY CHECK (one = 1), run TEXT NOT NULL, shares INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS log_folder_files (path TEXT PRIMARY KEY, packed BLOB NOT NULL)`);
   const folders = new Map<string, FolderCheckpoint>();
-  for (const row of database.prepare('SELECT * FROM folder').all() as unknown as FolderRow[]) {
+  for (const row of database.prepare('SELECT * FROM log_folder').all() as unknown as FolderRow[]) {
     folders.set(row.path, { mtimeMs: row.mtime_ms, closed: row.closed === 1, files: row.files, lines: row.lines });
   }
-  const select = database.prepare('SELECT packed FROM folder_files WHERE path = ?');
-  const replaceFolder = database.prepare('INSERT OR REPLACE INTO folder VALUES (?, ?, ?, ?, ?)');
-  const replaceFiles = database.prepare('INSERT OR REPLACE INTO folder_files VALUES (?, ?)');
+  const select = database.prepare('SELECT packed FROM log_folder_files WHERE path = ?');
+  const replaceFolder = database.prepare('INSERT OR REPLACE INTO log_folder VALUES (?, ?, ?, ?, ?, ?)');
+  const replaceEnd = database.prepare('INSERT OR REPLACE INTO journal_end VALUES (1, ?, ?)');
+  const selectEnd = database.prepare('SELECT run, shares FROM journal_end');
+  const replaceFiles = database.prepare('INSERT OR REPLACE INTO log_folder_files VALUES (?, ?)');
+  const inTransaction = (work: () => void): void => {
+    database.exec('BEGIN IMMEDIATE');
+    try {
+      work();
+      database.exec('COMMIT');
+    } catch (error) {
+      database.exec('ROLLBACK');
+      throw error;
+    }
+  };
   return {
     folder: (path) => folders.get(path) ?? null,
     files: (path) => {
       const row = select.get(path) as { packed: Uint8Array } | undefined;
       return row === undefined ? new Map() : unpackFiles(row.packed);
     },
-    store: (states) => {
-      database.exec('BEGIN IMMEDIATE');
-      try {
-        for (const { path, mtimeMs, closed, files } of states) {
-          let lines = 0;
-          for (const file of files.values()) lines += file.lines;
-          replaceFolder.run(path, mtimeMs, closed ? 1 : 0, files.size, lines);
-          replaceFiles.run(path, packFiles(files));
-          folders.set(path, { mtimeMs, closed, files: files.size, lines });
+    store: (states, end) => {
+      inTransaction(() => {
+        for (const { path, mtimeMs, closed, files, lines, packed } of states) {
+          replaceFolder.run(path, mtimeMs, closed ? 1 : 0, files, lines, end?.run ?? '');
+          replaceFiles.run(path, packed);
+          folders.set(path, { mtimeMs, closed, files, lines });
         }
-        database.exec('COMMIT');
-      } catch (error) {
-        database.exec('ROLLBACK');
-        throw error;
-      }
+        if (end !== null) replaceEnd.run(end.run, end.shares);
+      });
+    },
+    end: () => (selectEnd.get() as unknown as JournalEnd | undefined) ?? null,
+    forget: (run) => {
+      inTransaction(() => {
+        const gone = database.prepare('DELETE FROM log_folder WHERE run = ? RETURNING path').all(run) as {
+          path: string;
+        }[];
+        const remove = database.prepare('DELETE FROM log_folder_files WHERE path = ?');
+        for (const { path } of gone) {
+          remove.run(path);
+          folders.delete(path);
+        }
+        database.exec('DELETE FROM journal_end');
+      });
     },
     close: () => database.close(),
   };

@@ -31,7 +31,7 @@ export interface FollowOptions extends IngestOptions {
 export async function followShareLogs(options: FollowOptions): Promise<void> {
   const { logDir, signal } = options;
   const root = resolve(logDir);
-  const work = openIngest(options);
+  const work = await openIngest(options);
   /** Absolute paths of folders in which something happened. */
   const touched = new Set<string>();
   let wake: () => void = () => {};
@@ -104,8 +104,11 @@ export async function followShareLogs(options: FollowOptions): Promise<void> {
       }
       await delay(GATHER_MS, undefined, { signal }).catch(() => {});
     }
-  } finally {
+  } catch (error) {
     await watcher.close();
-    work.close();
+    work.abandon();
+    throw error;
   }
+  await watcher.close();
+  work.close();
 }

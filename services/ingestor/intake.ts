@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PoolError } from '../core/errors.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
-import { type Checkpoints, type FileCheckpoint, type FolderState, HEAD_BYTES } from './checkpoints.ts';
+import { type Checkpoints, type FileCheckpoint, type FolderState, folderState, HEAD_BYTES } from './checkpoints.ts';
 import { Scanner, SLACK_BYTES } from './scanner.ts';
 import { unpacked } from './unpack.ts';
 import { logicalName, packingOf, type ShareLogFolder, shareLogsIn } from './walk.ts';
@@ -136,6 +136,8 @@ export class Intake {
   readonly #scanner: Scanner;
   readonly #signal: AbortSignal;
   #journal: JournalWriter | null = null;
+  /** Shares that it has got. */
+  #appended = 0;
   summary = emptySummary();
   readonly #buffer = Buffer.alloc(LINE_LIMIT_BYTES + CHUNK_BYTES + SLACK_BYTES);
   readonly #view = new DataView(this.#buffer.buffer, this.#buffer.byteOffset, this.#buffer.length);
@@ -143,8 +145,9 @@ export class Intake {
   /** Of the one file that is open. */
   readonly #head = Buffer.alloc(HEAD_BYTES);
   #entries: LogEntry[] = [];
-  /** Folders whose checkpoints are not stored yet. */
-  #changed = new Set<Folder>();
+  /** The folder that is looked at, where its checkpoint has changed; those before it, whose checkpoints are not stored yet. */
+  #changed: Folder | null = null;
+  #done: FolderState[] = [];
   #file: Open | null = null;
   #committedMs = performance.now();
   #turnMs = performance.now();
@@ -210,18 +213,16 @@ export class Intake {
     if (only === null && whole && quiet && height <= tip - OPEN_HEIGHTS && !Number.isFinite(sinceMs))
       folder.closed = true;
     if (only === null && (before?.closed !== folder.closed || before.mtimeMs !== folder.mtimeMs))
-      this.#changed.add(folder);
+      this.#changed = folder;
+    if (this.#changed !== null) this.#done.push(folderState(path, folder, folder.files));
+    this.#changed = null;
     await this.#turn();
   }
 
-  /** Stores what is left, and closes the journal. */
+  /** Closes the journal. */
   close(): void {
-    try {
-      this.commit();
-    } finally {
-      this.#journal?.close();
-      this.#journal = null;
-    }
+    this.#journal?.close();
+    this.#journal = null;
   }
 
   /** Looks at one file. @returns when it was last written, milliseconds */
@@ -437,7 +438,7 @@ export class Intake {
       ...{ offset: before?.offset ?? 0, lines: before?.lines ?? 0, head: before?.head ?? '0'.repeat(32) },
       ...{ inode: size.ino, sizeBytes: size.size, mtimeMs: size.mtimeMs, refused: reason },
     });
-    this.#changed.add(folder);
+    this.#changed = folder;
     this.#letter(path, 0, reason, NO_BYTES, size.size);
   }
 
@@ -459,7 +460,7 @@ export class Intake {
       ...{ inode: stat.ino, sizeBytes: whole ? stat.size : -1, mtimeMs: stat.mtimeMs, offset, lines, refused: '' },
       head: headDigest(file, offset),
     });
-    this.#changed.add(folder);
+    this.#changed = folder;
   }
 
   /** Gives what has come to the journal. */
@@ -475,6 +476,7 @@ export class Intake {
     if (openJournal !== null && scanner.count + this.#entries.length > 0) {
       this.#journal ??= openJournal();
       this.#journal.append(this.#entries.length > 0 ? this.#entries : NONE, scanner);
+      this.#appended += scanner.count;
     }
     this.#entries = [];
     scanner.clear();
@@ -486,11 +488,14 @@ export class Intake {
     this.#committedMs = performance.now();
     // Of a file that is being read, as far as its lines have been appended.
     if (this.#file !== null) this.#keepFile(this.#file, false);
-    if (this.#parts.openJournal !== null && this.#changed.size > 0) {
-      const states = [...this.#changed].map((folder): FolderState => folder);
-      this.#parts.checkpoints.store(states);
+    const changed = this.#changed;
+    if (changed !== null) this.#done.push(folderState(changed.path, changed, changed.files));
+    this.#changed = null;
+    if (this.#parts.openJournal !== null && this.#done.length > 0) {
+      const journal = this.#journal;
+      this.#parts.checkpoints.store(this.#done, journal === null ? null : { run: journal.run, shares: this.#appended });
     }
-    this.#changed.clear();
+    this.#done = [];
   }
 
   /** Now and then: stores how far it is, and lets others have their turn. */

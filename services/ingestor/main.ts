@@ -9,6 +9,7 @@ import type { DataPaths } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import { acquireLock } from '../core/lock.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
+import { openJournalLog } from '../core/log/journal.ts';
 import { NAME } from '../core/names.ts';
 import { type Checkpoints, openCheckpoints } from './checkpoints.ts';
 import { type BadLine, emptySummary, Intake, type Summary } from './intake.ts';
@@ -73,19 +74,41 @@ export interface Ingest {
   takeSummary(): Summary;
   /** Stores how far all is read, and lets go. */
   close(): void;
+  /** Lets go; what was read since the last checkpoint is read again. */
+  abandon(): void;
+}
+
+/**
+ * Without fsync a power cut may take the end of the journal and leave the checkpoints that were made after it. Then what was read in that run is
+ * read again; the live events of the same shares, and what is left of the run, count once with it.
+ */
+async function checkEnd(options: IngestOptions, checkpoints: Checkpoints): Promise<void> {
+  const end = checkpoints.end();
+  if (end === null || end.shares === 0) return;
+  const journal = openJournalLog({ dir: options.data.journal });
+  try {
+    const last = `${end.run}:${end.shares - 1}`;
+    const { records } = await journal.read('share', options.instance, last, { maxRecords: 1, waitMs: 0 });
+    if (records[0]?.position !== last) checkpoints.forget(end.run);
+  } finally {
+    await journal.close();
+  }
 }
 
 /** @throws PoolError held where another ingest works on the same directory, data_dir */
-export function openIngest(options: IngestOptions): Ingest {
+export async function openIngest(options: IngestOptions): Promise<Ingest> {
   const name = hash('sha256', resolve(options.logDir), 'hex').slice(0, 16);
   const lock = acquireLock(join(options.data.state, `ingest-${name}.lock`), {
     waitMs: LOCK_WAIT_MS,
     what: `ingest of ${options.logDir}`,
   });
+  let opened: Checkpoints | null = null;
   let checkpoints: Checkpoints;
   try {
-    checkpoints = openCheckpoints(join(options.data.state, `ingest-${options.origin}.sqlite`));
+    checkpoints = opened = openCheckpoints(join(options.data.state, `ingest-${options.origin}.sqlite`));
+    if (!options.dryRun) await checkEnd(options, checkpoints);
   } catch (error) {
+    opened?.close();
     lock.release();
     throw error;
   }
@@ -97,6 +120,11 @@ export function openIngest(options: IngestOptions): Ingest {
     nowMs: options.nowMs ?? Date.now,
   });
   let tip = 0;
+  const abandon = (): void => {
+    intake.close();
+    checkpoints.close();
+    lock.release();
+  };
   return {
     async pass(folders) {
       const begun = performance.now();
@@ -115,12 +143,12 @@ export function openIngest(options: IngestOptions): Ingest {
     },
     close() {
       try {
-        intake.close();
+        intake.commit();
       } finally {
-        checkpoints.close();
-        lock.release();
+        abandon();
       }
     },
+    abandon,
   };
 }
 
@@ -130,11 +158,13 @@ export function openIngest(options: IngestOptions): Ingest {
  */
 export async function ingest(options: IngestOptions): Promise<Summary> {
   const begun = performance.now();
-  const work = openIngest(options);
+  const work = await openIngest(options);
   try {
     await work.pass(shareLogFolders(options.paths.length > 0 ? options.paths : [options.logDir]));
-  } finally {
-    work.close();
+  } catch (error) {
+    work.abandon();
+    throw error;
   }
+  work.close();
   return { ...work.takeSummary(), seconds: (performance.now() - begun) / 1000 };
 }

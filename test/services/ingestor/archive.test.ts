@@ -19,7 +19,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { openDataDir } from '../../../services/core/data-dir.ts';
-import type { JournalWriter } from '../../../services/core/log/event-log.ts';
+import { openJournalWriter } from '../../../services/core/log/journal.ts';
 import { type ArchiveOptions, type ArchiveSummary, archive } from '../../../services/ingestor/archive.ts';
 import { ingestArchives } from '../../../services/ingestor/archive-read.ts';
 import { TAR_END, tarHeader, tarPadding } from '../../../services/ingestor/archive-tar.ts';
@@ -42,24 +42,15 @@ beforeEach(() => {
 });
 afterEach(() => dir.remove());
 
-const NO_JOURNAL = {
-  instance: 'test',
-  run: '0',
-  cramped: false,
-  append: () => {},
-  write: () => false,
-  sync: async () => {},
-  close: () => {},
-} as unknown as JournalWriter;
-
 function read(): Promise<Summary> {
+  const data = openDataDir(join(dir.path, 'data'));
   return ingest({
     logDir: logs,
     paths: [],
     origin: 'ckpool',
     instance: 'test',
-    data: openDataDir(join(dir.path, 'data')),
-    openJournal: () => NO_JOURNAL,
+    data,
+    openJournal: () => openJournalWriter({ dir: data.journal, instance: 'test' }),
     dryRun: false,
     onBad: () => {},
     onProgress: () => {},

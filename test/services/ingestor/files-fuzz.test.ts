@@ -8,6 +8,7 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { encodeEvent } from '../../../schemas/codec.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
+import { openJournalWriter } from '../../../services/core/log/journal.ts';
 import { shareFromLine } from '../../../services/ingestor/line.ts';
 import { ingest } from '../../../services/ingestor/main.ts';
 import { tempDir } from '../../helpers/leash.ts';
@@ -86,21 +87,18 @@ test('damaged files give what their lines give', { timeout: 60_000 + FILES * 500
       const run = async (): Promise<void> => {
         const summary = await ingest({
           ...{ logDir: logs, paths: [], origin: 'ckpool', instance: 'test', data, dryRun: false },
-          openJournal: () => ({
-            ...{
-              instance: 'test',
-              run: '0',
-              cramped: false,
-              write: () => false,
-              sync: async () => {},
-              close: () => {},
-            },
-            append: (entries, encoded) => {
-              letters += entries.length;
-              for (let i = 0, from = 0; i < (encoded?.count ?? 0); from = encoded!.ends[i++]!)
-                records.push(encoded!.bytes.toString('hex', from, encoded!.ends[i]));
-            },
-          }),
+          openJournal: () => {
+            const journal = openJournalWriter({ dir: data.journal, instance: 'test' });
+            return {
+              ...journal,
+              append: (entries, encoded) => {
+                journal.append(entries, encoded);
+                letters += entries.length;
+                for (let i = 0, from = 0; i < (encoded?.count ?? 0); from = encoded!.ends[i++]!)
+                  records.push(encoded!.bytes.toString('hex', from, encoded!.ends[i]));
+              },
+            };
+          },
           onBad: () => {},
           onProgress: () => {},
         });

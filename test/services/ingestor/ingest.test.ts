@@ -23,11 +23,13 @@ import type { QuarantineEvent, ShareEvent } from '../../../schemas/events.ts';
 import { shareIdentity } from '../../../schemas/identity.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
-import { openCheckpoints } from '../../../services/ingestor/checkpoints.ts';
+import { openJournalWriter } from '../../../services/core/log/journal.ts';
+import { folderState, openCheckpoints } from '../../../services/ingestor/checkpoints.ts';
 import { type ShareInput, shareFromLine } from '../../../services/ingestor/line.ts';
 import { type BadLine, ingest, originOf, type Summary } from '../../../services/ingestor/main.ts';
 import { shareLogLine } from '../../../services/stratum/sharelog.ts';
 import { tempDir } from '../../helpers/leash.ts';
+import { journaled } from '../stratum/rig.ts';
 
 const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
 const context = { origin: 'ckpool', instance: 'test', height: 700 };
@@ -46,21 +48,20 @@ afterEach(() => dir.remove());
 
 const decodeShare = decoderFor('share');
 
-/** Keeps what is appended, in place of a journal; the journal's own suite shows that it keeps it too. */
-const collector = (): JournalWriter => ({
-  instance: 'test',
-  run: '0',
-  cramped: false,
-  append: (entries, encoded) => {
-    for (const entry of entries) if (entry.topic === 'quarantine') letters.push(entry.event as QuarantineEvent);
-    for (let i = 0, from = 0; i < (encoded?.count ?? 0); from = encoded!.ends[i++]!) {
-      written.push(decodeShare(encoded!.bytes.subarray(from, encoded!.ends[i])));
-    }
-  },
-  write: () => false,
-  sync: async () => {},
-  close: () => {},
-});
+/** A journal of which the test also keeps what is appended. */
+const collector = (): JournalWriter => {
+  const journal = openJournalWriter({ dir: openDataDir(join(dir.path, 'data')).journal, instance: 'test' });
+  return {
+    ...journal,
+    append: (entries, encoded) => {
+      journal.append(entries, encoded);
+      for (const entry of entries) if (entry.topic === 'quarantine') letters.push(entry.event as QuarantineEvent);
+      for (let i = 0, from = 0; i < (encoded?.count ?? 0); from = encoded!.ends[i++]!) {
+        written.push(decodeShare(encoded!.bytes.subarray(from, encoded!.ends[i])));
+      }
+    },
+  };
+};
 
 function run(logDir: string, extra: Partial<Parameters<typeof ingest>[0]> = {}): Promise<Summary> {
   return ingest({
@@ -213,9 +214,11 @@ test('two runs of one origin in different directories wait for each other at the
   );
   await once(holder, 'message');
   const at = { inode: 1, sizeBytes: 2, mtimeMs: 3.5, offset: 2, lines: 1, head: 'ab'.repeat(16), refused: 'grün' };
-  checkpoints.store([{ path: '/a', mtimeMs: 4.5, closed: true, files: new Map([['b', at], ['ö', at]]) }]); // biome-ignore format: pairs
+  const folder = { mtimeMs: 4.5, closed: true };
+  checkpoints.store([folderState('/a', folder, new Map([['b', at], ['ö', at]]))], { run: 'r', shares: 3 }); // biome-ignore format: pairs
   expect(checkpoints.files('/a')).toEqual(new Map([['b', at], ['ö', at]])); // biome-ignore format: pairs
   expect(checkpoints.folder('/a')).toEqual({ mtimeMs: 4.5, closed: true, files: 2, lines: 2 });
+  expect(checkpoints.end()).toEqual({ run: 'r', shares: 3 });
   checkpoints.close();
   await holder.terminate();
 });
@@ -418,6 +421,32 @@ describe('a height folder', () => {
     expect(await run(logs, { paths: [named] })).toMatchObject({ files: 1, lines: 1 });
     expect(await run(logs)).toMatchObject({ files: 3, lines: 2, known: 1 });
   });
+});
+
+test('where a power cut took the end of the journal and left the checkpoints, what it lacks is read again', async () => {
+  const logs = tree();
+  const data = openDataDir(join(dir.path, 'data'));
+  const real = {
+    openJournal: () => openJournalWriter({ dir: data.journal, instance: 'test' }),
+    data,
+  };
+  const stored = async (): Promise<string[]> =>
+    (await journaled(data.root, 'test', 'share')).map((share) => share.nonce).sort();
+  const nonces = good.map((line) => JSON.parse(line!).nonce as string);
+  writeFileSync(file(logs), `${good[0]}\n`);
+  await run(logs, real);
+  const other = join(logs, '000002bd', '6b02870800000001.sharelog');
+  mkdirSync(join(logs, '000002bd'));
+  writeFileSync(other, `${good[1]}\n${good[2]}\n`);
+  await run(logs, real);
+  expect(await run(logs, real)).toMatchObject({ lines: 0, known: 3 });
+  expect(await stored()).toEqual(nonces.slice(0, 3).sort());
+  // The second run's segment is gone, as its blocks were never written to the disk.
+  const segments = readdirSync(join(data.journal, 'test', 'share')).sort();
+  for (const name of segments.slice(segments.length / 2)) rmSync(join(data.journal, 'test', 'share', name));
+  expect(await stored()).toEqual([nonces[0]]);
+  expect(await run(logs, real)).toMatchObject({ lines: 2, known: 1 });
+  expect(await stored()).toEqual(nonces.slice(0, 3).sort());
 });
 
 test('a pipe that is named is read to its end', async () => {
