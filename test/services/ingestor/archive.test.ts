@@ -304,7 +304,7 @@ test.each(['../../evil.sharelog', '/tmp/evil.sharelog', '0000006f/../evil.sharel
       origin: 'ckpool',
       instance: 'test',
       data,
-      openJournal: () => NO_JOURNAL,
+      openJournal: () => openJournalWriter({ dir: data.journal, instance: 'test' }),
       dryRun: false,
     };
     await expect(ingestArchives([path], { ...options, onBad: () => {}, onProgress: () => {} })).rejects.toThrow(
@@ -338,7 +338,7 @@ test.each([
     origin: 'ckpool',
     instance: 'test',
     data,
-    openJournal: () => NO_JOURNAL,
+    openJournal: () => openJournalWriter({ dir: data.journal, instance: 'test' }),
     dryRun: false,
   };
   await expect(ingestArchives([path], { ...options, onBad: () => {}, onProgress: () => {} })).rejects.toThrow(
