@@ -196,8 +196,13 @@ describe.skipIf(!part)('the stanza under the real logrotate', { timeout: 120_000
       expect([...users.keys()].length).toBe(count);
       expect([...users.values()].every((times) => times === 1)).toBe(true);
       expect(count).toBeGreaterThan(100);
-      // The call is back before the work is done; a machine that is busy with tests is given the best of five.
-      expect(Math.min(...calls.map(({ ms }) => ms))).toBeLessThan(2_000);
+      // It is back before the work is done, within two seconds; on a machine that is busy with tests, soon as measured by a call that does nothing.
+      const bare = [0, 1, 2].map(() => {
+        const begun = performance.now();
+        spawnSync(join(ROOT, 'lodestream'), ['help']);
+        return performance.now() - begun;
+      });
+      expect(Math.min(...calls.map(({ ms }) => ms))).toBeLessThan(Math.max(2_000, 8 * Math.min(...bare)));
       // Nothing that root wrote, which the daemon could not open.
       for (const name of readdirSync(data, { recursive: true, encoding: 'utf8' }))
         expect(statSync(join(data, name)).uid, name).toBe(part!.uid);

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Inputs } from '../../../schemas/events.ts';
 import { startConsumers } from '../../../services/consumers/main.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
@@ -22,54 +22,47 @@ const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url
 
 describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeout: 120_000 }, () => {
   let ch: TestClickHouse;
-  let dir: ReturnType<typeof tempDir>;
-  let life: TestLife;
-  let writers: JournalWriter[];
+  const dir = tempDir();
+  const life: TestLife = testLife();
+  const writers = new Map<string, JournalWriter>();
 
   beforeAll(async () => {
     ch = await startTestClickHouse();
-  });
-  afterAll(() => ch.stop());
-  afterEach(async () => {
+    const log = openJournalLog({ dir: join(dir.path, 'journal') });
+    life.onStop('log', () => log.close());
+    const clickhouse = { url: ch.url, user: 'writer', password: ch.token };
+    await (await startConsumers(configFor(dir.path, clickhouse), life, { log })).ready;
+  }, 120_000);
+  afterAll(async () => {
     await life.end();
-    for (const writer of writers) writer.close();
+    for (const writer of writers.values()) writer.close();
+    await ch?.stop();
     dir.remove();
   });
 
   const writer = (instance: string): JournalWriter => {
-    const opened = openJournalWriter({ dir: join(dir.path, 'journal'), instance });
-    writers.push(opened);
+    const opened = writers.get(instance) ?? openJournalWriter({ dir: join(dir.path, 'journal'), instance });
+    writers.set(instance, opened);
     return opened;
   };
-  async function begin(): Promise<void> {
-    const tables = await ch.writer.query({ query: 'SHOW TABLES', format: 'JSONEachRow' });
-    for (const { name } of await tables.json<{ name: string }>())
-      await ch.writer.command({ query: `DROP TABLE ${name}` });
-    dir = tempDir();
-    life = testLife();
-    writers = [];
-    mkdirSync(join(dir.path, 'logs'));
-  }
-  async function consume(): Promise<void> {
-    const log = openJournalLog({ dir: join(dir.path, 'journal') });
-    life.onStop('log', () => log.close());
-    await (
-      await startConsumers(configFor(dir.path, { url: ch.url, user: 'writer', password: ch.token }), life, { log })
-    ).ready;
-  }
-  async function ingest(out: JournalWriter, checkpointFile: string): Promise<void> {
-    const checkpoints = new MainLogCheckpoints(join(dir.path, checkpointFile));
+  /** A log directory of its own. */
+  const logsOf = (name: string): string => {
+    mkdirSync(join(dir.path, name), { recursive: true });
+    return join(dir.path, name);
+  };
+  async function ingest(logDir: string, out: JournalWriter, chain = 'regtest'): Promise<void> {
+    const checkpoints = new MainLogCheckpoints(join(logDir, `${out.instance}.sqlite`));
     const options = {
       origin: 'ckpool',
       instance: out.instance,
       zone: new Zone('UTC'),
-      logDir: join(dir.path, 'logs'),
-      chain: { name: 'regtest', pow: 'sha256d' },
+      logDir,
+      chain: { name: chain, pow: 'sha256d' },
       dryRun: false,
       onBad: ({ reason }: { reason: string }) => expect.unreachable(reason),
       openJournal: () => out,
     };
-    await ingestMainLog(mainLogFiles(join(dir.path, 'logs/ckpool.log')), options, checkpoints, emptyMainLogSummary());
+    await ingestMainLog(mainLogFiles(join(logDir, 'ckpool.log')), options, checkpoints, emptyMainLogSummary());
     ingestStatusFiles(options, checkpoints, emptyMainLogSummary());
     checkpoints.close();
   }
@@ -83,18 +76,15 @@ describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeou
   }
 
   test('statistics are rows once, however often and from wherever they were read, and the log before the status file', async () => {
-    await begin();
+    const logs = logsOf('statistics');
     for (const name of ['ckpool.log', 'ckpool.log.1', 'ckpool.log.2'])
-      writeFileSync(join(dir.path, 'logs', name), readFileSync(join(fixtures, 'rotation', name)));
+      writeFileSync(join(logs, name), readFileSync(join(fixtures, 'rotation', name)));
     // The state of the last minute that the log tells of, as its file has it.
-    mkdirSync(join(dir.path, 'logs/pool'));
-    writeFileSync(
-      join(dir.path, 'logs/pool/pool.status'),
-      readFileSync(join(fixtures, 'testnet-shares/logs/pool/pool.status')),
-    );
-    await ingest(writer('ingest-ckpool'), 'first.sqlite');
-    await ingest(writer('ingest-again'), 'second.sqlite');
-    await consume();
+    mkdirSync(join(logs, 'pool'));
+    const status = readFileSync(join(fixtures, 'testnet-shares/logs/pool/pool.status'));
+    writeFileSync(join(logs, 'pool/pool.status'), status);
+    await ingest(logs, writer('ingest-ckpool'));
+    await ingest(logs, writer('ingest-again'));
     // By another way: the first Pool line of each block, and the lines of users and workers.
     const text = ['ckpool.log.2', 'ckpool.log.1', 'ckpool.log']
       .map((name) => readFileSync(join(fixtures, 'rotation', name), 'utf8'))
@@ -122,9 +112,9 @@ describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeou
     ]);
   });
 
-  const live = (hash: string): Inputs['block'] => ({
+  const live = (chain: string, hash: string): Inputs['block'] => ({
     kind: 'solved',
-    chain: 'regtest',
+    chain,
     origin: 'ckpool',
     instance: 'ckpool',
     time_us: 1_795_328_232_000_000,
@@ -139,39 +129,43 @@ describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeou
     diff: 2,
   });
 
-  test.each(['the live one first', 'the log first'])(
-    'a block of which log and daemon tell is the live one: %s',
-    async (order) => {
-      await begin();
-      writeFileSync(join(dir.path, 'logs/ckpool.log'), readFileSync(join(fixtures, 'rotation/ckpool.log.1')));
-      const told = [
-        ...readFileSync(join(fixtures, 'rotation/ckpool.log.1'), 'utf8').matchAll(
-          /Block hash changed to ([0-9a-f]{64})/g,
+  test.each([
+    ['the live one first', 'regtest'],
+    ['the log first', 'signet'],
+  ])('a block of which log and daemon tell is the live one: %s', async (order, chain) => {
+    const logs = logsOf(chain);
+    const text = readFileSync(join(fixtures, 'rotation/ckpool.log.1'), 'utf8');
+    writeFileSync(join(logs, 'ckpool.log'), text);
+    const [first, second] = [...text.matchAll(/Block hash changed to ([0-9a-f]{64})/g)].map(([, each]) => each!);
+    const known = () => select<{ hash: string }>(`SELECT hash FROM blocks WHERE chain = '${chain}'`);
+    const steps = [
+      async () => writer('ckpool').append([{ topic: 'block', event: live(chain, first!) }]),
+      () => ingest(logs, writer(`ingest-${chain}`), chain),
+    ];
+    if (order === 'the log first') steps.reverse();
+    for (const step of steps) {
+      await step();
+      await until('what was told', async () => ((await known()).length > 0 ? true : undefined));
+    }
+    await until('both', async () => {
+      expect(
+        await select(
+          `SELECT hash, toString(user) AS user, solved, status, nbits FROM blocks WHERE chain = '${chain}' ORDER BY user`,
         ),
-      ].map(([, each]) => each!);
-      const pool = writer('ckpool');
-      const appendLive = (): void => pool.append([{ topic: 'block', event: live(told[0]!) }]);
-      if (order === 'the live one first') appendLive();
-      await ingest(writer('ingest-ckpool'), 'first.sqlite');
-      await consume();
-      if (order === 'the log first') {
-        await until('the log', async () => ((await select('SELECT hash FROM blocks')).length === 2 ? true : undefined));
-        appendLive();
-      }
-      await until('both', async () => {
-        expect(
-          await select('SELECT hash, toString(user) AS user, solved, status, nbits FROM blocks ORDER BY user'),
-        ).toEqual([
-          { hash: told[1], user: '2NCvSFARANKktjQ4aNZuLHn9wyQjBRS8VtK', solved: 1, status: 'solved', nbits: '' },
-          { hash: told[0], user: 'live', solved: 1, status: 'solved', nbits: '207fffff' },
-        ]);
-        return true;
-      });
-      expect(await select('SELECT hash, toString(source) AS source FROM block_events ORDER BY source')).toEqual([
-        { hash: told[1], source: 'backfill' },
-        { hash: told[0], source: 'live' },
+      ).toEqual([
+        { hash: second, user: '2NCvSFARANKktjQ4aNZuLHn9wyQjBRS8VtK', solved: 1, status: 'solved', nbits: '' },
+        { hash: first, user: 'live', solved: 1, status: 'solved', nbits: '207fffff' },
       ]);
-      expect(await select('SELECT * FROM dead_letters')).toEqual([]);
-    },
-  );
+      return true;
+    });
+    expect(
+      await select(
+        `SELECT hash, toString(source) AS source FROM block_events WHERE chain = '${chain}' ORDER BY source`,
+      ),
+    ).toEqual([
+      { hash: second, source: 'backfill' },
+      { hash: first, source: 'live' },
+    ]);
+    expect(await select('SELECT * FROM dead_letters')).toEqual([]);
+  });
 });

@@ -40,6 +40,7 @@ let logDir: string;
 let sessions: Inputs['session'][];
 let blocks: Inputs['block'][];
 let bad: BadLine[];
+let letters: Inputs['quarantine'][];
 beforeEach(() => {
   dir = tempDir('main-log');
   logDir = join(dir.path, 'logs');
@@ -47,6 +48,7 @@ beforeEach(() => {
   sessions = [];
   blocks = [];
   bad = [];
+  letters = [];
 });
 afterEach(() => dir.remove());
 
@@ -76,6 +78,7 @@ const options = (extra: Partial<MainLogOptions> = {}): MainLogOptions => ({
         for (const entry of entries) {
           if (entry.topic === 'session') sessions.push(entry.event);
           if (entry.topic === 'block') blocks.push(entry.event);
+          if (entry.topic === 'quarantine') letters.push(entry.event);
         }
       },
     }) as JournalWriter,
@@ -239,6 +242,17 @@ test('an endless line and one of another program stop nothing', async () => {
   writeFileSync(log(), `${line(0)}${'x'.repeat(300_000)}\n${line(1)}garbage\n${line(2)}`);
   expect(await run()).toMatchObject({ log_lines: 5, log_bad: 2, statuses: 3 });
   expect(bad.map(({ line: at }) => at)).toEqual([2, 4]);
+  // As any other line that is not taken in, they are events, so that dead_letters can be rebuilt.
+  expect(letters).toMatchObject([
+    { origin: 'ckpool', path: log(), line: 2, size_bytes: 300_000, bytes_hex: '' },
+    {
+      origin: 'ckpool',
+      path: log(),
+      line: 4,
+      reason: 'no time stamp',
+      bytes_hex: Buffer.from('garbage').toString('hex'),
+    },
+  ]);
 });
 
 test('a dry run writes and remembers nothing', async () => {
