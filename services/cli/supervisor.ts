@@ -1,6 +1,7 @@
 /**
  * One process tree: starts the programs as children, restarts one that dies, and stops all in order. A child that cannot start at all
- * (port taken, data directory held, wrong configuration) ends the tree with the child's own line and status.
+ * (port taken, data directory held, wrong configuration) ends the tree with the child's own line and status; one that has been up and cannot
+ * start again, say after a mistake in the configuration, is named in the status and tried until it can.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -24,6 +25,10 @@ interface Running {
   /** Came up at least once. */
   ready: boolean;
   restarts: number;
+  /** How often it was started. */
+  lives: number;
+  /** Its last sentence, where it ended with a status. */
+  problem: string | null;
   timer: NodeJS.Timeout | null;
 }
 
@@ -35,6 +40,8 @@ const LIVED_MS = 60_000;
 const STOP_LIMIT_MS = 15_000;
 /** Statuses that a restart does not mend: usage, cannot create, configuration. */
 const FATAL = new Set([64, 73, 78]);
+/** Before the sentence of a line. */
+const STAMP = /^\[[^\]]*\] /;
 
 export interface Supervisor {
   /** Resolves when every child has come up. */
@@ -53,7 +60,15 @@ export function supervise(
   print: (line: string) => void,
   statusDir: string,
 ): Supervisor {
-  const all: Running[] = children.map((spec) => ({ spec, process: null, ready: false, restarts: 0, timer: null }));
+  const all: Running[] = children.map((spec) => ({
+    spec,
+    process: null,
+    ready: false,
+    restarts: 0,
+    lives: 0,
+    problem: null,
+    timer: null,
+  }));
   const waiting = new Set(all);
   let cameUp!: () => void;
   const up = new Promise<void>((resolve) => {
@@ -62,6 +77,7 @@ export function supervise(
 
   const spawn = (child: Running): void => {
     child.timer = null;
+    child.lives += 1;
     const beganMs = performance.now();
     let lastLine = '';
     const started = fork(MAIN, [...child.spec.args], {
@@ -81,6 +97,7 @@ export function supervise(
     started.on('message', (message) => {
       if (message !== 'ready') return;
       child.ready = true;
+      child.problem = null;
       startWaiting();
       if (all.every((each) => each.ready)) cameUp();
     });
@@ -88,11 +105,12 @@ export function supervise(
       child.process = null;
       if (life.signal.aborted) return;
       const how = signal === null ? `ended with status ${code}` : `was killed by ${signal}`;
-      if (code !== null && code !== 0 && (!child.ready || FATAL.has(code))) {
+      if (code !== null && code !== 0 && (!child.ready || (child.lives === 1 && FATAL.has(code)))) {
         life.stop(new ChildFailed(child.spec.name, code, lastLine));
         return;
       }
       if (performance.now() - beganMs > LIVED_MS) child.restarts = 0;
+      child.problem = code === null || code === 0 ? null : lastLine.replace(STAMP, '');
       const delay = Math.min(FIRST_RESTART_MS * 2 ** child.restarts, LONGEST_RESTART_MS);
       child.restarts += 1;
       print(`${child.spec.name} ${how}; started again in ${delay / 1000} s`);
@@ -120,7 +138,7 @@ export function supervise(
   const status = publishStatus(statusDir, 'tree', () => ({
     problems: all
       .filter((child) => child.ready && child.process === null)
-      .map((child) => `${child.spec.name} is down, started again soon`),
+      .map(({ spec, problem }) => `${spec.name} is down, started again soon${problem ? `: ${problem}` : ''}`),
     values: Object.fromEntries(
       all.map((child) => [`${child.spec.name.replaceAll('-', '_')}_pid`, child.process?.pid ?? 0]),
     ),
@@ -144,7 +162,7 @@ class ChildFailed extends PoolError {
   readonly status: number;
 
   constructor(name: string, status: number, line: string) {
-    const words = line.replace(/^\[[^\]]*\] /, '');
+    const words = line.replace(STAMP, '');
     super(
       'internal',
       `${name} could not start: ${words.startsWith(`${name}: `) ? words.slice(name.length + 2) : words}`,

@@ -1,8 +1,8 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { freePorts, tempDir } from '../../helpers/leash.ts';
-import { lodestreamOnce } from '../../helpers/tree.ts';
+import { freePorts, tempDir, until } from '../../helpers/leash.ts';
+import { lodestream, lodestreamOnce } from '../../helpers/tree.ts';
 
 const ends: (() => void)[] = [];
 afterEach(() => {
@@ -58,4 +58,33 @@ test('a playground flag that makes no sense is one clear line, and nothing start
     expect([status, output.trim().split('\n').length], output).toEqual([64, 1]);
     expect(output).toContain(`${flag} is ${value}, expected`);
   }
+});
+
+test('a program that has been up and finds its configuration broken is tried until it is mended', {
+  timeout: 120_000,
+}, async () => {
+  const args = await setUp();
+  const [config, dataDir] = [args[1]!, args[3]!];
+  const tree = await lodestream(['start', ...args, '--only', 'chain']);
+  ends.push(() => void tree.stop({ signal: 'SIGKILL' }));
+  const told = (): { problems: string[]; values: Record<string, number> } | null => {
+    try {
+      return JSON.parse(readFileSync(join(dataDir, 'status', 'tree.json'), 'utf8'));
+    } catch {
+      return null;
+    }
+  };
+  const pidOf = (): number => Object.entries(told()?.values ?? {}).find(([name]) => name.endsWith('_pid'))?.[1] ?? 0;
+  await until('the program is up', () => pidOf() > 0 && /following|nobody listens/.test(tree.output()));
+  const good = readFileSync(config, 'utf8');
+  writeFileSync(config, good.slice(0, -2));
+  process.kill(pidOf(), 'SIGKILL');
+  await until(
+    () => `the tree names it: ${tree.output()}`,
+    () => told()?.problems.some((line) => /is down, started again soon: .*ckpool\.conf/.test(line)),
+    { withinMs: 60_000 },
+  );
+  writeFileSync(config, good);
+  await until('it is up again', () => told()?.problems.length === 0 && pidOf() > 0, { withinMs: 60_000 });
+  expect(await tree.stop({ signal: 'SIGTERM', graceMs: 20_000 })).toBe(0);
 });
