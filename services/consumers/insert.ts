@@ -114,8 +114,9 @@ export class HeldInsert {
     await sent;
   }
 
-  /** Nothing of it is to be inserted. */
+  /** Nothing of it is to be inserted, unless its insert has begun. */
   abandon(): void {
+    if (this.#sent === null) return;
     this.#gone.abort();
     this.#end.reject(new Error('abandoned'));
   }

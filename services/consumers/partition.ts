@@ -196,6 +196,14 @@ export class PartitionConsumer<T extends Topic> {
     this.#taken = taken;
     this.#position = parts.state.position(pipeline.topic, partition);
     this.#pending = parts.state.cut(pipeline.topic, partition);
+    // Nobody steps any more: what was sent ahead must not hold its connection.
+    parts.signal.addEventListener(
+      'abort',
+      () => void this.#following?.then((next) => next?.abandon()).catch(() => {}),
+      {
+        once: true,
+      },
+    );
   }
 
   get position(): Position | null {
@@ -228,7 +236,7 @@ export class PartitionConsumer<T extends Topic> {
     } finally {
       inserting.resolve();
       // Nothing reads on when the log is closed.
-      if (this.#parts.signal.aborted) (await this.#following?.catch(() => null))?.abandon();
+      if (this.#parts.signal.aborted) await this.#following?.catch(() => {});
     }
     current.done();
     this.#current = null;

@@ -156,6 +156,37 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { ti
     }
   });
 
+  test('is given up when its partition goes to another process, or the end has come', async () => {
+    const before = await count();
+    const dir = tempDir();
+    const log = openJournalLog({ dir: join(dir.path, 'journal') });
+    const state = new ConsumerState(':memory:');
+    try {
+      const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
+      const random = randomFrom(5);
+      for (let n = 0; n < 30_000; n += 1_000) {
+        const events = Array.from({ length: 1_000 }, (_, i) => shareOf(random, n + i));
+        writer.append(events.map((event) => ({ topic: 'share', event })));
+      }
+      writer.close();
+      const stopping = new AbortController();
+      const counters = { records: 0, rows: 0, deadLetters: 0 };
+      const parts = { log, client: ch.writer, state, counters, overlaps: new Set<never>(), signal: stopping.signal };
+      const consumer = new PartitionConsumer(parts, sharePipeline, 'ckpool');
+      await consumer.step();
+      await until('the second file is there', () => (spooled() > 1_000_000 ? true : undefined));
+      // Between two steps.
+      stopping.abort();
+      await until('the data is gone', () => (spooled() === 0 ? true : undefined));
+      expect(await count()).toBe(before + 25_000);
+      expect(state.cut('share', 'ckpool')).toBeNull();
+    } finally {
+      state.close();
+      await log.close();
+      dir.remove();
+    }
+  });
+
   test('of consumers that are killed while it waits counts once, and so do the copies in it', {
     timeout: 180_000,
   }, async () => {
