@@ -5,9 +5,10 @@ import { join, resolve } from 'node:path';
 import { openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import { acquireLock } from '../core/lock.ts';
+import { openJournalWriter } from '../core/log/journal.ts';
 import { type ArchiveSummary, archive } from '../ingestor/archive.ts';
 import { type FileCheckpoint, openCheckpoints } from '../ingestor/checkpoints.ts';
-import { originOf } from '../ingestor/main.ts';
+import { openIngest, originOf } from '../ingestor/main.ts';
 import { configFrom, type Flag, type Parsed } from './flags.ts';
 
 export const ARCHIVE_FLAGS: Readonly<Record<string, Flag>> = {
@@ -47,6 +48,22 @@ export async function archiveCommand(parsed: Parsed): Promise<void> {
     );
   }
   const data = openDataDir(config.dataDir);
+  // What a power cut took from the journal is forgotten by the checkpoints when they are opened to read on.
+  const { journal } = config;
+  const opened = await openIngest({
+    ...{
+      logDir,
+      paths: [],
+      origin,
+      instance: `ingest-${origin}`,
+      data,
+      dryRun: false,
+      onBad: () => {},
+      onProgress: () => {},
+    },
+    openJournal: () => openJournalWriter({ ...journal, dir: data.journal, instance: `ingest-${origin}` }),
+  });
+  opened.close();
   const name = hash('sha256', resolve(logDir), 'hex').slice(0, 16);
   const lock = acquireLock(join(data.state, `ingest-${name}.lock`), { waitMs: 1_000, what: `ingest of ${logDir}` });
   const terminal = process.stderr.isTTY === true;

@@ -90,7 +90,12 @@ function chainOf(config: Config, data: DataPaths): MainLogOptions['chain'] {
 /** A journal of its own: share logs may be followed by another process, which keeps theirs open. */
 const mainLogInstance = (origin: string): string => `ingest-${origin}-log`;
 
-/** Reads what is new of main logs and status files. @throws PoolError held, usage, data_dir, disk */
+/**
+ * Reads what is new of main logs and status files.
+ *
+ * @param openJournal - one that is synced with each write, so that no checkpoint outlives in a power cut what it stands on; here that is little
+ * @throws PoolError held, usage, data_dir, disk
+ */
 export async function ingestMainLogs(
   parsed: Parsed,
   config: Config,

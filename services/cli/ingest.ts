@@ -36,8 +36,8 @@ const wipe = terminal ? '\r\u001b[2K' : '';
 const logDirOf = (parsed: Parsed, config: Config): string =>
   typeof parsed.values.logdir === 'string' ? parsed.values.logdir : config.logDir;
 
-function journalOf(config: Config, instance: string): JournalWriter {
-  const { fsync, segmentBytes } = config.journal;
+function journalOf(config: Config, instance: string, fsync = config.journal.fsync): JournalWriter {
+  const { segmentBytes } = config.journal;
   return openJournalWriter({ dir: openDataDir(config.dataDir).journal, instance, fsync, segmentBytes });
 }
 
@@ -82,7 +82,7 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
   if (parsed.values.follow === true) return followCommand(parsed, config);
   if (parsed.values.hook === true) return await hookCommand(parsed, logDirOf(parsed, config), config.dataDir);
   const options = optionsFrom(parsed, config);
-  const main = await ingestMainLogs(parsed, config, options, (instance) => journalOf(config, instance));
+  const main = await ingestMainLogs(parsed, config, options, (instance) => journalOf(config, instance, true));
   const { logs, archives, others } = partedPaths(parsed.positionals);
   if (logs.length > 0 && archives.length + others.length === 0) {
     // Main logs alone were named.
