@@ -18,6 +18,19 @@ export interface NodeAnswer {
   readonly time_us: number;
 }
 
+export interface HashrateWindow {
+  /** As getnetworkhashps is asked: 1, 10, 120; -1: since the last change of difficulty */
+  readonly window_blocks: number;
+  /** Blocks in it; fewer than asked at the chain's start */
+  readonly blocks: number;
+  /** Sum over them of 2^256 / (target + 1), decimal */
+  readonly chain_work: string;
+  /** Largest minus smallest block time, the block before the window included */
+  readonly span_s: number;
+  /** chain_work over span_s, decimal, rounded down; empty where span_s is 0 */
+  readonly hashrate_hps: string;
+}
+
 export interface PoolStatus {
   /** pool, user or worker: whom it is about; user and worker of the event name it */
   readonly scope: string;
@@ -233,6 +246,101 @@ export type ContractInput = Defaulted<
   | 'memo'
 >;
 
+/** Derived from block: an epoch was closed by a block, became final, or was taken back by a reorganisation. Identity: chain, epoch, closing_hash, chain_seq and kind; of several of one epoch the one with the greatest chain_seq holds, of these reopened before final before closed. Facts decide, not this: a replay computes it anew and compares. */
+export interface EpochEvent {
+  /** closed: block (n+1)·B is connected; final: the tip reached (n+1)·B + confirmations; reopened: that block is no longer on the best chain */
+  readonly kind: string;
+  /** Name of the chain profile */
+  readonly chain: string;
+  /** n: heights n·B to n·B+B-1 */
+  readonly epoch: number;
+  /** Name of the follower whose events it is derived from */
+  readonly follower: string;
+  /** The follower's number under which the closing block was connected; of reopened that of the closing taken back */
+  readonly chain_seq: number;
+  /** When the follower saw the closing block, microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** n·B */
+  readonly first_height: number;
+  /** n·B+B-1 */
+  readonly last_height: number;
+  /** Hash of block n·B */
+  readonly first_hash: string;
+  /** Hash of block n·B+B-1 */
+  readonly last_hash: string;
+  /** Hash of block (n+1)·B */
+  readonly closing_hash: string;
+  /** Compact target of block n·B, 8 hex digits */
+  readonly nbits: string;
+  /** Difficulty of nbits, for show */
+  readonly difficulty: number;
+  /** Time in the header of block n·B, microseconds since 1970 UTC */
+  readonly first_block_time_us: number;
+  /** Time in the header of block n·B+B-1, microseconds since 1970 UTC */
+  readonly last_block_time_us: number;
+  /** Time in the header of block (n+1)·B, microseconds since 1970 UTC */
+  readonly closing_block_time_us: number;
+  /** Intervals between blocks that span_s covers: B, or one less where block n·B-1 is not known */
+  readonly intervals: number;
+  /** Time of block n·B+B-1 minus that of block n·B-1 (of block n·B where that is not known) */
+  readonly span_s: number;
+  /** Sum over the epoch's blocks of 2^256 / (target + 1), decimal */
+  readonly chain_work: string;
+  /** Network: work of the blocks in span_s over span_s, decimal, rounded down; empty where span_s is not above 0 */
+  readonly hashrate_hps: string;
+  /** Network, by the contract's formula D · W / mean block time, decimal, rounded down; empty where span_s is not above 0 */
+  readonly hashrate_formula_hps: string;
+  /** Sum over the epoch's blocks, decimal */
+  readonly subsidy_sats: string;
+  /** Sum over the epoch's blocks, decimal */
+  readonly fees_sats: string;
+  /** Blocks of the epoch whose coinbase is ours */
+  readonly own_blocks: number;
+  /** What the retarget at (n+1)·B measured, before clamping; 0 where next_nbits_predicted is empty */
+  readonly retarget_actual_s: number;
+  /** Compact target of block (n+1)·B, 8 hex digits */
+  readonly next_nbits: string;
+  /** Difficulty of next_nbits, for show */
+  readonly next_difficulty: number;
+  /** By the profile's rule, 8 hex digits; empty where it predicts nothing */
+  readonly next_nbits_predicted: string;
+}
+
+/** EpochEvent as it is appended: fields with a default may be left out. */
+export type EpochInput = Defaulted<
+  EpochEvent,
+  'hashrate_hps' | 'hashrate_formula_hps' | 'own_blocks' | 'retarget_actual_s' | 'next_nbits_predicted'
+>;
+
+/** Derived from block: the network's hashrate after a block, over several windows, as the node computes getnetworkhashps. Identity: chain, height, hash, chain_seq and kind; of several of one height the one with the greatest chain_seq holds, of these withdrawn before measured. Facts decide, not this: a replay computes it anew and compares. */
+export interface HashrateEvent {
+  /** measured; withdrawn: the block is no longer on the best chain (nbits, difficulty, block time and windows are left out) */
+  readonly kind: string;
+  /** Name of the chain profile */
+  readonly chain: string;
+  /** Height */
+  readonly height: number;
+  /** Block hash, 64 hex digits as the node prints it */
+  readonly hash: string;
+  /** Name of the follower whose events it is derived from */
+  readonly follower: string;
+  /** The follower's number under which the block was connected */
+  readonly chain_seq: number;
+  /** When the follower saw the block, microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** Time in the header, microseconds since 1970 UTC */
+  readonly block_time_us: number;
+  /** Compact target, 8 hex digits */
+  readonly nbits: string;
+  /** Difficulty of nbits, for show */
+  readonly difficulty: number;
+  /** Those whose blocks are all known */
+  readonly windows: readonly HashrateWindow[];
+}
+
+/** HashrateEvent as it is appended: fields with a default may be left out. */
+export type HashrateInput = Defaulted<HashrateEvent, 'windows'>;
+
 /** One piece of work: with a share, all that is needed to rebuild the 80-byte header. coinbase = coinbase1 + enonce1 + nonce2 + coinbase2. Identity: job_key. */
 export interface JobEvent {
   /** Accounting point */
@@ -294,6 +402,73 @@ export type JobInput = Defaulted<
   JobEvent,
   'subsidy_sats' | 'fees_sats' | 'coinbase_value_sats' | 'tx_count' | 'upstream' | 'upstream_job_id'
 >;
+
+/** Derived from contract and block: what a contract is owed for a final epoch, with every input of the arithmetic. Identity: payout_id, chain_seq and kind; of several of one payout_id the one with the greatest chain_seq holds, of these reversed before the others. payout_id alone is what is paid once. Facts decide, not this: a replay computes it anew and compares. */
+export interface PayoutEvent {
+  /** owed; skipped: among the first payouts that the contract skips; reversed: its closing block is no longer on the best chain */
+  readonly kind: string;
+  /** contract_id/epoch/closing_hash/formula_version */
+  readonly payout_id: string;
+  /** Name of the contract */
+  readonly contract_id: string;
+  /** Name of the chain profile */
+  readonly chain: string;
+  /** Period paid for: heights first_height to last_height */
+  readonly epoch: number;
+  /** Name of the follower whose events it is derived from */
+  readonly follower: string;
+  /** The follower's number under which the closing block was connected; of reversed that of the payout taken back */
+  readonly chain_seq: number;
+  /** When the follower saw the closing block, microseconds since 1970 UTC */
+  readonly time_us: number;
+  /** floor(numerator / denominator), decimal; of skipped what is not paid */
+  readonly amount_sats: string;
+  /** Where it goes */
+  readonly payout_address: string;
+  /** Which period of the contract this is, 1 for the first with hashrate */
+  readonly period: number;
+  /** First payouts that the contract skips */
+  readonly skip_payouts: number;
+  /** First height of the epoch */
+  readonly first_height: number;
+  /** Last height of the epoch */
+  readonly last_height: number;
+  /** Heights of the epoch at which the contract has hashrate */
+  readonly covered_blocks: number;
+  /** Hash of the block whose nbits set D */
+  readonly closing_hash: string;
+  /** Compact target that sets D, 8 hex digits */
+  readonly nbits: string;
+  /** D = difficulty_numerator / difficulty_denominator: the chain's difficulty-1 target, decimal */
+  readonly difficulty_numerator: string;
+  /** D = difficulty_numerator / difficulty_denominator: the target of nbits, decimal */
+  readonly difficulty_denominator: string;
+  /** T, seconds per block */
+  readonly target_spacing_s: number;
+  /** W, decimal */
+  readonly hashes_per_difficulty: string;
+  /** Sum over the heights of H, decimal */
+  readonly sum_hashrate: string;
+  /** Sum over the heights of H times subsidy, decimal */
+  readonly sum_hashrate_subsidy: string;
+  /** network: all blocks of the epoch; own_blocks: those whose coinbase pays one of the contract's own_addresses */
+  readonly fee_basis: string;
+  /** N: blocks of the fee basis; 0 counts as N = 1 with fees_sats 0 */
+  readonly fee_blocks: number;
+  /** own_blocks: their heights; empty under network, where they are all of the epoch */
+  readonly fee_block_heights: readonly number[];
+  /** Sum of the fees of the fee basis' blocks, decimal */
+  readonly fees_sats: string;
+  /** T · (sum_hashrate_subsidy · N + sum_hashrate · fees_sats) · difficulty_denominator, decimal */
+  readonly numerator: string;
+  /** difficulty_numerator · W · N, decimal */
+  readonly denominator: string;
+  /** Version of the payout formula */
+  readonly formula_version: number;
+}
+
+/** PayoutEvent as it is appended: fields with a default may be left out. */
+export type PayoutInput = Defaulted<PayoutEvent, 'skip_payouts' | 'fee_block_heights'>;
 
 /** One line or one file of a log that was read for back-fill and could not be taken in. Identity: origin, path, line; of a whole file also the reason. */
 export interface QuarantineEvent {
@@ -438,7 +613,10 @@ export type ShareInput = Defaulted<
 export interface Events {
   readonly block: BlockEvent;
   readonly contract: ContractEvent;
+  readonly epoch: EpochEvent;
+  readonly hashrate: HashrateEvent;
   readonly job: JobEvent;
+  readonly payout: PayoutEvent;
   readonly quarantine: QuarantineEvent;
   readonly session: SessionEvent;
   readonly share: ShareEvent;
@@ -448,7 +626,10 @@ export interface Events {
 export interface Inputs {
   readonly block: BlockInput;
   readonly contract: ContractInput;
+  readonly epoch: EpochInput;
+  readonly hashrate: HashrateInput;
   readonly job: JobInput;
+  readonly payout: PayoutInput;
   readonly quarantine: QuarantineInput;
   readonly session: SessionInput;
   readonly share: ShareInput;
@@ -458,7 +639,10 @@ export type Topic = keyof Events;
 export const TOPICS = [
   'block',
   'contract',
+  'epoch',
+  'hashrate',
   'job',
+  'payout',
   'quarantine',
   'session',
   'share',

@@ -64,7 +64,7 @@ export function eventsSource(): string {
     parts.push(interfaceText(`${name}Event`, record, inner));
     const defaulted = record.fields.filter((field) => field.default !== undefined).map((field) => `'${field.name}'`);
     parts.push(
-      `/** ${name}Event as it is appended: fields with a default may be left out. */\nexport type ${name}Input = Defaulted<${name}Event, ${defaulted.join(' | ')}>;\n`,
+      `/** ${name}Event as it is appended: fields with a default may be left out. */\nexport type ${name}Input = Defaulted<${name}Event, ${defaulted.join(' | ') || 'never'}>;\n`,
     );
   }
   const innerText = inner.map((record) => interfaceText(record.name, record, [])).join('\n');

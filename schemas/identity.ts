@@ -45,6 +45,18 @@ export function eventKey<T extends Topic>(topic: T, event: Events[T] | Inputs[T]
       const { origin, path, line, reason } = event as Inputs['quarantine'];
       return `${origin}/${path}:${line === 0 ? reason : line}`;
     }
+    case 'epoch': {
+      const { chain, epoch, closing_hash, chain_seq, kind } = event as Inputs['epoch'];
+      return `${chain}/${epoch}/${closing_hash}/${chain_seq}/${kind}`;
+    }
+    case 'hashrate': {
+      const { chain, height, hash, chain_seq, kind } = event as Inputs['hashrate'];
+      return `${chain}/${height}/${hash}/${chain_seq}/${kind}`;
+    }
+    case 'payout': {
+      const { payout_id, chain_seq, kind } = event as Inputs['payout'];
+      return `${payout_id}/${chain_seq}/${kind}`;
+    }
     default:
       return `${position.instance}/${position.run}/${position.sequence}`;
   }

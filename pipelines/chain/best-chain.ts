@@ -22,6 +22,11 @@ export interface ChainBlock {
   readonly subsidySats: bigint;
   readonly feesSats: bigint;
   readonly ours: boolean;
+  readonly follower: string;
+  /** The follower's number under which it was connected. */
+  readonly chainSeq: number;
+  /** When the follower saw it, microseconds since 1970. */
+  readonly seenUs: number;
   /** Output scripts of the coinbase, hex. */
   readonly scripts: readonly string[];
 }
@@ -115,6 +120,9 @@ function blockOf(event: BlockEvent): ChainBlock {
     subsidySats: BigInt(event.subsidy_sats),
     feesSats: BigInt(event.fees_sats),
     ours: event.ours,
+    follower: event.follower,
+    chainSeq: event.chain_seq,
+    seenUs: event.time_us,
     scripts: event.coinbase_outputs.map((output) => output.script),
   };
 }

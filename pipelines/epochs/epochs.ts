@@ -71,7 +71,8 @@ export function nextDifficulty(chain: BestChain, profile: ChainProfile, of: Epoc
     const span = retargetSpan(profile, closing);
     if (isLinked(chain, span.fromHeight, of.known)) {
       actualS = tip.timeS + (open ? expectedS(span.toHeight - of.known) : 0) - chain.at(span.fromHeight)!.timeS;
-      predicted = retarget(profile, { previousBits: tip.bits, firstBits: first.bits, actualS });
+      // While it is open the tip may be a block of minimum difficulty (testnets), which the last one of the period rarely is.
+      predicted = retarget(profile, { previousBits: open ? first.bits : tip.bits, firstBits: first.bits, actualS });
     }
   }
   return { bits: open ? predicted : chain.at(closing)!.bits, predicted, actualS, timeS };

@@ -10,7 +10,7 @@ import { type BestChain, isLinked } from '../chain/best-chain.ts';
 import { type Row, timeText } from '../row.ts';
 
 /** As `getnetworkhashps` is asked; -1: since the last change of difficulty. */
-const WINDOWS = [120, 1, -1] as const;
+const WINDOWS = [1, 10, 120, -1] as const;
 
 /** Blocks in a window that ends at a height, cut at the chain's start. */
 function windowBlocks(profile: ChainProfile, window: number, height: number): number {

@@ -115,7 +115,7 @@ const SIDES =
   'extra: the tables have it, the log does not; missing: the log has it, the tables do not; changed: as it stands, then as rebuilt';
 
 /** The comparison as a table, and below it what differs. */
-export function verifyText({ tables }: VerifySummary): string {
+export function verifyText({ tables, derivations }: VerifySummary): string {
   const rows = tables.map(({ table, live_rows, rebuilt_rows, same, live_hash }) => [
     table,
     String(live_rows),
@@ -127,6 +127,7 @@ export function verifyText({ tables }: VerifySummary): string {
     textTable(['table', 'rows', 'rebuilt', '', 'hash'], rows).trimEnd(),
     ...tables.filter(({ same }) => !same).flatMap(differences),
     ...(tables.some(({ rows }) => rows.length > 0) ? [SIDES] : []),
+    ...(derivations.words === '' ? [] : [`derivations in the log (epoch, hashrate, payout): ${derivations.words}`]),
   ].join('\n');
 }
 

@@ -11,6 +11,7 @@ import {
   DERIVED_TABLES,
   type DerivedEvent,
   type DerivedRows,
+  type DerivedState,
   type DerivedTable,
   evolve,
   initial,
@@ -57,10 +58,16 @@ export class Derived {
     this.#profileOf = profileOf;
   }
 
-  /** Takes an event in that has nothing wrong. */
-  evolve(input: DerivedEvent): void {
+  /** The fold, for who else reads it. */
+  get state(): DerivedState {
+    return this.#state;
+  }
+
+  /** Takes an event in that has nothing wrong. @returns what it changed, or null */
+  evolve(input: DerivedEvent): ReturnType<typeof evolve> {
     const change = evolve(this.#state, input);
     if (change !== null) this.#touched.set(change.chain, mergeTouched(this.#touched.get(change.chain), change.touched));
+    return change;
   }
 
   /** Writes what the events since the last call changed. @returns rows written @throws what the client throws; then the next call writes it */

@@ -2,15 +2,16 @@
  * Which member of a group has which partitions: evenly by topic, everyone keeps what it had where that is even, and `block` and `contract` go together, as
  * they are folded together. Pure: the same members give the same division.
  */
-import { TOPICS, type Topic } from '../../schemas/events.ts';
+import { FACTS, type FactTopic } from '../../pipelines/derivations/topics.ts';
+import type { Topic } from '../../schemas/events.ts';
 import type { GroupPlace } from '../core/log/kafka-group.ts';
 
 /** Topics that one member has; it derives. */
-export const FOLDED_TOPICS: readonly Topic[] = ['block', 'contract'];
+export const FOLDED_TOPICS: readonly FactTopic[] = ['block', 'contract'];
 /** Topics that are shared, the dearest first. */
-export const SHARED_TOPICS: readonly Topic[] = [
+export const SHARED_TOPICS: readonly FactTopic[] = [
   'share',
-  ...TOPICS.filter((topic) => topic !== 'share' && !FOLDED_TOPICS.includes(topic)),
+  ...FACTS.filter((topic) => topic !== 'share' && !FOLDED_TOPICS.includes(topic)),
 ];
 
 /** What a member says of itself. */
@@ -42,7 +43,7 @@ export interface Member {
 
 export function divide(
   members: readonly Member[],
-  partitions: Readonly<Record<Topic, readonly string[]>>,
+  partitions: Readonly<Record<FactTopic, readonly string[]>>,
 ): { places: Map<string, GroupPlace[]>; told: Told } {
   const sorted = [...members].sort((a, b) => (a.id < b.id ? -1 : 1));
   const places = new Map<string, GroupPlace[]>(sorted.map(({ id }) => [id, []]));

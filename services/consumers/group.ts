@@ -17,7 +17,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { ClickHouseClient } from '@clickhouse/client';
-import { TOPICS, type Topic } from '../../schemas/events.ts';
+import { FACTS, type FactTopic } from '../../pipelines/derivations/topics.ts';
+import type { Topic } from '../../schemas/events.ts';
 import { builtInChains, loadChain } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
@@ -386,7 +387,7 @@ export async function holdGroup(
   const group = log.joinGroup({
     name,
     protocol: groupProtocol(config),
-    topics: TOPICS,
+    topics: FACTS,
     about: () => about,
     divide: async (members) => dividePlaces(log, members),
     assigned: (term) => {
@@ -419,8 +420,8 @@ export async function holdGroup(
 
 /** Divides the partitions of a log. */
 export async function dividePlaces(log: EventLog, members: readonly GroupMember[]): ReturnType<GroupOptions['divide']> {
-  const partitions = {} as Record<Topic, readonly string[]>;
-  for (const topic of TOPICS) partitions[topic] = await log.partitions(topic);
+  const partitions = {} as Record<FactTopic, readonly string[]>;
+  for (const topic of FACTS) partitions[topic] = await log.partitions(topic);
   return divide(
     members.map(({ id, about }) => ({ id, about: about as About })),
     partitions,

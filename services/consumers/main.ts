@@ -12,13 +12,15 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
+import { FACTS } from '../../pipelines/derivations/topics.ts';
+import type { DerivedEvent } from '../../pipelines/derived.ts';
 import { jobPipeline } from '../../pipelines/jobs/jobs.ts';
 import { contractEventPipeline, type ProfileOf } from '../../pipelines/payouts/contract-events.ts';
 import { quarantinePipeline } from '../../pipelines/quarantine/quarantines.ts';
 import type { RowPipeline } from '../../pipelines/row.ts';
 import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
 import { sharePipeline } from '../../pipelines/shares/shares.ts';
-import { type Events, TOPICS, type Topic } from '../../schemas/events.ts';
+import type { Events, Topic } from '../../schemas/events.ts';
 import { chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
@@ -26,10 +28,12 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
 import type { EventLog, Position } from '../core/log/event-log.ts';
+import { openJournalLog } from '../core/log/journal.ts';
 import type { KafkaLog } from '../core/log/kafka.ts';
 import type { GroupPlace, GroupTerm, KafkaGroup } from '../core/log/kafka-group.ts';
 import { publishStatus } from '../core/status.ts';
 import { openStore, storeAddress, targetOf } from '../core/store.ts';
+import { DERIVATIONS_INSTANCE, Derivations } from './derivations.ts';
 import { Derived } from './derived.ts';
 import type { About, Told } from './divide.ts';
 import { recognise } from './filled-from.ts';
@@ -130,6 +134,7 @@ interface Running {
 /** The fold of blocks and contracts, of who has their partitions. */
 interface Fold {
   readonly derived: Derived;
+  readonly derivations: Derivations;
   /** Partitions whose events before the checkpoint are not folded yet: until then nothing is derived. */
   unfolded: number;
 }
@@ -178,6 +183,12 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const kafka = log.kind === 'kafka' ? (log as KafkaLog) : null;
   const rollups = new Rollups(client, state, kafka !== null);
   let derivedRows = 0;
+  let published = 0;
+  /** Where derivations are appended: beside Kafka there need be no journal here, nor a relay. */
+  const own: Pick<EventLog, 'append' | 'close'> =
+    kafka === null
+      ? openJournalLog({ dir: paths.journal, instance: DERIVATIONS_INSTANCE, ...config.journal, log: life.log })
+      : { append: (entries) => kafka.append(entries), close: async () => {} };
   let group: KafkaGroup | null = null;
   let generation = '';
   let told: Told | null = null;
@@ -188,14 +199,19 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const beginSpan = (term: GroupTerm | null): Span => ({
     term,
     stopping: new AbortController(),
-    fold: { derived: new Derived(client, profileOf), unfolded: 0 },
+    fold: {
+      derived: new Derived(client, profileOf),
+      derivations: new Derivations({ log, append: (entries) => own.append(entries), profileOf, say: life.log }),
+      unfolded: 0,
+    },
   });
   let span = beginSpan(null);
 
-  const take = <T extends Topic>({ derived }: Fold, topic: T, events: readonly Events[T][]): void => {
+  const take = <T extends Topic>(fold: Fold, topic: T, events: readonly Events[T][]): void => {
+    if (topic !== 'block' && topic !== 'contract') return;
     for (const event of events) {
-      if (topic === 'block') derived.evolve({ topic, event: event as Events['block'] });
-      if (topic === 'contract') derived.evolve({ topic, event: event as Events['contract'] });
+      const change = fold.derived.evolve({ topic, event } as DerivedEvent);
+      if (change !== null) fold.derivations.note(change.chain, change.touched);
     }
   };
 
@@ -327,6 +343,21 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     derivedRows += await fold.derived.flush();
   }
 
+  async function publishNow(): Promise<void> {
+    const { fold, term, stopping } = span;
+    const mayGo = (): boolean => isLeader() && fold.unfolded === 0 && term?.valid() !== false;
+    const until = term === null ? new AbortController().signal : stopping.signal;
+    if (mayGo()) published += await fold.derivations.step(fold.derived.state, until, mayGo);
+  }
+
+  /** By itself: a ClickHouse that is away does not keep it from going on. */
+  async function publish(): Promise<void> {
+    while (!signal.aborted) {
+      await untilDone('derivations', problems, signal, errorLine, publishNow);
+      await pause(DERIVE_MS, signal);
+    }
+  }
+
   async function derive(): Promise<void> {
     let checkedMs = performance.now();
     while (!signal.aborted) {
@@ -398,7 +429,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     group = kafka!.joinGroup({
       name: groupName(config, generation),
       protocol: groupProtocol(config),
-      topics: TOPICS,
+      topics: FACTS,
       ...(parts.sessionMs === undefined ? {} : { sessionMs: parts.sessionMs }),
       about,
       divide: (members) => dividePlaces(log, members),
@@ -478,7 +509,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     if (applied !== null && applied.length > 0) life.log(`schema: applied ${applied.join(', ')}`);
     await untilDone('log', problems, signal, errorLine, lookAll);
     if (signal.aborted) return;
-    loops.push(lookout(), derive(), rollUp());
+    loops.push(lookout(), derive(), publish(), rollUp());
     if (kafka === null) return;
     joinGroup();
     loops.push(watchFilling());
@@ -501,6 +532,8 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       records_count: counters.records,
       rows_count: counters.rows,
       derived_rows_count: derivedRows,
+      derivations_count: published,
+      derivations_differing_count: span.fold.derivations.differences,
       partitions: running.size,
       target: targetOf(config),
       minutes_marked: state.marked(),
@@ -527,6 +560,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       .then(() => stop(span, null))
       .then(() => Promise.all(loops))
       // What was taken in last; else it waits for the next start.
+      .then(publishNow)
       .then(() => deriving(deriveNow))
       .catch(() => {});
     const patience = new AbortController();
@@ -534,6 +568,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     patience.abort();
     await client.close();
     await over;
+    await own.close();
     state.close();
     lock.release();
   });

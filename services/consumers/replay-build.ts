@@ -3,8 +3,11 @@
  *
  *   log ─► LogUpTo (ends where it is told) ─► PartitionConsumer per partition ─► raw tables ─► Rollups ─► Derived
  */
+
 import type { ClickHouseClient } from '@clickhouse/client';
 import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
+import type { FactTopic } from '../../pipelines/derivations/topics.ts';
+import type { DerivedState } from '../../pipelines/derived.ts';
 import { jobPipeline } from '../../pipelines/jobs/jobs.ts';
 import { contractEventPipeline, type ProfileOf } from '../../pipelines/payouts/contract-events.ts';
 import { quarantinePipeline } from '../../pipelines/quarantine/quarantines.ts';
@@ -30,7 +33,7 @@ const PATIENCE_MS = 60_000;
 const AGAIN_MS = 500;
 
 /** The pipelines of the consumers, by topic. */
-export function pipelinesOf(profileOf: ProfileOf): { readonly [T in Topic]: RowPipeline<T> } {
+export function pipelinesOf(profileOf: ProfileOf): { readonly [T in FactTopic]: RowPipeline<T> } {
   return {
     job: jobPipeline,
     session: sessionPipeline,
@@ -184,7 +187,7 @@ export class Rebuild {
   readonly counters: Counters = { records: 0, rows: 0, deadLetters: 0 };
   readonly #parts: RebuildParts;
   readonly #hours: MonthHours | null;
-  readonly #topics: readonly Topic[];
+  readonly #topics: readonly FactTopic[];
   readonly #log: LogUpTo;
   readonly #partition: PartitionParts;
   readonly #pipelines: ReturnType<typeof pipelinesOf>;
@@ -199,7 +202,7 @@ export class Rebuild {
     const takesShare = again?.takesShare ?? this.#hours?.takes;
     this.#log = new LogUpTo(log, looking);
     this.#pipelines = pipelinesOf(profileOf);
-    this.#topics = again === null ? (Object.keys(this.#pipelines) as Topic[]) : ['share'];
+    this.#topics = again === null ? (Object.keys(this.#pipelines) as FactTopic[]) : ['share'];
     this.#rollups = new Rollups(client, state);
     this.#derived = new Derived(client, profileOf);
     this.#partition = {
@@ -326,6 +329,11 @@ export class Rebuild {
     return true;
   }
 
+  /** The fold of what was read of blocks and contracts. */
+  get folded(): DerivedState {
+    return this.#derived.state;
+  }
+
   /** Roll-ups and derived tables, of what was read. @returns minutes rolled up */
   async derive(onMinutes: (left: number) => void = () => {}): Promise<number> {
     const { from, signal, state } = this.#parts;
@@ -346,7 +354,7 @@ export class Rebuild {
     for (const topic of this.#topics) await this.#findOf(topic);
   }
 
-  async #findOf<T extends Topic>(topic: T): Promise<void> {
+  async #findOf<T extends FactTopic>(topic: T): Promise<void> {
     for (const partition of await this.#parts.log.partitions(topic)) {
       const name = placeName(topic, partition);
       if (this.#filled.has(name)) continue;
@@ -374,7 +382,7 @@ export async function finishWork(
   const { client, state, signal } = parts;
   const pipelines = pipelinesOf(profileOf);
   const all: PartitionParts = { ...parts, counters: { records: 0, rows: 0, deadLetters: 0 }, overlaps: new Set() };
-  const finish = async <T extends Topic>(topic: T, partition: string): Promise<void> => {
+  const finish = async <T extends FactTopic>(topic: T, partition: string): Promise<void> => {
     const consumer = new PartitionConsumer(all, pipelines[topic] as RowPipeline<T>, partition);
     await patiently(signal, () => consumer.step());
     if (state.cut(topic, partition) !== null) {
@@ -384,7 +392,7 @@ export async function finishWork(
       );
     }
   };
-  for (const { topic, partition } of state.outstanding()) await finish(topic, partition);
+  for (const { topic, partition } of state.outstanding()) await finish(topic as FactTopic, partition);
   const rollups = new Rollups(client, state);
   while ((await patiently(signal, () => rollups.step())) > 0) signal.throwIfAborted();
 }

@@ -1,6 +1,8 @@
 /** Puts dead letters through again: each one's record is read from the log, and those that pass now become rows and leave the table. */
+
+import { FACTS, type FactTopic } from '../../pipelines/derivations/topics.ts';
 import type { RowPipeline } from '../../pipelines/row.ts';
-import { TOPICS, type Topic } from '../../schemas/events.ts';
+import type { Topic } from '../../schemas/events.ts';
 import { chainsOf } from '../core/chains/profile.ts';
 import type { EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
 import { literal } from './insert.ts';
@@ -18,7 +20,7 @@ export interface LettersSummary {
 }
 
 interface Letter {
-  readonly topic: Topic;
+  readonly topic: FactTopic;
   readonly partition: string;
   readonly position: Position;
 }
@@ -75,7 +77,7 @@ export async function replayLetters(parts: ReplayParts): Promise<LettersSummary>
         ORDER BY topic, partition, position`,
       format: 'JSONEachRow',
     });
-    const letters = (await answer.json<Letter>()).filter(({ topic }) => (TOPICS as readonly string[]).includes(topic));
+    const letters = (await answer.json<Letter>()).filter(({ topic }) => (FACTS as readonly string[]).includes(topic));
     const pipelines = pipelinesOf(chainsOf(parts.config.chain));
     const state = new ConsumerState(work.statePath);
     let passed = 0;

@@ -3,13 +3,13 @@
  *
  *   replayTables  builds beside, in a database of its own; swaps table by table while the consumers step aside for a moment
  *   replayInto    builds into a database that is named, of the ClickHouse of the configuration
- *   verifyTables  builds beside up to where the consumers are, and compares
+ *   verifyTables  builds beside up to where the consumers are, and compares; likewise the derivations that the log has
  *
  * A crash at any moment leaves each table whole: until its swap it is the old one, and from then on the new one holds everything that the
  * consumers had read. Their positions are not touched. What a crash left behind is removed at the next run.
  */
 import type { ClickHouseClient } from '@clickhouse/client';
-import { TOPICS } from '../../schemas/events.ts';
+import { FACTS } from '../../pipelines/derivations/topics.ts';
 import { chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
@@ -17,6 +17,7 @@ import type { EventLog } from '../core/log/event-log.ts';
 import type { KafkaLog } from '../core/log/kafka.ts';
 import { readStatuses, STATUS_FRESH_US } from '../core/status.ts';
 import { targetOf } from '../core/store.ts';
+import { checkDerivations, type DerivationsCheck } from './derivations.ts';
 import { enter } from './filled-from.ts';
 import { groupOf } from './group.ts';
 import { migrate, readMigrations } from './migrations.ts';
@@ -31,7 +32,12 @@ import { ConsumerState } from './state.ts';
 export interface VerifySummary extends ReplaySummary {
   readonly same: boolean;
   readonly tables: readonly Comparison[];
+  /** What the log says of epochs, hashrates and payouts against what its facts give. */
+  readonly derivations: DerivationsCheck;
 }
+
+/** They lie in the log that the consumers read. */
+const NOT_COMPARED: DerivationsCheck = { missing: 0, different: 0, words: '' };
 
 /** The name of a database that we can write into a statement. @throws PoolError usage */
 function checkDatabase(name: string): string {
@@ -257,7 +263,7 @@ function boundsOf(places: readonly Place[]): Bounds {
  */
 async function isOtherLog(log: EventLog, places: readonly Place[]): Promise<boolean> {
   const names = new Set<string>();
-  for (const topic of TOPICS) for (const partition of await log.partitions(topic)) names.add(`${topic}/${partition}`);
+  for (const topic of FACTS) for (const partition of await log.partitions(topic)) names.add(`${topic}/${partition}`);
   return (
     places.length > 0 && names.size > 0 && !places.some(({ topic, partition }) => names.has(`${topic}/${partition}`))
   );
@@ -316,6 +322,10 @@ export async function verifyTables(parts: ReplayParts): Promise<VerifySummary> {
     }
     await rebuild.pass(await boundsNow());
     await copyTables(work);
+    // While nobody appends: who is ahead of these facts would seem to say too much.
+    const derivations = other
+      ? NOT_COMPARED
+      : await checkDerivations(log, rebuild.folded, chainsOf(parts.config.chain), parts.signal);
     const asideS = release();
 
     const minutes = await work.derive(rebuild);
@@ -327,6 +337,12 @@ export async function verifyTables(parts: ReplayParts): Promise<VerifySummary> {
       work.progress(rebuild, table);
     };
     const tables = await compareTables(work.live, work.copy, work.scratch, compared, onTable, work.from);
-    return { ...work.summary(rebuild, minutes, asideS), same: tables.every(({ same }) => same), tables };
+    const agree = derivations.missing + derivations.different === 0;
+    return {
+      ...work.summary(rebuild, minutes, asideS),
+      same: agree && tables.every(({ same }) => same),
+      tables,
+      derivations,
+    };
   });
 }

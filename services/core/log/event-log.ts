@@ -29,6 +29,9 @@ export const APPEND_ORDER = [
   'share',
   'contract',
   'quarantine',
+  'epoch',
+  'hashrate',
+  'payout',
 ] as const satisfies readonly Topic[];
 
 /**

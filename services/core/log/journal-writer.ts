@@ -67,8 +67,8 @@ export interface JournalWriterOptions {
   readonly waitMs?: number;
 }
 
-/** Synced at every append, whatever the configuration says: unlike a share, nobody sends a contract again. */
-const ALWAYS_SYNCED: ReadonlySet<Topic> = new Set(['contract']);
+/** Synced at every append, whatever the configuration says: unlike a share, nobody sends a contract again, and what is owed is paid. */
+const ALWAYS_SYNCED: ReadonlySet<Topic> = new Set(['contract', 'payout']);
 
 /** A turn's events of a topic are cut into blocks of about this size, so that a reader never has to hold more. */
 const BLOCK_BYTES = 1024 * 1024;

@@ -5,6 +5,7 @@
  *     topic                    partitions     settings
  *     share, job, session      as configured  kept without limit, no unclean election; copies and copies in sync as configured
  *     block, contract          1              the same, as their folds need one order; blocks up to 8 MiB
+ *     epoch, hashrate, payout  1              the same: what is derived, of which the last word holds
  *     schema                   1              the same, compacted: fingerprint → text
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,7 +28,10 @@ export interface TopicOptions {
   readonly log?: ((line: string) => void) | undefined;
 }
 
-const ONE_PARTITION: ReadonlySet<Topic | typeof SCHEMA_TOPIC> = new Set(['block', 'contract', SCHEMA_TOPIC]);
+const ONE_PARTITION: ReadonlySet<Topic | typeof SCHEMA_TOPIC> = new Set([
+  ...(['block', 'contract', 'epoch', 'hashrate', 'payout'] as const),
+  SCHEMA_TOPIC,
+]);
 /**
  * A connected block is told with the outputs of its coinbase, which anybody may mine: 1 MB of the smallest (9 bytes, BIP 141's base size) come
  * to 3 MB here, and to the broker's default of 1 MiB nothing behind such a block would ever be carried.

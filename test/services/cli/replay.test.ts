@@ -29,6 +29,8 @@ test('the summary says what was done, at which rate, what could not be taken in,
   );
 });
 
+const NOTHING = { missing: 0, different: 0, words: '' };
+
 test('a comparison is a table, and below it what differs: sums, and rows by key with their columns', () => {
   const alike = {
     table: 'jobs_raw',
@@ -53,7 +55,7 @@ test('a comparison is a table, and below it what differs: sums, and rows by key 
       { kind: 'changed' as const, key: { worker: 'b' }, columns: { accepted: ['1', '2'] as const } },
     ],
   };
-  expect(verifyText({ ...summary, same: false, tables: [alike, wrong] }).split('\n')).toEqual([
+  expect(verifyText({ ...summary, same: false, tables: [alike, wrong], derivations: NOTHING }).split('\n')).toEqual([
     'table          rows  rebuilt           hash',
     'jobs_raw       20    20       same     0123456789abcdef',
     'shares_1m_raw  3     4        DIFFERS  0123456789abcdef',
@@ -65,7 +67,11 @@ test('a comparison is a table, and below it what differs: sums, and rows by key 
     'extra: the tables have it, the log does not; missing: the log has it, the tables do not; changed: as it stands, then as rebuilt',
   ]);
   // Where nothing differs nothing has to be explained.
-  expect(verifyText({ ...summary, same: true, tables: [alike] })).not.toContain('extra');
+  expect(verifyText({ ...summary, same: true, tables: [alike], derivations: NOTHING })).not.toContain('extra');
+  const derivations = { missing: 1, different: 0, words: 'not said: epoch bitcoin/7 closed' };
+  expect(verifyText({ ...summary, same: false, tables: [], derivations })).toContain(
+    'derivations in the log (epoch, hashrate, payout): not said: epoch bitcoin/7 closed',
+  );
 });
 
 const NOW_MS = Date.UTC(2026, 9, 5, 12);

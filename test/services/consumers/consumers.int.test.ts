@@ -9,6 +9,7 @@ import { decimal18Text, unitsFromDouble } from '../../../pipelines/shares/decima
 import { encodeEvent } from '../../../schemas/codec.ts';
 import type { Inputs } from '../../../schemas/events.ts';
 import { shareIdentity } from '../../../schemas/identity.ts';
+import { readPublished } from '../../../services/consumers/derivations.ts';
 import { type Consumers, startConsumers } from '../../../services/consumers/main.ts';
 import { verifyTables } from '../../../services/consumers/replay.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
@@ -462,6 +463,39 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     expect(await select('SELECT DISTINCT height FROM hashrates WHERE height > 49')).toEqual([]);
     expect(consumers.problems()).toEqual([]);
 
+    // What was said in the log: a closing for each that there was, and what became of it.
+    const log = openJournalLog({ dir: journal() });
+    writers.push(log as unknown as JournalWriter);
+    const told = async () => {
+      const { chains } = await readPublished(log, new AbortController().signal);
+      const { epochs, payouts, hashrates } = chains.get('playground')!;
+      return {
+        epochs: [...epochs.values()].map(({ epoch, kind, closing_hash }) => [epoch, kind, closing_hash]),
+        payouts: [...payouts.values()].map(({ epoch, kind }) => [epoch, kind]),
+        measured: [...hashrates.values()].filter(({ kind }) => kind === 'measured').length,
+      };
+    };
+    const said = {
+      epochs: [
+        [0, 'final', block(24).hash],
+        [1, 'closed', block(48, '1').hash],
+      ],
+      payouts: [
+        [0, 'skipped'],
+        [1, 'reversed'],
+      ],
+      measured: 49,
+    };
+    await until('derivations in the log', async () => {
+      expect(await told()).toEqual(said);
+      return true;
+    });
+    const count = async () => {
+      const topics = ['epoch', 'hashrate', 'payout'] as const;
+      return Promise.all(topics.map(async (topic) => Number(await log.lag(topic, 'consume', null))));
+    };
+    const counted = await count();
+
     const tables = ['epochs', 'hashrates', 'contracts', 'payouts'];
     const everything = () => Promise.all(tables.map((table) => select(`SELECT * FROM ${table} ORDER BY ALL`)));
     const before = await everything();
@@ -475,8 +509,32 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
       expect(await everything()).toEqual(before);
       return true;
     });
-    // What was there already was not written again.
+    // What was there already was not written again, in the tables nor in the log.
     expect(await versions()).toEqual(version);
+    await life.end();
+    life = testLife();
+    expect(await count()).toEqual(counted);
+    const verified = await verifyTables({
+      config: config(),
+      openLog: async () => openJournalLog({ dir: journal() }),
+      signal: new AbortController().signal,
+      log: () => {},
+    });
+    expect(verified.derivations).toEqual({ missing: 0, different: 0, words: '' });
+    expect(verified.same).toBe(true);
+    // One that says otherwise is found.
+    const [epoch] = (await readPublished(openJournalLog({ dir: journal() }), new AbortController().signal)).chains
+      .get('playground')!
+      .epochs.values();
+    writer('consume').append([{ topic: 'epoch', event: { ...epoch!, kind: 'final', chain_seq: 999, fees_sats: '7' } }]);
+    const wrong = await verifyTables({
+      config: config(),
+      openLog: async () => openJournalLog({ dir: journal() }),
+      signal: new AbortController().signal,
+      log: () => {},
+    });
+    expect(wrong.derivations).toEqual({ missing: 0, different: 1, words: 'said otherwise: epoch playground/0' });
+    expect(wrong.same).toBe(false);
   });
 
   test('every table and column has a comment', async () => {

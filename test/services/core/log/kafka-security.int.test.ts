@@ -91,7 +91,7 @@ describe.skipIf(!broker)('a broker with logins, TLS and rights', () => {
       topicPrefix: 'g.',
     });
     expect(said).toMatch(
-      /cannot make its topics: g\.block, g\.contract, g\.job, g\.quarantine, g\.session, g\.share, g\.schema are not there, or not for this user/,
+      /cannot make its topics: g\.block, g\.contract, g\.epoch, g\.hashrate, g\.job, g\.payout, g\.quarantine, g\.session, g\.share, g\.schema are not there, or not for this user/,
     );
     expect(said).toContain('allow it Create on the cluster, or make them by the commands in deploy/kafka/README.md');
   });
