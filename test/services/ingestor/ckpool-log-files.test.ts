@@ -222,6 +222,36 @@ describe('each line is told once', () => {
   });
 });
 
+test('a run that dies at any write is made good by the next: no line is missing, and what came twice is the same', async () => {
+  writeFileSync(`${log()}.1`, lines(0, 3_000));
+  writeFileSync(log(), readFileSync(join(fixtures, 'rotation/ckpool.log.1'), 'utf8') + lines(3_000, 6_100));
+  await run();
+  const key = (event: object): string => JSON.stringify(event);
+  const whole = new Set([...sessions, ...blocks].map(key));
+  expect(whole.size).toBe(sessions.length + blocks.length);
+  const plain = options().openJournal();
+  for (let death = 1; ; death++) {
+    rmSync(join(dir.path, 'log.sqlite'));
+    sessions = [];
+    blocks = [];
+    let writes = 0;
+    const dying = {
+      append(entries: Parameters<JournalWriter['append']>[0]) {
+        plain.append(entries);
+        if (++writes === death) throw new Error('killed');
+      },
+    } as JournalWriter;
+    const died = await run({ openJournal: () => dying }).then(
+      () => false,
+      (error: Error) => error.message === 'killed',
+    );
+    await run();
+    expect(new Set([...sessions, ...blocks].map(key)), `death ${death}`).toEqual(whole);
+    if (!died) break;
+    expect(sessions.length).toBeGreaterThan(whole.size - blocks.length);
+  }
+});
+
 test('a log that lost its end after it was read is named', async () => {
   writeFileSync(log(), lines(0, 100));
   await run();
