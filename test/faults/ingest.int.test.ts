@@ -17,8 +17,9 @@ import { NODE_ADDRESS, startTemplateNode } from '../helpers/template-node.ts';
 import { lodestreamOnce } from '../helpers/tree.ts';
 import { Client, journaled } from '../services/stratum/rig.ts';
 import { seeded } from '../services/stratum/seeded.ts';
+import { expectRecord, settled } from './checks.ts';
 import { startLoad } from './load.ts';
-import { DIFF, Kept, kill } from './stack.ts';
+import { DIFF, Kept, kill, startStack } from './stack.ts';
 
 const KILLS = Number(process.env.INGEST_KILLS ?? 12);
 const PER_SECOND = 500;
@@ -181,4 +182,52 @@ test(
     expect(readFileSync(join(logs, '.lodestream-origin'), 'utf8')).toBe('ckpool\n');
   },
   120_000 + KILLS * 20_000,
+);
+
+test(
+  'a share that daemon and ingestor tell at the same moment counts once, as the daemon tells it, whatever is killed',
+  async () => {
+    const seed = Number(process.env.FAULTS_SEED ?? Math.floor(Math.random() * 2 ** 31));
+    console.log(`FAULTS_SEED=${seed}`);
+    const random = seeded(seed);
+    const stack = await startStack('faults-ingest', { workers: 2 });
+    ends.push(() => stack.close());
+    const said: string[] = [];
+    const ingest = new Kept(
+      'ingest',
+      ['ingest', '--logdir', stack.logDir, '--data-dir', stack.dataDir, '--follow'],
+      said,
+    );
+    ends.push(() => ingest.stop());
+    ingest.start();
+    const load = startLoad(() => stack.stratumPort, LINES, PER_SECOND);
+    ends.push(() => load.stop());
+    for (let i = 0; i < KILLS; i++) {
+      const written = sizeOf(stack.dataDir);
+      await until(
+        () => `shares to be taken in before kill ${i + 1} (${said.slice(-20).join('\n')})`,
+        () => sizeOf(stack.dataDir) > written,
+        { withinMs: 60_000 },
+      );
+      if (i % 3 === 0) await stack.node.newBlock();
+      await delay(random() * 1_000);
+      kill(random() < 0.7 ? ingest.pid : stack.consume.pid);
+    }
+    await load.stop();
+    await stack.pool.stop();
+    await ingest.stop();
+    const { status, output } = await stack.once('ingest', '--json');
+    expect(status, output).toBe(0);
+    await settled(stack);
+    const account = await expectRecord(stack, load);
+    const [live, back] = (
+      await stack.sql("SELECT countIf(source = 'live'), countIf(source = 'backfill') FROM shares FORMAT TabSeparated")
+    ).split('\t');
+    const told = (await journaled(stack.dataDir, 'ingest-ckpool', 'share')).length;
+    console.log(`${KILLS} kills: ${JSON.stringify(account)}; ${live} live, ${told} of them told by the ingestor too`);
+    expect(back).toBe('0');
+    expect(told).toBeGreaterThanOrEqual(account.stored);
+    expect([...stack.surprises(), ...ingest.surprises]).toEqual([]);
+  },
+  180_000 + KILLS * 20_000,
 );
