@@ -1,6 +1,5 @@
 /** `lodestream archive --older-than 30d [--delete]`: packs heights of share logs whose every line is in the log. */
 import { hash } from 'node:crypto';
-import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
@@ -10,6 +9,7 @@ import { type ArchiveSummary, archive } from '../ingestor/archive.ts';
 import { type FileCheckpoint, openCheckpoints } from '../ingestor/checkpoints.ts';
 import { openIngest, originOf } from '../ingestor/main.ts';
 import { configFrom, type Flag, type Parsed } from './flags.ts';
+import { refuseForeignRoot } from './owner.ts';
 
 export const ARCHIVE_FLAGS: Readonly<Record<string, Flag>> = {
   logdir: { value: 'DIR', doc: "CKPool's log directory; default: logdir of the configuration" },
@@ -40,13 +40,7 @@ export async function archiveCommand(parsed: Parsed): Promise<void> {
   const logDir = typeof logdir === 'string' ? logdir : config.logDir;
   const olderThanMs = ageMs(typeof older === 'string' ? older : '30d');
   const origin = originOf(logDir, typeof given === 'string' ? given : null);
-  const owner = statSync(config.dataDir, { throwIfNoEntry: false })?.uid ?? process.getuid?.();
-  if (process.getuid?.() === 0 && owner !== 0) {
-    throw new PoolError(
-      'usage',
-      `as root it would leave files in ${config.dataDir} that its owner cannot open: runuser -u ckpool -- lodestream archive`,
-    );
-  }
+  refuseForeignRoot(config.dataDir, 'archive');
   const data = openDataDir(config.dataDir);
   // What a power cut took from the journal is forgotten by the checkpoints when they are opened to read on.
   const { journal } = config;

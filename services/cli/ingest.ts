@@ -11,6 +11,7 @@ import { type BadLine, type IngestOptions, ingest, originOf, type Summary } from
 import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';
 import { HOOK_FLAGS, hookCommand } from './ingest-hook.ts';
 import { ingestMainLogs, MAIN_LOG_FLAGS, mainLogText, partedPaths } from './ingest-log.ts';
+import { refuseForeignRoot } from './owner.ts';
 
 export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
   logdir: { value: 'DIR', doc: "CKPool's log directory; default: logdir of the configuration" },
@@ -79,6 +80,7 @@ function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
 
 export async function ingestCommand(parsed: Parsed): Promise<void> {
   const config = configFrom(parsed, 'pool');
+  refuseForeignRoot(config.dataDir, 'ingest');
   if (parsed.values.follow === true) return followCommand(parsed, config);
   if (parsed.values.hook === true) return await hookCommand(parsed, logDirOf(parsed, config), config.dataDir);
   const options = optionsFrom(parsed, config);

@@ -302,6 +302,21 @@ describe.skipIf(!part)('the stanza under the real logrotate', { timeout: 120_000
   });
 });
 
+test.skipIf(!part)(
+  'root is refused where the data directory is of another user: its files would lock the daemon out',
+  () => {
+    for (const verb of ['ingest', 'archive']) {
+      const words = [verb, '--logdir', logs, '--data-dir', data, '--origin', 'ckpool'];
+      const { status, stderr } = spawnSync(join(ROOT, 'lodestream'), words, { encoding: 'utf8' });
+      expect([status, stderr]).toEqual([
+        ERRORS.usage.exit,
+        expect.stringContaining(`runuser -u ckpool -- lodestream ${verb}`),
+      ]);
+    }
+    expect(readdirSync(data)).toEqual([]);
+  },
+);
+
 test.skipIf(process.getuid?.() !== 0)('the hook refuses to run as root', () => {
   mkdirSync(logs, { recursive: true });
   const { status, stderr } = spawnSync(
