@@ -104,11 +104,8 @@ export async function followShareLogs(options: FollowOptions): Promise<void> {
       }
       await delay(GATHER_MS, undefined, { signal }).catch(() => {});
     }
-  } catch (error) {
+  } finally {
     await watcher.close();
-    work.abandon();
-    throw error;
+    work.close();
   }
-  await watcher.close();
-  work.close();
 }

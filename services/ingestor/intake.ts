@@ -136,6 +136,8 @@ export class Intake {
   readonly #scanner: Scanner;
   readonly #signal: AbortSignal;
   #journal: JournalWriter | null = null;
+  /** With fsync: what was written is not on the disk yet. */
+  #waits = false;
   /** Shares that it has got. */
   #appended = 0;
   summary = emptySummary();
@@ -475,7 +477,7 @@ export class Intake {
     const { openJournal } = this.#parts;
     if (openJournal !== null && scanner.count + this.#entries.length > 0) {
       this.#journal ??= openJournal();
-      this.#journal.append(this.#entries.length > 0 ? this.#entries : NONE, scanner);
+      this.#waits = this.#journal.write(this.#entries.length > 0 ? this.#entries : NONE, scanner);
       this.#appended += scanner.count;
     }
     this.#entries = [];
@@ -483,8 +485,10 @@ export class Intake {
   }
 
   /** Stores how far all has been read; what was read is in the journal then. */
-  commit(): void {
+  async commit(): Promise<void> {
     this.#append();
+    if (this.#waits) await this.#journal!.sync();
+    this.#waits = false;
     this.#committedMs = performance.now();
     // Of a file that is being read, as far as its lines have been appended.
     if (this.#file !== null) this.#keepFile(this.#file, false);
@@ -501,7 +505,7 @@ export class Intake {
   /** Now and then: stores how far it is, and lets others have their turn. */
   async #turn(): Promise<void> {
     const now = performance.now();
-    if (now - this.#committedMs > COMMIT_MS) this.commit();
+    if (now - this.#committedMs > COMMIT_MS) await this.commit();
     if (now - this.#turnMs < TURN_MS) return;
     await nextTurn();
     this.#turnMs = performance.now();

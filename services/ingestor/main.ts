@@ -68,14 +68,12 @@ export function originOf(logDir: string, given: string | null): string {
 
 /** What is open while share logs of one directory are read. */
 export interface Ingest {
-  /** Takes in what is new of these folders; the highest is taken for the tip. */
+  /** Takes in what is new of these folders, and stores how far it is; the highest is taken for the tip. */
   pass(folders: readonly ShareLogFolder[]): Promise<void>;
   /** Since the last call. */
   takeSummary(): Summary;
-  /** Stores how far all is read, and lets go. */
+  /** Lets go; of a pass that has failed what was read since its last checkpoint is read again. */
   close(): void;
-  /** Lets go; what was read since the last checkpoint is read again. */
-  abandon(): void;
 }
 
 /**
@@ -120,7 +118,7 @@ export async function openIngest(options: IngestOptions): Promise<Ingest> {
     nowMs: options.nowMs ?? Date.now,
   });
   let tip = 0;
-  const abandon = (): void => {
+  const close = (): void => {
     intake.close();
     checkpoints.close();
     lock.release();
@@ -133,7 +131,7 @@ export async function openIngest(options: IngestOptions): Promise<Ingest> {
         if (signal.aborted) break;
         await intake.folder(folder, tip);
       }
-      intake.commit();
+      await intake.commit();
       intake.summary.seconds += (performance.now() - begun) / 1000;
     },
     takeSummary() {
@@ -141,14 +139,7 @@ export async function openIngest(options: IngestOptions): Promise<Ingest> {
       intake.summary = emptySummary();
       return summary;
     },
-    close() {
-      try {
-        intake.commit();
-      } finally {
-        abandon();
-      }
-    },
-    abandon,
+    close,
   };
 }
 
@@ -161,10 +152,8 @@ export async function ingest(options: IngestOptions): Promise<Summary> {
   const work = await openIngest(options);
   try {
     await work.pass(shareLogFolders(options.paths.length > 0 ? options.paths : [options.logDir]));
-  } catch (error) {
-    work.abandon();
-    throw error;
+  } finally {
+    work.close();
   }
-  work.close();
   return { ...work.takeSummary(), seconds: (performance.now() - begun) / 1000 };
 }

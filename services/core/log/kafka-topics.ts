@@ -3,7 +3,8 @@
  * is no log of record (DESIGN 5, section 2 and 3).
  *
  *     topic                    partitions     settings
- *     share, job, session      as configured  kept without limit, no unclean election; copies and copies in sync as configured
+ *     share, job, session,
+ *     quarantine               as configured  kept without limit, no unclean election; copies and copies in sync as configured
  *     block, contract          1              the same, as their folds need one order; blocks up to 8 MiB
  *     epoch, hashrate, payout  1              the same: what is derived, of which the last word holds
  *     schema                   1              the same, compacted: fingerprint → text

@@ -91,11 +91,12 @@ test('damaged files give what their lines give', { timeout: 60_000 + FILES * 500
             const journal = openJournalWriter({ dir: data.journal, instance: 'test' });
             return {
               ...journal,
-              append: (entries, encoded) => {
-                journal.append(entries, encoded);
+              write: (entries, encoded) => {
+                const waits = journal.write(entries, encoded);
                 letters += entries.length;
                 for (let i = 0, from = 0; i < (encoded?.count ?? 0); from = encoded!.ends[i++]!)
                   records.push(encoded!.bytes.toString('hex', from, encoded!.ends[i]));
+                return waits;
               },
             };
           },

@@ -53,12 +53,13 @@ const collector = (): JournalWriter => {
   const journal = openJournalWriter({ dir: openDataDir(join(dir.path, 'data')).journal, instance: 'test' });
   return {
     ...journal,
-    append: (entries, encoded) => {
-      journal.append(entries, encoded);
+    write: (entries, encoded) => {
+      const waits = journal.write(entries, encoded);
       for (const entry of entries) if (entry.topic === 'quarantine') letters.push(entry.event as QuarantineEvent);
       for (let i = 0, from = 0; i < (encoded?.count ?? 0); from = encoded!.ends[i++]!) {
         written.push(decodeShare(encoded!.bytes.subarray(from, encoded!.ends[i])));
       }
+      return waits;
     },
   };
 };
@@ -352,10 +353,11 @@ test('lines over the borders of what is read at once are taken like others, and 
       const journal = collector();
       return {
         ...journal,
-        append: (entries, encoded) => {
-          journal.append(entries, encoded);
+        write: (entries, encoded) => {
+          const waits = journal.write(entries, encoded);
           stopped ||= written.length;
           stopping.abort();
+          return waits;
         },
       };
     },
