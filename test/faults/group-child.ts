@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PlaceInGroup } from '../../services/consumers/group.ts';
-import { startConsumers } from '../../services/consumers/main.ts';
+import { startConsumersAside } from '../../services/consumers/replay-aside.ts';
 import { loadConfig } from '../../services/core/config.ts';
 import { run } from '../../services/core/lifecycle.ts';
 import { openLog } from '../../services/core/log/open.ts';
@@ -63,6 +63,6 @@ if (import.meta.main) {
   await run('consume', async (life) => {
     const log = await openLog(config, 'consume', life);
     life.onStop('log', () => log.close());
-    await startConsumers(config, life, { log, sessionMs: options.sessionMs });
+    await startConsumersAside(config, life, { log, sessionMs: options.sessionMs });
   });
 }

@@ -13,6 +13,7 @@ import { decimal18Text, unitsFromDouble } from '../../pipelines/shares/decimal.t
 import type { Inputs } from '../../schemas/events.ts';
 import { shareIdentity } from '../../schemas/identity.ts';
 import { startConsumers } from '../../services/consumers/main.ts';
+import { replayTables, verifyTables } from '../../services/consumers/replay.ts';
 import type { LogEntry } from '../../services/core/log/event-log.ts';
 import { type KafkaLog, openKafkaLog } from '../../services/core/log/kafka.ts';
 import { readStatuses, STATUS_FRESH_US } from '../../services/core/status.ts';
@@ -52,6 +53,7 @@ interface Minute {
 class Miner {
   readonly #log: KafkaLog;
   readonly #random: (below: number) => number;
+  readonly #burst: number;
   readonly #won = new Map<string, Inputs['share']>();
   /** Copies of another receipt, to be sent when so many shares were made. */
   readonly #later: { readonly at: number; readonly share: Inputs['share'] }[] = [];
@@ -61,9 +63,10 @@ class Miner {
   #mining = true;
   #run: Promise<void> | null = null;
 
-  constructor(log: KafkaLog, random: (below: number) => number) {
+  constructor(log: KafkaLog, random: (below: number) => number, burst = BURST) {
     this.#log = log;
     this.#random = random;
+    this.#burst = burst;
   }
 
   start(): void {
@@ -84,7 +87,7 @@ class Miner {
       const other = this.#won.get(key);
       this.#won.set(key, other === undefined ? share : winner(other, share));
     };
-    for (let i = 0; i < BURST; i++) {
+    for (let i = 0; i < this.#burst; i++) {
       const share = shareOf(this.#random, this.#n++);
       add(share);
       if (share.accepted && this.#random(20) === 0) {
@@ -182,12 +185,7 @@ describe.skipIf(!kafka || noClickHouse !== undefined)('consumers that share a lo
     mkdirSync(dataDirOf(name), { recursive: true });
     const options: ChildOptions = { ...base, dataDir: dataDirOf(name) };
     const child = await startLeashed(NODE, [CHILD, JSON.stringify(options)]);
-    child.onLine(
-      (line) =>
-        said.push(`${name}: ${line}`) &&
-        process.env.SHOW &&
-        console.log(`${new Date().toISOString()} ${name}: ${line}`),
-    );
+    child.onLine((line) => said.push(`${name}: ${line}`));
     members.set(name, child);
     return child;
   }
@@ -380,5 +378,32 @@ describe.skipIf(!kafka || noClickHouse !== undefined)('consumers that share a lo
     await until('more to flow', () => miner.sent > before + 3_000);
     await miner.stop();
     await expectAll(miner, ['a', 'c']);
+  });
+
+  test('a replay beside one of them has all of them step aside, and finds nothing to mend afterwards', async () => {
+    const miner = new Miner(log, randomFrom(newSeed()), 20);
+    miner.start();
+    await member('a');
+    await takes('a');
+    await member('b');
+    await shared('a', 'b');
+    const parts: Parameters<typeof replayTables>[0] = {
+      config: configOf({ ...base, dataDir: dataDirOf('a') }),
+      openLog: () => openKafkaLog({ brokers: kafka!.brokers, clientId: 'replay', topicPrefix: base.topicPrefix }),
+      signal: AbortSignal.timeout(220_000),
+      log: (line) => said.push(`replay: ${line}`),
+    };
+    const { records, aside_s: asideS } = await replayTables(parts);
+    expect(records).toBeGreaterThan(0);
+    console.log(`aside for ${asideS.toFixed(1)} s`);
+    expect(said.some((line) => line.startsWith('b: ') && line.includes('a replay has the tables'))).toBe(true);
+    await shared('a', 'b');
+    const before = miner.sent;
+    await until('more to flow', () => miner.sent > before + 1_000);
+    const verified = await verifyTables(parts);
+    expect(verified.tables.filter(({ same }) => !same)).toEqual([]);
+    await miner.stop();
+    await shared('a', 'b');
+    await expectAll(miner, ['a', 'b']);
   });
 });

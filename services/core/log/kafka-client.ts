@@ -2,10 +2,10 @@
  * kafkajs 2.2.4 as this project uses it: its errors as ours, one of its timers mended, and the part of its inside that reads from an
  * explicit offset.
  *
- * Why the inside: kafkajs reads in public only as a member of a consumer group. A group brings a coordinator, heartbeats, rebalances and offsets of
- * its own, and starts at a position only by a seek that races with the first fetch; our positions are stored with what was made of the records, so
- * all of that would be worked around. `Cluster` and `Broker.fetch` are what its consumer itself is built of: one request from an offset, one
- * answer. The package's version is settled (upstream has no maintainer), and test/contracts/event-log.ts runs on it against a real broker.
+ * Why the inside: kafkajs reads in public only as its own consumer, which fetches, seeks and commits by itself and starts at a position only by a seek that
+ * races with the first fetch; our positions are stored with what was made of the records. `Cluster`, `Broker.fetch` and the coordinator's requests are what
+ * that consumer is built of: one request from an offset, one answer; and a group whose rebalances wait for our work. The package's version is settled
+ * (upstream has no maintainer), and test/contracts/event-log.ts runs on it against a real broker.
  */
 import { createRequire } from 'node:module';
 import * as zlib from 'node:zlib';

@@ -71,6 +71,26 @@ test('a minute that is marked again while it is rolled up stays marked', () => {
   state.close();
 });
 
+test('since when a minute waits is kept when it is marked again, and moves on when it was made anew meanwhile', () => {
+  const state = new ConsumerState(':memory:');
+  expect(state.oldestMark()).toBeNull();
+  state.finish(CUT);
+  const first = state.lastMark();
+  state.finish({ ...CUT, to: 'r:9' });
+  expect(state.lastMark()).toBeGreaterThan(first);
+  expect(state.oldestMark()).toBe(first);
+  const [through, taken] = [state.lastMark(), state.marks(10)];
+  state.finish({ ...CUT, to: 'r:12' });
+  const latest = state.lastMark();
+  state.clearMarks(taken, through);
+  // What the third cut touched is still to be made anew; what the first two did is not.
+  expect(state.oldestMark()).toBeGreaterThan(through);
+  expect(state.oldestMark()).toBeLessThanOrEqual(latest);
+  state.clearMarks(state.marks(10), state.lastMark());
+  expect(state.oldestMark()).toBeNull();
+  state.close();
+});
+
 test('a problem is said when it begins, once a minute while it lasts, and when it is over', () => {
   const lines: string[] = [];
   let now = 0;
