@@ -150,6 +150,15 @@ const VERBS: Readonly<Record<string, Runnable>> = {
       await payoutsCommand(parsed);
     },
   },
+  doctor: {
+    usage: 'doctor [-c FILE] [--data-dir DIR] [--json]',
+    doc: 'looks at configuration, nodes, Kafka, ClickHouse, disk and clock, and says what to mend; 1 where something is bad',
+    flags: async () => ({ ...COMMON, ...(await import('./doctor.ts')).DOCTOR_FLAGS }),
+    async run(parsed) {
+      const { doctorCommand } = await import('./doctor.ts');
+      await doctorCommand(parsed);
+    },
+  },
   ctl: {
     usage: 'ctl [COMMAND]',
     doc: 'commands for a running pool or proxy, as ckpmsg',

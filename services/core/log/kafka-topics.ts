@@ -43,6 +43,11 @@ const WANTED_IN_SYNC = 2;
 
 const ALL = [...TOPICS, SCHEMA_TOPIC] as const;
 
+/** Names of all topics of a log. */
+export function topicNames(topicPrefix: string): string[] {
+  return ALL.map((topic) => topicPrefix + topic);
+}
+
 interface Wanted {
   readonly topic: string;
   readonly numPartitions: number;
@@ -106,12 +111,16 @@ export async function createTopics(admin: Admin, options: TopicOptions): Promise
 /**
  * What makes the topics unfit as a log of record, one line each with its mend; empty where all is well.
  * A question that the brokers do not answer is a line too.
+ * @param names - of topics that are there; default all
  */
-export async function topicProblems(admin: Admin, options: TopicOptions): Promise<string[]> {
-  const names = ALL.map((topic) => options.topicPrefix + topic);
+export async function topicProblems(
+  admin: Admin,
+  options: TopicOptions,
+  names: readonly string[] = topicNames(options.topicPrefix),
+): Promise<string[]> {
   const problems: string[] = [];
   try {
-    const { topics } = await admin.fetchTopicMetadata({ topics: names });
+    const { topics } = await admin.fetchTopicMetadata({ topics: [...names] });
     const { brokers } = await admin.describeCluster();
     for (const { name, partitions } of topics) {
       const topic = name.slice(options.topicPrefix.length) as Topic;

@@ -25,11 +25,11 @@ import { TOPICS, type Topic } from '../../../schemas/events.ts';
 import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
-import { type FetchedMessage, protocolError, SILENT } from './kafka-client.ts';
+import { type FetchedMessage, kafkaError, protocolError, SILENT } from './kafka-client.ts';
 import { type Committed, type GroupOptions, joinKafkaGroup, type KafkaGroup } from './kafka-group.ts';
 import { BatchLimit, type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
-import { createTopics, patiently, SCHEMA_TOPIC, topicProblems } from './kafka-topics.ts';
+import { createTopics, patiently, SCHEMA_TOPIC, topicNames, topicProblems } from './kafka-topics.ts';
 import { type KeyWriter, keyWriter } from './record-key.ts';
 
 export interface KafkaLogOptions {
@@ -184,15 +184,11 @@ const DEFAULT_COMPRESSION: Compression = 'zstd';
 const CONNECTION_TIMEOUT_MS = 3000;
 const REQUEST_TIMEOUT_MS = 30_000;
 const RETRY = { retries: 4, initialRetryTime: 100, maxRetryTime: 2000 };
-/**
- * Connects, and makes the topics that are not there.
- * @throws PoolError kafka, naming the host that is not known, the user that is refused, or what the broker said
- */
-export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
-  const { brokers, clientId, topicPrefix = '' } = options;
-  const config: KafkaConfig = {
-    brokers: [...brokers],
-    clientId,
+
+function clientConfig(options: KafkaLogOptions): KafkaConfig {
+  return {
+    brokers: [...options.brokers],
+    clientId: options.clientId,
     connectionTimeout: CONNECTION_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
     retry: RETRY,
@@ -200,6 +196,53 @@ export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> 
     ...(options.ssl === undefined ? {} : { ssl: options.ssl }),
     ...(options.sasl === undefined ? {} : { sasl: options.sasl }),
   };
+}
+
+/** What is there of a log on Kafka, without making anything. */
+export interface KafkaLook {
+  readonly brokerCount: number;
+  /** Topics that are not there yet; a relay or consumer makes them at its start. */
+  readonly missing: readonly string[];
+  /** What makes those that are there unfit, a line each with its mend. */
+  readonly problems: readonly string[];
+}
+
+/** Connects, looks, makes nothing. @throws PoolError kafka, config, as {@link openKafkaLog} */
+export async function lookAtKafka(options: KafkaLogOptions): Promise<KafkaLook> {
+  const { brokers, topicPrefix = '' } = options;
+  const admin = new Kafka(clientConfig(options)).admin();
+  try {
+    await admin.connect();
+    const present = new Set(await admin.listTopics());
+    const names = topicNames(topicPrefix);
+    const there = names.filter((name) => present.has(name));
+    const { brokers: found } = await admin.describeCluster();
+    return {
+      brokerCount: found.length,
+      missing: names.filter((name) => !present.has(name)),
+      problems:
+        there.length === 0
+          ? []
+          : await topicProblems(
+              admin,
+              { brokers, topicPrefix, partitions: options.partitions ?? DEFAULT_PARTITIONS },
+              there,
+            ),
+    };
+  } catch (error) {
+    throw kafkaError('look at its topics', error, brokers);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+/**
+ * Connects, and makes the topics that are not there.
+ * @throws PoolError kafka, naming the host that is not known, the user that is refused, or what the broker said
+ */
+export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
+  const { brokers, clientId, topicPrefix = '' } = options;
+  const config = clientConfig(options);
   const kafka = new Kafka(config);
   const admin: Admin = kafka.admin();
   const producer = new RecordProducer(config, options.compression ?? DEFAULT_COMPRESSION, REQUEST_TIMEOUT_MS);
