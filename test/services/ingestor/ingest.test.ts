@@ -22,6 +22,7 @@ import { decoderFor } from '../../../schemas/codec.ts';
 import type { QuarantineEvent, ShareEvent } from '../../../schemas/events.ts';
 import { shareIdentity } from '../../../schemas/identity.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
+import { PoolError } from '../../../services/core/errors.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { openJournalWriter } from '../../../services/core/log/journal.ts';
 import { folderState, openCheckpoints } from '../../../services/ingestor/checkpoints.ts';
@@ -449,6 +450,20 @@ test('where a power cut took the end of the journal and left the checkpoints, wh
   expect(await stored()).toEqual([nonces[0]]);
   expect(await run(logs, real)).toMatchObject({ lines: 2, known: 1 });
   expect(await stored()).toEqual(nonces.slice(0, 3).sort());
+});
+
+test('lines that a full disk kept out of the journal are read again by the next run', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n${good[1]}\n`);
+  const full = (): JournalWriter => ({
+    ...collector(),
+    write: () => {
+      throw new PoolError('disk', 'the journal cannot write: ENOSPC');
+    },
+  });
+  await expect(run(logs, { openJournal: full })).rejects.toThrow('ENOSPC');
+  expect(await run(logs)).toMatchObject({ lines: 2, known: 0 });
+  expect(written.length).toBe(2);
 });
 
 test('a pipe that is named is read to its end', async () => {
