@@ -76,6 +76,10 @@ const BAD_BYTES_KEPT = 4096;
 /** Bad lines of one file that are kept each; of more, their number. */
 const BAD_LINES_KEPT = 10_000;
 const COMMIT_MS = 1_000;
+/** A folder of more files is stored when it is done: each time all of it is packed. */
+const COMMIT_FILES = 20_000;
+/** Events of bad lines that are given to the journal at once. */
+const APPEND_ENTRIES = 256;
 const FILES_A_TURN = 64;
 const TURN_MS = 50;
 /** A late share goes to the file of its own job, for some ten minutes. */
@@ -254,11 +258,11 @@ export class Intake {
       const { code, message } = error as NodeJS.ErrnoException;
       if (code === 'ENOENT') return 0;
       // One path that cannot be read must not keep all others waiting; anything else is not the file's fault.
-      if (error instanceof PoolError || typeof code !== 'string') throw error;
+      if (error instanceof PoolError || !FILE_CODES.test(String(code))) throw error;
       // What came before the damage counts; the checkpoint stays, so that a mended file is read again.
       this.#append();
-      const packed = fd >= 0 && packingOf(name) !== 'none';
-      this.#quarantine(folder, at, statOrNull(path), `cannot be ${packed ? 'unpacked' : 'read'}: ${message}`);
+      const verb = String(code).startsWith('Z') ? 'unpacked' : 'read';
+      this.#quarantine(folder, at, statOrNull(path), `cannot be ${verb}: ${message}`);
       return 0;
     } finally {
       this.#file = null;
@@ -453,6 +457,7 @@ export class Intake {
         ...{ size_bytes: sizeBytes, bytes_hex: bytes.toString('hex') },
       },
     });
+    if (this.#entries.length >= APPEND_ENTRIES) this.#append();
   }
 
   /** @param whole - false: there is more to read, so the size is left open */
@@ -493,8 +498,10 @@ export class Intake {
     // Of a file that is being read, as far as its lines have been appended.
     if (this.#file !== null) this.#keepFile(this.#file, false);
     const changed = this.#changed;
-    if (changed !== null) this.#done.push(folderState(changed.path, changed, changed.files));
-    this.#changed = null;
+    if (changed !== null && changed.files.size <= COMMIT_FILES) {
+      this.#done.push(folderState(changed.path, changed, changed.files));
+      this.#changed = null;
+    }
     if (this.#parts.openJournal !== null && this.#done.length > 0) {
       const journal = this.#journal;
       this.#parts.checkpoints.store(this.#done, journal === null ? null : { run: journal.run, shares: this.#appended });
@@ -512,6 +519,8 @@ export class Intake {
   }
 }
 
+/** Errors of the file system and of unpacking; SQLite's begin otherwise. */
+const FILE_CODES = /^(?:E[A-Z0-9]+|Z_\w+|ZSTD_\w+)$/;
 /** Reasons that may pass without a trace in the file's size or time. */
 const TRIED_AGAIN = /^(?:cannot be read|is not)/;
 const REWRITTEN = 'the file begins otherwise than when it was read: it was rewritten';
