@@ -426,8 +426,12 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       ...{ host, pid: process.pid, aside: false, counts },
       has: span.term?.places ?? [],
     });
+    const name = groupName(config, generation);
+    // Whoever had this data directory before us is dead, as we have its lock.
+    const [formerGroup, former] = (state.note('group_member') ?? '').split(' ');
     group = kafka!.joinGroup({
-      name: groupName(config, generation),
+      name,
+      ...(formerGroup === name && former !== undefined ? { former } : {}),
       protocol: groupProtocol(config),
       topics: FACTS,
       ...(parts.sessionMs === undefined ? {} : { sessionMs: parts.sessionMs }),
@@ -436,6 +440,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       assigned: (term) => {
         span.stopping.abort();
         told = term.told as Told | null;
+        state.setNote('group_member', `${name} ${term.member}`);
         for (const name of [...held.keys()]) {
           if (!term.places.some(({ topic, partition }) => `${topic}/${partition}` === name)) held.delete(name);
         }

@@ -86,6 +86,8 @@ export interface GroupOptions {
   /** What keeps us from being a member; null: over. */
   problem(line: string | null): void;
   readonly sessionMs?: number;
+  /** Member that a process of ours was, which is dead for certain: it leaves, so that nobody waits for it. */
+  readonly former?: string;
 }
 
 export interface KafkaGroup {
@@ -178,8 +180,15 @@ class Group implements KafkaGroup {
 
   async #keep(): Promise<void> {
     const { signal } = this.#closing;
+    let former = this.#options.former;
     while (!signal.aborted) {
       try {
+        if (former !== undefined) {
+          const request = { groupId: this.#options.name, memberId: former };
+          // Mostly it was voted out long ago.
+          await this.#ask('leave its group', (broker) => broker.leaveGroup(request)).catch(() => {});
+          former = undefined;
+        }
         this.#asked = false;
         const term = await this.#join();
         this.#options.problem(null);
