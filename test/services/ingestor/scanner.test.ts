@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { isTextOf, Scanner } from '../../../services/ingestor/scanner.ts';
+import { isTextOf, Scanner, SLACK_BYTES } from '../../../services/ingestor/scanner.ts';
 import { realText } from '../../../services/stratum/sharelog.ts';
 import { BothWays } from './both-ways.ts';
 import { mutatedLine, randomFrom, usualLine } from './mutations.ts';
@@ -86,4 +86,15 @@ test('a hash that came before in the same height is a repeat, in another height 
   scanner.take(line);
   expect(scanner.counts).toEqual({ accepted: 3, refused: 0, repeats: 1 });
   expect(scanner.count).toBe(3);
+});
+
+test('a line of which not all has come is not taken, whatever lies behind it in the buffer', () => {
+  const line = Buffer.from(`${usualLine(randomFrom(5))}\n`);
+  const buffer = Buffer.concat([line, line, Buffer.alloc(SLACK_BYTES)]);
+  const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
+  const scanner = new Scanner(context);
+  for (let end = 0; end < line.length; end++) expect(scanner.scan(buffer, view, 0, end)).toBe(-1);
+  expect(scanner.count).toBe(0);
+  expect(scanner.scan(buffer, view, 0, line.length)).toBe(line.length);
+  expect(scanner.scan(buffer, view, line.length, 2 * line.length - 1)).toBe(-1);
 });
