@@ -33,6 +33,9 @@ export interface ApiOptions {
 
 /** Many browsers ask the same: an answer serves them all for this long. */
 const ANSWER_LIVES_MS = 1_000;
+/** Luck reads the minutes of all time: it is asked for less often, and an answer does not wait for it for long. */
+const LUCK_LIVES_MS = 15_000;
+const LUCK_WAIT_MS = 5_000;
 const HEALTH_LIVES_MS = 900;
 /** Whoever watches over us waits ten seconds or less: a ClickHouse that hangs is said by then. */
 const HEALTH_WAIT_MS = 4_000;
@@ -246,6 +249,9 @@ function storeWords(error: unknown): string {
   return words.split('\n')[0]!.slice(0, 200);
 }
 
+/** Of a block that is not ours, or not known yet. */
+const NO_LUCK = { effort_diff: null, effort: null, luck: null, luck_10: null, luck_100: null };
+
 interface Context {
   readonly health: () => Promise<Health>;
   readonly isOperator: (request: FastifyRequest) => boolean;
@@ -299,6 +305,24 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
       throw new PoolError('clickhouse', `ClickHouse does not answer: ${storeWords(error)}`, { cause: error });
     }
   };
+  /** As `rowsOf`, of what is asked less often; what does not come in time is told in the answer, which goes without it. */
+  const luckOf = async (
+    query: keyof typeof QUERIES,
+    params: Record<string, unknown>,
+  ): Promise<[Row[], string | null]> => {
+    const key = JSON.stringify(['luck', query, params]);
+    let found = kept.get(key);
+    if (found === undefined) {
+      if (kept.size > 200) kept.clear();
+      found = remember(LUCK_LIVES_MS, () => ask(QUERIES[query], params, LUCK_WAIT_MS));
+      kept.set(key, found);
+    }
+    try {
+      return [await found(), null];
+    } catch (error) {
+      return [[], `effort and luck are left out: ${storeWords(error)}`];
+    }
+  };
   const chainOf = (): string => {
     const status = readStatuses(statusDir).find((each) => each.program === 'chain');
     const followed = status?.values.chain;
@@ -313,12 +337,13 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
   app.get('/api/summary', async (request) => {
     const chain = chainOf();
     const origin = originOf(request);
-    const [chains, network, pools, epochs, effort, now] = await Promise.all([
+    const [chains, network, pools, epochs, effort, [search], now] = await Promise.all([
       rowsOf('chain', { chain }),
       rowsOf('network', { chain }),
       rowsOf('pools'),
       rowsOf('epochs', { chain, limit: 1 }),
       rowsOf('effort', { chain, origin }),
+      luckOf('search', { origin }),
       health(),
     ]);
     const follower = readStatuses(statusDir).find((each) => each.program === 'chain');
@@ -331,6 +356,7 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
       pools,
       epoch: epochs[0] ?? null,
       effort: effort[0] ?? null,
+      search: search[0] ?? null,
       health: { status: now.status, problems: now.problems.length },
       update_interval_s: config.updateIntervalS,
       time_s: Math.floor(nowUs() / 1e6),
@@ -377,15 +403,37 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
   app.get('/api/blocks', async (request) => {
     const limit = numberOf(request, 'limit', 30, 1_000);
     const ours = textOf(request, 'ours', '') === '' ? 0 : 1;
-    return { rows: shown(request, await rowsOf('blocks', { chain: chainOf(), limit, ours })) };
+    const chain = chainOf();
+    const [rows, [luck, problem]] = await Promise.all([
+      rowsOf('blocks', { chain, limit, ours }),
+      luckOf('blockLuck', { chain, limit }),
+    ]);
+    const byHash = new Map(luck.map((row) => [row.hash, row]));
+    const merged = rows.map((row) => ({ ...NO_LUCK, ...row, ...byHash.get(row.hash) }));
+    return { rows: shown(request, merged), ...(problem === null ? {} : { problem }) };
   });
   app.get('/api/epochs', async (request) => {
     const limit = numberOf(request, 'limit', 20, 1_000);
-    return { rows: await rowsOf('epochs', { chain: chainOf(), limit }) };
+    const [chain, origin] = [chainOf(), originOf(request)];
+    const [rows, [luck, problem]] = await Promise.all([
+      rowsOf('epochs', { chain, limit }),
+      luckOf('epochLuck', { chain, origin, limit }),
+    ]);
+    const byEpoch = new Map(luck.map((row) => [row.epoch, row]));
+    const merged = rows.map((row) => ({ ...row, found: null, expected: null, luck: null, ...byEpoch.get(row.epoch) }));
+    return { origin, rows: merged, ...(problem === null ? {} : { problem }) };
   });
   app.get('/api/hashrates', async (request) => {
     const limit = numberOf(request, 'limit', 100, 5_000);
-    return { rows: await rowsOf('hashrates', { chain: chainOf(), limit }) };
+    const level = textOf(request, 'of', 'network');
+    if (level === 'network') return { rows: await rowsOf('hashrates', { chain: chainOf(), limit }) };
+    if (!['pool', 'user', 'worker'].includes(level))
+      throw badRequest('of is expected as network, pool, user or worker');
+    const origin = originOf(request);
+    const [user, worker] = [textOf(request, 'user', ''), textOf(request, 'worker', '')];
+    // Seven windows of each.
+    const rows = await rowsOf('hashratesNow', { origin, level, user, worker, limit: limit * 7 });
+    return { origin, rows: shown(request, rows) };
   });
   app.get('/api/contracts', async (request) => {
     const limit = numberOf(request, 'limit', 100, 1_000);

@@ -91,6 +91,21 @@ export const QUERIES = {
           AND bucket >= toStartOfHour(since) - 7200 AND bucket <= toStartOfHour(since) + 7200), 0) AS diff
     FROM epochs AS e WHERE e.chain = {chain:String} ORDER BY e.epoch DESC LIMIT 1`,
 
+  /** The search that goes on. */
+  search: `SELECT toUnixTimestamp(since) AS since_s, difficulty, toString(diff) AS diff, effort, chance FROM effort_now WHERE origin = {origin:String}`,
+
+  blockLuck: `SELECT hash, toString(diff) AS effort_diff, effort, luck, luck_10, luck_100 FROM block_luck
+    WHERE chain = {chain:String} ORDER BY found_time DESC LIMIT {limit:UInt32}`,
+
+  epochLuck: `SELECT epoch, toUInt32(found) AS found, expected, luck FROM epoch_luck WHERE chain = {chain:String} AND origin = {origin:String}
+    ORDER BY epoch DESC LIMIT {limit:UInt32}`,
+
+  /** Seven rows for each name, the busiest of the last day first. */
+  hashratesNow: `SELECT user, worker, window, window_s, toString(shares) AS shares, toString(diff) AS diff, hashrate_hps, hashrate_low_hps, hashrate_high_hps
+    FROM (SELECT *, maxIf(hashrate_hps, window = '1d') OVER (PARTITION BY user, worker) AS day_hps FROM hashrate_now
+      WHERE origin = {origin:String} AND level = {level:String} AND ({user:String} = '' OR user = {user:String}) AND ({worker:String} = '' OR worker = {worker:String}))
+    ORDER BY day_hps DESC, user, worker, window_s LIMIT {limit:UInt32}`,
+
   workers: `SELECT m.user AS user, m.worker AS worker, sumIf(toFloat64(m.diff), m.minute >= ${WINDOW}) AS window_diff,
       window_diff * any(o.w) / greatest(60, toUnixTimestamp(now('UTC')) - toUnixTimestamp(greatest(${WINDOW}, min(m.minute)))) AS hashrate_hps,
       sum(toFloat64(m.diff)) * any(o.w) / greatest(60, toUnixTimestamp(now('UTC')) - toUnixTimestamp(min(m.minute))) AS hashrate_day_hps,

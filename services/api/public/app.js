@@ -123,9 +123,7 @@ async function summary() {
   const change = s.epoch?.next_difficulty ? s.epoch.next_difficulty / s.epoch.difficulty - 1 : null;
   text(
     'difficulty-sub',
-    change === null
-      ? 'no forecast'
-      : `next ${difficulty(s.epoch.next_difficulty)} (${change >= 0 ? '+' : '−'}${percent(Math.abs(change))})`,
+    change === null ? 'no forecast' : `next ${difficulty(s.epoch.next_difficulty)} (${signed(change)})${forecast(s)}`,
   );
   const tip = s.tip;
   text('height', tip?.height === undefined ? '–' : count(tip.height), tip?.hash);
@@ -149,7 +147,12 @@ async function summary() {
   text('luck', expected >= 0.05 ? percent(s.effort.own_blocks / expected, 0) : '–');
   text(
     'luck-sub',
-    s.effort ? `${count(s.effort.own_blocks)} blocks found, ${expected.toFixed(expected < 10 ? 2 : 1)} expected` : ' ',
+    s.effort
+      ? `${count(s.effort.own_blocks)} blocks found, ${expected.toFixed(expected < 10 ? 2 : 1)} expected${s.search?.effort == null ? '' : ` · next one at ${percent(s.search.effort, 0)}`}`
+      : ' ',
+    s.search?.effort == null
+      ? undefined
+      : `effort since our last block: accepted difficulty over the network's; a block was ${percent(s.search.chance, 0)} likely by now`,
   );
   epochPanel(s);
 }
@@ -163,6 +166,25 @@ function origins(s) {
   }
   select.value = s.origin;
   $('origin-label').hidden = names.length < 2;
+}
+
+const signed = (ratio) => `${ratio >= 0 ? '+' : '−'}${percent(Math.abs(ratio))}`;
+/** Local; of what is less than a day away the time alone. */
+const date = (s) => {
+  const at = new Date(s * 1000);
+  const near = Math.abs(s - now()) < 86_400;
+  return near
+    ? at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+    : at.toLocaleDateString([], { day: 'numeric', month: 'short', year: 'numeric' });
+};
+/** When the next difficulty is due. */
+function forecast(s) {
+  const at = nextRetarget(s);
+  return at && at > now() ? ` · ${date(at)}` : '';
+}
+function nextRetarget({ epoch: e, chain }) {
+  // Block 0 was made up long before the first miner: what counts from its time says nothing of now.
+  return e.first_height === 0 ? now() + (chain.payout_blocks - e.blocks) * chain.target_spacing_s : e.next_time_s;
 }
 
 function epochPanel(s) {
@@ -179,7 +201,7 @@ function epochPanel(s) {
   // Block 0 was made up long before the first miner: what counts from its time says nothing of now.
   const young = e.first_height === 0;
   const mean = Number(e.span_s) / Math.max(1, e.intervals ?? e.blocks);
-  const nextTime = young ? now() + (total - e.blocks) * s.chain.target_spacing_s : e.next_time_s;
+  const nextTime = nextRetarget(s);
   const facts = [
     ['Blocks', `${count(e.blocks)} of ${count(total)}`],
     [
@@ -188,10 +210,15 @@ function epochPanel(s) {
         ? `${mean < 10 ? `${mean.toFixed(1)} s` : duration(mean)} (target ${duration(s.chain.target_spacing_s)})`
         : '–',
     ],
-    ['Next retarget', nextTime ? (nextTime > now() ? `in about ${duration(nextTime - now())}` : 'any moment') : '–'],
+    [
+      'Next retarget',
+      nextTime ? (nextTime > now() ? `in about ${duration(nextTime - now())}, ${date(nextTime)}` : 'any moment') : '–',
+    ],
     [
       'Next difficulty',
-      e.next_difficulty ? `${difficulty(e.next_difficulty)} ${e.status === 'open' ? '(forecast)' : ''}` : '–',
+      e.next_difficulty
+        ? `${difficulty(e.next_difficulty)} (${e.status === 'open' ? 'forecast, ' : ''}${signed(e.next_difficulty / e.difficulty - 1)})`
+        : '–',
     ],
     ['Network in this epoch', Number(e.hashrate_hps) > 0 ? hashrate(e.hashrate_hps) : '–'],
     ['Fees so far', coins(e.fees_sats, state.unit)],
@@ -326,11 +353,19 @@ async function blocks() {
           row.ours || row.solved ? tag('ours') : null,
         ),
         cell(row.status === 'solved' && taken.has(row.height) ? lost() : tag(row.status)),
+        effortCell(row),
         cell(coins(row.fees_sats, state.unit), 'n'),
         cell(age(row.time_s), 'n'),
       ),
     ),
   );
+}
+
+/** Below 100 % is lucky. */
+function effortCell({ effort, luck_10, luck_100 }) {
+  if (effort === null || effort === undefined) return cell('', 'n');
+  const title = `luck of the last 10: ${percent(luck_10, 0)}, of the last 100: ${percent(luck_100, 0)}`;
+  return el('td', { className: effort > 2 ? 'n bad' : 'n', title }, percent(effort, effort < 1 ? 1 : 0));
 }
 
 const lost = () =>
@@ -358,6 +393,14 @@ async function epochs() {
               )
             : difficulty(row.next_difficulty),
           'n',
+        ),
+        el(
+          'td',
+          {
+            className: 'n',
+            title: row.expected === null ? '' : `${count(row.found)} found, ${row.expected.toFixed(2)} expected`,
+          },
+          row.expected >= 0.05 ? percent(row.luck, 0) : '–',
         ),
       ),
     ),

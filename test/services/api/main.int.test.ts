@@ -299,6 +299,13 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
     }
     await rpc('generatetoaddress', 60, toy.fundingAddress, 100_000_000);
     tip = await rpc('getblockcount');
+    const found = await rpc('getblockheader', await rpc('getblockhash', 30));
+    const solved = {
+      kind: 'solved', chain: profile.name, origin: 'testpool', instance: 'testpool', time_us: nowUs - 5_500_000, height: 30, hash: found.hash, prev_hash: found.previousblockhash,
+      block_time_us: found.time * 1e6, nbits: found.bits, version: found.versionHex, ours: true, user: 'joe@example.com', worker: 'joe@example.com', diff: 1e-6, sdiff: 1,
+      answers: [{ node: 'toy', answer: 'accepted', time_us: nowUs }],
+    }; // biome-ignore format: a table of fields
+    pool.append([{ topic: 'block', event: solved }]);
     await until(
       'payouts are there',
       async () => (await listPayouts(config, null)).some((row) => row.status === 'owed'),
@@ -339,6 +346,46 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
     expect(summary.effort.own_blocks).toBeGreaterThan(0);
   });
 
+  test('effort and luck of what the pool found, of epochs, and of the search that goes on', async () => {
+    const ofOurs = () => get('blocks?limit=100&ours=1');
+    const { rows } = await until('effort', async () => {
+      const blocks = await ofOurs();
+      return blocks.rows.some((row: { effort: number | null }) => row.effort !== null) ? blocks : null;
+    });
+    // A share a second, one in ten refused: six came after it, 48 before.
+    const { difficulty, ...found } = rows.find(({ height }: { height: number }) => height === 30);
+    expect(found).toMatchObject({ worker: 'j…@e…', effort_diff: '0.000048' });
+    expect(found.effort).toBeCloseTo(0.000048 / difficulty, 6);
+    expect(found.luck).toBeCloseTo(difficulty / 0.000048, 3);
+    expect(found.luck_10).toBeCloseTo(found.luck, 6);
+    expect(rows.find(({ height }: { height: number }) => height === 31)).toMatchObject({ effort: null, luck: null });
+    const { search } = await get('summary');
+    expect(search).toMatchObject({ diff: '0.000006', difficulty: 1 });
+    const epochs = (await get('epochs')).rows;
+    expect(epochs.map((row: { found: number }) => row.found)).toEqual([0, 1, 0]);
+  });
+
+  test('hashrates of pool, users and workers over seven windows, names masked', async () => {
+    const rows = await until(
+      'a full minute',
+      async () => {
+        const found = (await get('hashrates?of=worker')).rows;
+        return found.length > 0 ? found : null;
+      },
+      { withinMs: 70_000, everyMs: 500 },
+    );
+    const windows = ['1m', '5m', '15m', '1h', '6h', '1d', '7d'];
+    expect(rows.slice(0, 7).map((row: { window: string }) => row.window)).toEqual(windows);
+    expect(rows.some((row: { worker: string }) => row.worker.includes('example'))).toBe(false);
+    const pool = (await get('hashrates?of=pool')).rows;
+    expect(pool.map((row: { window: string }) => row.window)).toEqual(windows);
+    const day = pool.find((row: { window: string }) => row.window === '1d');
+    expect(day.hashrate_hps).toBeGreaterThan(0);
+    expect(day.hashrate_high_hps).toBeGreaterThan(day.hashrate_hps);
+    expect((await get('hashrates?of=user&user=nobody')).rows).toEqual([]);
+    expect((await fetch(`${url}/api/hashrates?of=all`)).status).toBe(400);
+  }, 80_000);
+
   test('workers are masked for the public and whole for the operator', async () => {
     const operator = { authorization: `Bearer ${secretOf(config.dataDir, 'operator')}` };
     const names = (body: { rows: { worker: string }[] }) => body.rows.map((row) => row.worker).sort();
@@ -367,6 +414,9 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
     expect(epochs.map((row: { epoch: number }) => row.epoch)).toEqual([2, 1, 0]);
     expect(epochs[1]).toMatchObject({ status: 'final', blocks: 24, subsidy_sats: '120000000000' });
     expect((await get('hashrates?limit=3')).rows[0].work).toMatch(/^\d+$/);
+    for (const window of [1, 10, 120, -1]) {
+      expect((await get('hashrates?limit=8')).rows).toContainEqual(expect.objectContaining({ height: tip, window }));
+    }
     expect((await get('contracts')).rows).toEqual([
       expect.objectContaining({ contract_id: 'sample', status: 'running', hashrate_hps: '20000' }),
     ]);
