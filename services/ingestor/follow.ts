@@ -2,16 +2,17 @@
  * `ingest --follow`: keeps up with a log directory that is being written. chokidar watches the newest height folders and the arrival of new ones, not
  * the years before; whatever a watch misses (network file systems, a late share in an older folder) is found by looking again now and then.
  */
+import { statSync } from 'node:fs';
 import { basename, dirname, resolve, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { watch } from 'chokidar';
 import { type IngestOptions, openIngest, type Summary } from './main.ts';
-import { shareLogFolders } from './walk.ts';
+import { type ShareLogFolder, shareLogFolders } from './walk.ts';
 
 /** Folders that are watched: late shares go to the files of their own jobs. */
 const WATCHED_HEIGHTS = 3;
 /** After a first change others of the same moment are waited for. */
-const GATHER_MS = 50;
+const GATHER_MS = 200;
 /** How often the watched folders are looked at in any case; and all. */
 const LOOK_MS = 2_000;
 const LOOK_ALL_MS = 60_000;
@@ -37,9 +38,20 @@ export async function followShareLogs(options: FollowOptions): Promise<void> {
   let wake: () => void = () => {};
   let lowest = 0;
 
+  let listedMs = Number.NaN;
+  let folders: readonly ShareLogFolder[] = [];
+  /** The height folders; years of them are listed again when one has come or gone. */
+  const list = (): void => {
+    const mtimeMs = statSync(logDir, { throwIfNoEntry: false })?.mtimeMs;
+    if (mtimeMs !== undefined && mtimeMs === listedMs) return;
+    folders = shareLogFolders([logDir]);
+    listedMs = mtimeMs ?? Number.NaN;
+  };
+
   /** Looks at everything, or at what was touched and what is watched. */
   const pass = async (all: boolean): Promise<void> => {
-    const folders = shareLogFolders([logDir]);
+    if (all) listedMs = Number.NaN;
+    list();
     const newest = folders.filter(({ height }) => height > 0).slice(-WATCHED_HEIGHTS);
     lowest = newest[0]?.height ?? 0;
     const wanted = all
@@ -58,10 +70,8 @@ export async function followShareLogs(options: FollowOptions): Promise<void> {
 
   /** Height folders that chokidar may be watching. */
   const watched = new Set<number>();
-  lowest =
-    shareLogFolders([logDir])
-      .filter(({ height }) => height > 0)
-      .at(-WATCHED_HEIGHTS)?.height ?? 0;
+  list();
+  lowest = folders.filter(({ height }) => height > 0).at(-WATCHED_HEIGHTS)?.height ?? 0;
   const watcher = watch(root, {
     depth: 1,
     ignoreInitial: true,
@@ -82,6 +92,10 @@ export async function followShareLogs(options: FollowOptions): Promise<void> {
     wake();
   };
   for (const event of ['add', 'change', 'unlink', 'addDir'] as const) watcher.on(event, happened);
+  // One that came within the same tick of the file system's clock as the last listing.
+  watcher.on('addDir', () => {
+    listedMs = Number.NaN;
+  });
   // A watch that fails (no more inotify instances) is no loss: the folders are looked at all the same.
   watcher.on('error', () => {});
 
