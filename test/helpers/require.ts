@@ -28,7 +28,7 @@ export const PARTS = {
   chromium: 'no page was opened in a browser',
   docker: 'the compose file was checked as text only',
   systemd: 'the units were checked as text only',
-  logrotate: 'the main log was rotated by our own hand only',
+  logrotate: 'the main log was rotated by our own hand only, and nobody called the hook',
   cc: 'no disk became read-only under running programs',
   mount: 'the journal met no full disk and no read-only one',
 } as const;
