@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { bitsFromHex, bitsFromTarget, bitsHex, targetFromBits } from '../../../../services/core/bitcoin/target.ts';
 import { loadChain } from '../../../../services/core/chains/profile.ts';
 import { isRetargetHeight, retarget, retargetSpan } from '../../../../services/core/chains/retarget.ts';
+import { newSeed, randomFrom } from '../../../pipelines/blocks.ts';
 import vectors from '../../../vectors/retargets.json' with { type: 'json' };
 
 const bitcoin = loadChain('bitcoin');
@@ -104,6 +105,46 @@ describe('properties', () => {
         return target(actualS) <= target(actualS + more);
       }),
     );
+  });
+
+  test('at every exponent of nBits and under every rule: within a factor of four, never past the limit, never harder for slower blocks', () => {
+    const seed = newSeed();
+    const random = randomFrom(seed);
+    const profiles = [
+      ...[bitcoin, litecoin, testnet4, playground],
+      // B·T that is no multiple of four, and the smallest B.
+      { ...bitcoin, target_spacing_s: 7, retarget: { rule: 'bitcoin' as const, interval: 9 } },
+      { ...litecoin, target_spacing_s: 1, retarget: { rule: 'litecoin' as const, interval: 2 } },
+    ].map((profile) => ({ ...profile, pow_limit: (1n << 255n) - 1n }));
+    for (const profile of profiles) {
+      const timespan = profile.retarget.interval * profile.target_spacing_s;
+      for (let exponent = 3; exponent <= 32; exponent++) {
+        for (let i = 0; i < 20; i++) {
+          const mantissa = i === 0 ? 0x7fffff : i === 1 ? 0x008000 : 0x008000 + random(0x7f8000);
+          const bits = exponent * 2 ** 24 + mantissa;
+          const before = targetFromBits(bits);
+          const target = (actualS: number): bigint =>
+            targetFromBits(retarget(profile, { previousBits: bits, firstBits: bits, actualS })!);
+          const actualS = random(6 * timespan) - timespan;
+          const where = `seed ${seed} ${profile.name} ${bitsHex(bits)} ${actualS}`;
+          const after = target(actualS);
+          // Worked out without the clamp of the code: what is asked for, cut to what nBits hold.
+          const asked =
+            (before * BigInt(Math.max(Math.floor(timespan / 4), Math.min(4 * timespan, actualS)))) / BigInt(timespan);
+          const capped = asked > profile.pow_limit ? profile.pow_limit : asked;
+          expect(after <= capped, where).toBe(true);
+          // nBits hold 16 bits or more: less than one part in 2^15 is cut, or nothing of three bytes.
+          expect((capped - after) * 32768n < capped || capped < 1n << 16n, where).toBe(true);
+          expect(after <= before * 4n, where).toBe(true);
+          expect(target(actualS + random(timespan)) >= after, where).toBe(true);
+          expect(
+            target(timespan) ===
+              (before > profile.pow_limit ? targetFromBits(bitsFromTarget(profile.pow_limit)) : before),
+            where,
+          ).toBe(true);
+        }
+      }
+    }
   });
 
   test('in Litecoin’s 256 bits, with its shift by one bit, the nBits are the same', () => {
