@@ -64,6 +64,7 @@ export class Derivations {
   #published: Published | null = null;
   readonly #touched = new Map<string, Touched>();
   readonly #differences = new Map<string, Difference>();
+  #alarms = 0;
 
   constructor(parts: DerivationsParts) {
     this.#parts = parts;
@@ -72,6 +73,11 @@ export class Derivations {
   /** Of what is published, how much the facts give otherwise. */
   get differences(): number {
     return this.#differences.size;
+  }
+
+  /** Epochs that closed with other nBits than predicted, since the start. */
+  get nbitsAlarms(): number {
+    return this.#alarms;
   }
 
   /** Events changed this much of a chain. */
@@ -108,7 +114,10 @@ export class Derivations {
           }
           const some = events.slice(i, i + APPEND_AT_ONCE);
           await this.#parts.append(some);
-          for (const { topic, event } of some) this.#published.take(topic, event as Events[typeof topic]);
+          for (const { topic, event } of some) {
+            this.#published.take(topic, event as Events[typeof topic]);
+            if (topic === 'epoch' && event.kind === 'closed') this.#lookAtBits(event as Events['epoch']);
+          }
           appended += some.length;
         }
       } catch (error) {
@@ -119,6 +128,16 @@ export class Derivations {
     }
     if (failure !== undefined) throw failure;
     return appended;
+  }
+
+  /** The chain's own nBits are the truth; a prediction that differs is an alarm. Said when the epoch closes, once. */
+  #lookAtBits(epoch: Events['epoch']): void {
+    const { chain, last_height, next_nbits, next_nbits_predicted } = epoch;
+    if (next_nbits_predicted === '' || next_nbits_predicted === next_nbits) return;
+    this.#alarms += 1;
+    this.#parts.say(
+      `epoch ${epoch.epoch} of ${chain}: block ${last_height + 1} has nBits ${next_nbits}, the profile's retarget rule gives ${next_nbits_predicted}`,
+    );
   }
 
   #tell(differences: readonly Difference[]): void {

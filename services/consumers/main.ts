@@ -539,6 +539,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       derived_rows_count: derivedRows,
       derivations_count: published,
       derivations_differing_count: span.fold.derivations.differences,
+      nbits_alarms_count: span.fold.derivations.nbitsAlarms,
       partitions: running.size,
       target: targetOf(config),
       minutes_marked: state.marked(),

@@ -1,14 +1,14 @@
 /** For tests of the relay: a writer's load, and the comparison of what arrived with what was written. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect } from 'vitest';
-import { TOPICS } from '../../schemas/events.ts';
+import { FACTS } from '../../pipelines/derivations/topics.ts';
 import type { EventLog, JournalWriter, Position, StoredRecord } from '../../services/core/log/event-log.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';
 import { openKafkaLog } from '../../services/core/log/kafka.ts';
 import { sampleBlock, sampleJob, shareEntries } from '../contracts/samples.ts';
 
 /** All that a log holds of a topic, partition by partition. */
-async function wholeTopic(log: EventLog, topic: (typeof TOPICS)[number]): Promise<Map<string, StoredRecord[]>> {
+async function wholeTopic(log: EventLog, topic: (typeof FACTS)[number]): Promise<Map<string, StoredRecord[]>> {
   const whole = new Map<string, StoredRecord[]>();
   for (const partition of await log.partitions(topic)) {
     const records: StoredRecord[] = [];
@@ -39,7 +39,7 @@ export async function compareLogs(
   const placeOf = ({ instance, run, sequence }: StoredRecord): string => `${instance}/${run}/${sequence}`;
   let copies = 0;
   try {
-    for (const topic of TOPICS) {
+    for (const topic of FACTS) {
       const stored = [...(await wholeTopic(journal, topic)).values()].flat();
       const bodies = new Map(stored.map((record) => [placeOf(record), record]));
       const seen = new Set<string>();

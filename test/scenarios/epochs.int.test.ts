@@ -249,6 +249,20 @@ describe.skipIf(noClickHouse !== undefined)('epochs on the playground', { timeou
     }
     expect(reorganisations).toBeGreaterThan(10);
     expect(orphanedAndBack).toBeGreaterThan(0);
+    // As the node says, where it can: it gives 0 where no time passed.
+    for (let height = (await tip()) - 30; height <= (await tip()); height += 3) {
+      for (const window of [1, 10, 120, -1]) {
+        const answer = await ch.reader.query({
+          query: `SELECT toFloat64(ifNull(hashrate_hps, 0)) AS hps FROM hashrates WHERE window = ${window} AND height = ${height}`,
+          format: 'JSONEachRow',
+        });
+        const [row] = await answer.json<{ hps: number }>();
+        const node = (await rpc('getnetworkhashps', window, height)) as number;
+        expect(Math.abs(row!.hps - node), `seed ${seed}: ${window} blocks up to ${height}`).toBeLessThanOrEqual(
+          1 + node * 1e-9,
+        );
+      }
+    }
     const { epochs, payouts } = (await all(ch.reader)) as {
       epochs: { status: string; next_nbits_alarm: boolean }[];
       payouts: { status: string }[];

@@ -4,7 +4,11 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { decoderFor } from '../../schemas/codec.ts';
+import { eventKey } from '../../schemas/identity.ts';
+import { readPublished } from '../../services/consumers/derivations.ts';
 import { loadChain } from '../../services/core/chains/profile.ts';
+import { openKafkaLog } from '../../services/core/log/kafka.ts';
 import { playgroundAddress } from '../../services/playground/main.ts';
 import { kafkaForTests } from '../helpers/kafka-broker.ts';
 import { tempDir, until } from '../helpers/leash.ts';
@@ -69,6 +73,34 @@ describe.skipIf(kafka === undefined)('the playground with Kafka as its log', () 
     const keys = new Set(listed.stdout.split('\n').filter((line) => line !== ''));
     expect(keys.size).toBeGreaterThanOrEqual(count);
     for (const key of keys) expect(key).toMatch(/^playground\//);
+  });
+
+  test('what is derived of the chain is in the broker too, and a kill makes nothing of it twice', {
+    timeout: 120_000,
+  }, async () => {
+    const log = await openKafkaLog({
+      brokers: kafka!.brokers,
+      clientId: 'derivations',
+      topicPrefix: prefix,
+      partitions: 3,
+    });
+    try {
+      const measured = async (floor: number): Promise<number> => {
+        const said =
+          (await readPublished(log, new AbortController().signal)).chains.get('playground')?.hashrates.size ?? 0;
+        return said > floor ? said : 0;
+      };
+      const first = await until('hashrates in the broker', () => measured(1), { withinMs: 60_000, everyMs: 500 });
+      process.kill(tree.children().pipeline!, 'SIGKILL');
+      await until('more of them', () => measured(first + 1), { withinMs: 60_000, everyMs: 500 });
+      const [partition] = await log.partitions('hashrate');
+      const { records } = await log.read('hashrate', partition!, null, { maxRecords: 10_000, waitMs: 1_000 });
+      const decode = decoderFor('hashrate');
+      const keys = records.map((record) => eventKey('hashrate', decode(record.body), record));
+      expect(new Set(keys).size).toBe(keys.length);
+    } finally {
+      await log.close();
+    }
   });
 
   test('kill -9 of the process that relays and consumes: it goes on, and each share counts once', {

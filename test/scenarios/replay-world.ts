@@ -1,7 +1,8 @@
 /** What the scenarios of replay have in common: events, all rows of a database, consumers that have taken in everything. */
 import { join } from 'node:path';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
-import { type Inputs, TOPICS } from '../../schemas/events.ts';
+import { FACTS } from '../../pipelines/derivations/topics.ts';
+import type { Inputs } from '../../schemas/events.ts';
 import { startConsumers } from '../../services/consumers/main.ts';
 import { finishWork } from '../../services/consumers/replay-build.ts';
 import { REPLAYED_TABLES } from '../../services/consumers/replay-compare.ts';
@@ -109,7 +110,7 @@ export async function consumedBy(config: Config, admin: ClickHouseClient): Promi
       const places = storedPositions(statePath)?.places ?? [];
       const at = new Map(places.map((place) => [`${place.topic}/${place.partition}`, place.position]));
       let behind = 0;
-      for (const topic of TOPICS) {
+      for (const topic of FACTS) {
         for (const partition of await log.partitions(topic)) {
           behind += (await log.lag(topic, partition, at.get(`${topic}/${partition}`) ?? null))!;
         }
