@@ -495,7 +495,7 @@ export type QuarantineInput = Defaulted<QuarantineEvent, 'bytes_hex'>;
 
 /** What happened to a connection or to the daemon itself. Identity: origin, instance, run of the journal and sequence; of pool_status: origin, scope, user, worker and time. */
 export interface SessionEvent {
-  /** started, stopped, clock_step, untold (the daemon: events of an address that were not written, in reason); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), alive (a connection of which nothing was told for eight minutes), disconnected (a connection); pool_status (back-fill: what CKPool said of itself at a time) */
+  /** started, stopped, clock_step, untold (the daemon: events of an address that were not written, in reason); subscribed, authorized, difficulty, refused (a number of refusals beyond ten a second, in reason), alive (a connection of which nothing was told for eight minutes), disconnected (a connection); pool_status (back-fill: what CKPool said of itself at a time); nodes_disagree, nodes_agree (the chain follower: its nodes are on different branches, and on one again) */
   readonly kind: string;
   /** Accounting point */
   readonly origin: string;

@@ -13,7 +13,8 @@ import type { BlockEvent, BlockInput } from '../../schemas/events.ts';
 import { parseBlockSummary } from '../core/bitcoin/block.ts';
 import { bytesFromHex, hexFromBytes, uint32Be } from '../core/bitcoin/bytes.ts';
 import { blockHash, HEADER_SIZE_BYTES, type Header, hashHex, headerFromBytes } from '../core/bitcoin/header.ts';
-import { bitsHex, workFromBits } from '../core/bitcoin/target.ts';
+import { meetsTarget, powHash } from '../core/bitcoin/pow.ts';
+import { bitsHex, targetFromBits, workFromBits } from '../core/bitcoin/target.ts';
 import { CHAIN_FOLLOWER, type ChainTailFold } from '../core/chain-tail.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import { countedSats, feesSats, subsidySats } from '../core/chains/subsidy.ts';
@@ -276,6 +277,12 @@ export class ChainFollower {
         facts: { hash, height },
       });
     }
+    // Block 0 is what the profile says it is, and need not have worked for its bits.
+    if (height > 0 && !this.#hasProof(headerBytes, header.bits)) {
+      throw new PoolError('node_answer', `node ${this.#rpc.name}: block ${hash} lacks the work that its bits ask for`, {
+        facts: { hash, height, bits: bitsHex(header.bits) },
+      });
+    }
     const prevHash = hashHex(header.prevHash);
     const tip = this.tip;
     if (tip !== null && tip.hash !== prevHash) throw new Moved();
@@ -310,6 +317,12 @@ export class ChainFollower {
       },
     ]);
     this.#settleOwn();
+  }
+
+  #hasProof(headerBytes: Uint8Array, bits: number): boolean {
+    const { pow, pow_limit } = this.#o.profile;
+    const target = targetFromBits(bits);
+    return target > 0n && target <= pow_limit && meetsTarget(powHash(pow, headerBytes), target);
   }
 
   /** Own blocks that are deep enough are confirmed; those off the chain, with that depth built elsewhere, are orphaned. */
@@ -382,7 +395,19 @@ export class ChainFollower {
   }
 
   async #block(hash: string): Promise<Uint8Array> {
-    return bytesFromHex(hexAnswer('getblock', await this.#call('getblock', [hash, 0])));
+    try {
+      return bytesFromHex(hexAnswer('getblock', await this.#call('getblock', [hash, 0])));
+    } catch (error) {
+      // Core: "Block not available (pruned data)".
+      if (error instanceof PoolError && /pruned/i.test(String(error.facts.rpcMessage ?? ''))) {
+        throw new PoolError(
+          'node_refused',
+          `node ${this.#rpc.name} is pruned and no longer has block ${hash}, which is the next to be read: take a node that has it, or begin later with "lodestream.follow_from_height"`,
+          { cause: error, facts: { hash } },
+        );
+      }
+      throw error;
+    }
   }
 
   #call(method: string, params: readonly unknown[] = []): Promise<unknown> {

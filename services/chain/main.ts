@@ -7,6 +7,7 @@
  * in the status file `chain` what it sees: height, distance, what is wrong.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { SessionEvent, SessionInput } from '../../schemas/events.ts';
 import { scriptFromAddress } from '../core/bitcoin/address.ts';
 import { hexFromBytes } from '../core/bitcoin/bytes.ts';
 import { CHAIN_FOLLOWER, readChainTail } from '../core/chain-tail.ts';
@@ -15,12 +16,13 @@ import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle, Log } from '../core/lifecycle.ts';
-import type { JournalWriter } from '../core/log/event-log.ts';
+import type { EventLog, JournalWriter, Position } from '../core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../core/log/journal.ts';
 import { checkGenesis, genesisOf, resolveChain } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, hexAnswer, type NodeRpc } from '../core/node/rpc.ts';
-import { type BlockNotices, subscribeBlocks } from '../core/node/zmq.ts';
+import { type BlockNotices, endpointsOf, subscribeBlocks } from '../core/node/zmq.ts';
 import { publishStatus } from '../core/status.ts';
+import { NodeChoice } from './choice.ts';
 import { ChainFollower, type Progress } from './follower.ts';
 
 /** With block notices polling is only the safety net for those that are lost. */
@@ -30,6 +32,8 @@ const RETRY_MS = 1_000;
 const PROGRESS_EVERY_MS = 5_000;
 /** A call that takes longer than this is a node that hangs; blocks take a node some tens of milliseconds. */
 const RPC_TIMEOUT_MS = 30_000;
+/** After this long without an answer that is said, while the call still has its time. */
+const SILENT_MS = 5_000;
 /** Rounds of more blocks than this are told as progress, not block by block. */
 const FEW_BLOCKS = 6;
 
@@ -103,14 +107,30 @@ class ChainStatus {
   follower: ChainFollower | null = null;
   problem: string | null = 'the node has not answered yet';
   node = '';
+  /** Where there are several nodes. */
+  choice: NodeChoice | null = null;
+  notices: Notices | null = null;
+  /** Since when an answer is awaited, monotonic milliseconds; null: none is. */
+  askedAt: number | null = null;
   nodeHeight = 0;
   connected = 0;
   disconnected = 0;
 
+  #silence(): string[] {
+    const ms = this.askedAt === null ? 0 : performance.now() - this.askedAt;
+    return ms < SILENT_MS ? [] : [`node ${this.node} has not answered for ${Math.floor(ms / 1_000)} s`];
+  }
+
   report(): { problems: string[]; values: Record<string, number | string> } {
     const tip = this.follower?.tip ?? null;
+    const { choice } = this;
+    const disagreement = choice?.disagreement ?? null;
     return {
-      problems: this.problem === null ? [] : [this.problem],
+      problems: [
+        ...(this.problem === null ? this.#silence() : [this.problem]),
+        ...(disagreement === null ? [] : [`${disagreement.line}, since ${instantText(disagreement.sinceUs)}`]),
+        ...(this.choice?.strangers ?? []),
+      ],
       values: {
         ...(this.profile === null ? {} : { chain: this.profile.name }),
         ...(tip === null
@@ -129,6 +149,11 @@ class ChainStatus {
         blocks_connected_count: this.connected,
         blocks_disconnected_count: this.disconnected,
         own_blocks_pending_count: this.follower?.ownPending ?? 0,
+        ...(this.notices === null ? {} : { zmq_connected: this.notices.connected ? 1 : 0 }),
+        ...(choice === null ? {} : { nodes_usable_count: choice.usable, node_problems: choice.problems.join('; ') }),
+        ...(disagreement === null
+          ? {}
+          : { nodes_fork_height: disagreement.forkHeight, nodes_disagree_since_us: disagreement.sinceUs }),
       },
     };
   }
@@ -156,9 +181,10 @@ async function follow(
 
   const reader = openJournalLog({ dir: journalDir });
   // As deep as a reorganisation may go, and the eleven blocks of a median time below it.
-  const { fold, damage } = await readChainTail(reader, profile.name, config.maxReorg + 12, nowUs()).finally(() =>
-    reader.close(),
-  );
+  const { fold, damage, told } = await (async () => ({
+    ...(await readChainTail(reader, profile.name, config.maxReorg + 12, nowUs())),
+    told: await lastToldOfNodes(reader),
+  }))().finally(() => reader.close());
   for (const line of damage) log(`part of the follower's own log cannot be read: ${line}`);
   if (fold.tip !== null) log(`following ${profile.name} from height ${fold.tip.height} on, where the log ends`);
   else log(`following ${profile.name} for the first time`);
@@ -166,6 +192,7 @@ async function follow(
   let saidProgressAt = performance.now();
   const onProgress = ({ height, nodeHeight, fromHeight }: Progress): void => {
     state.nodeHeight = nodeHeight;
+    state.askedAt = performance.now();
     const total = nodeHeight - fromHeight + 1;
     const done = height - fromHeight + 1;
     if (done === total || total <= FEW_BLOCKS || performance.now() - saidProgressAt < PROGRESS_EVERY_MS) return;
@@ -186,20 +213,27 @@ async function follow(
   });
   state.follower = follower;
 
+  const choice = nodes.length > 1 ? new NodeChoice(rpcs, profile, nowUs, signal) : null;
+  state.choice = choice;
+  const teller = new DisagreementTeller(config.origin, writer, told, nowUs, log);
   const bell = new Bell();
   const notices = subscribe(config.zmqBlock, bell, log);
-  const pollMs = notices === null ? config.blockPollMs : SAFETY_POLL_MS;
+  state.notices = notices;
   try {
     let said: string | null = null;
     for (;;) {
       signal.throwIfAborted();
+      state.askedAt = performance.now();
       const problem = await look(follower, nodes, profile, state, log, said !== null, signal);
+      state.askedAt = null;
       state.problem = problem;
+      if (choice !== null) teller.tell(choice, follower.tip?.height ?? 0);
       if (problem !== said) {
         if (problem !== null) log(`${problem}; waiting`);
         else log(`following again, height ${follower.tip?.height}`);
         said = problem;
       }
+      const pollMs = notices?.connected === true ? SAFETY_POLL_MS : config.blockPollMs;
       await bell.wait(problem === null ? pollMs : Math.max(pollMs, RETRY_MS), signal);
     }
   } finally {
@@ -208,7 +242,7 @@ async function follow(
 }
 
 /**
- * Asks the nodes in their order until one can be followed.
+ * Asks the nodes until one can be followed: in their order, where there are several in that of their work.
  * @returns null, or what is wrong with all of them, in one line
  */
 async function look(
@@ -221,7 +255,9 @@ async function look(
   signal: AbortSignal,
 ): Promise<string | null> {
   const problems: string[] = [];
-  for (const node of nodes) {
+  const order = state.choice === null ? null : await state.choice.order(state.node);
+  const inOrder = order?.flatMap((rpc) => nodes.find((node) => node.rpc === rpc) ?? []) ?? nodes;
+  for (const node of inOrder) {
     const { rpc } = node;
     try {
       if (!node.genesisChecked) {
@@ -247,7 +283,8 @@ async function look(
       tell(follower, round.connected, round.disconnected, performance.now() - started, log);
       return null;
     } catch (error) {
-      if (signal.aborted || !(error instanceof PoolError) || !error.retry) throw error;
+      const stranger = nodes.length > 1 && error instanceof PoolError && error.code === 'chain_mismatch';
+      if (signal.aborted || !(error instanceof PoolError) || !(error.retry || stranger)) throw error;
       problems.push(errorLine(error));
     }
   }
@@ -265,9 +302,93 @@ function tell(follower: ChainFollower, connected: number, disconnected: number, 
   }
 }
 
-function subscribe(endpoint: string | null, bell: Bell, log: Log): BlockNotices | null {
-  if (endpoint === null) return null;
-  return subscribeBlocks({ endpoint, onBlock: () => bell.ring(), onLost: () => bell.ring(), log });
+interface Notices extends BlockNotices {
+  /** False while a publisher is away: its blocks are found by asking alone. */
+  readonly connected: boolean;
+}
+
+function subscribe(endpoints: string | null, bell: Bell, log: Log): Notices | null {
+  if (endpoints === null) return null;
+  const ring = (): void => bell.ring();
+  const away = new Set(endpointsOf(endpoints));
+  const all = [...away].map((endpoint) =>
+    subscribeBlocks({
+      ...{ endpoint, onBlock: ring, onLost: ring, log },
+      onConnected(connected) {
+        if (connected) away.delete(endpoint);
+        else away.add(endpoint);
+        ring();
+      },
+    }),
+  );
+  return {
+    get connected() {
+      return away.size === 0;
+    },
+    close(): void {
+      for (const each of all) each.close();
+    },
+  };
+}
+
+const instantText = (us: number): string => new Date(us / 1_000).toISOString();
+
+/** Says in the log, once each, that the nodes are on different branches and that they are on one again. */
+class DisagreementTeller {
+  readonly #origin: string;
+  readonly #writer: JournalWriter;
+  readonly #nowUs: () => number;
+  readonly #log: Log;
+  /** The last that was said, also by an earlier run. */
+  #told: Pick<SessionEvent, 'kind' | 'time_us'> | null;
+
+  constructor(origin: string, writer: JournalWriter, told: SessionEvent | null, nowUs: () => number, log: Log) {
+    this.#origin = origin;
+    this.#writer = writer;
+    this.#told = told;
+    this.#nowUs = nowUs;
+    this.#log = log;
+  }
+
+  tell({ disagreement, agreed }: Pick<NodeChoice, 'disagreement' | 'agreed'>, height: number): void {
+    const apart = this.#told?.kind === NODES_DISAGREE;
+    if (disagreement !== null && !apart) this.#say(NODES_DISAGREE, disagreement.line);
+    else if (agreed && apart) {
+      const forS = Math.round((this.#nowUs() - this.#told!.time_us) / 1e6);
+      this.#say(NODES_AGREE, `nodes are on one chain again, at height ${height}, after ${forS} s`);
+    }
+  }
+
+  #say(kind: string, reason: string): void {
+    const event: SessionInput = {
+      kind,
+      origin: this.#origin,
+      instance: CHAIN_FOLLOWER,
+      time_us: this.#nowUs(),
+      reason,
+    };
+    this.#writer.append([{ topic: 'session', event }]);
+    this.#told = event;
+    this.#log(reason);
+  }
+}
+
+const NODES_DISAGREE = 'nodes_disagree';
+const NODES_AGREE = 'nodes_agree';
+
+/** The last event about the nodes' branches that a follower of this journal appended; null: none. */
+async function lastToldOfNodes(reader: EventLog): Promise<SessionEvent | null> {
+  let last: SessionEvent | null = null;
+  if (!(await reader.partitions('session')).includes(CHAIN_FOLLOWER)) return null;
+  for (let from: Position | null = null; ; ) {
+    const batch = await reader.read('session', CHAIN_FOLLOWER, from, { maxRecords: 1_000, waitMs: 0 });
+    for (const { fingerprint, body } of batch.records) {
+      const event = (await reader.decoder('session', fingerprint))(body);
+      if (event.kind === NODES_DISAGREE || event.kind === NODES_AGREE) last = event;
+    }
+    if (batch.records.length === 0 && batch.damage.length === 0) return last;
+    from = batch.next;
+  }
 }
 
 /** Output script of our address, hex. @throws PoolError config where it is none of this chain */

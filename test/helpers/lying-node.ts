@@ -1,4 +1,5 @@
 /** A node that lies: an HTTP server before a real one (or none), which answers some calls in its own way and hands on the others. */
+import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -55,14 +56,14 @@ export async function startLyingNode(
       response.writeHead(500).end(JSON.stringify({ result: null, error: lie.error, id: 1 }));
     } else if ('raw' in lie) response.writeHead(lie.status ?? 200).end(lie.raw);
     else if ('hugeBytes' in lie) {
+      const ended = new AbortController();
+      const closed = once(response, 'close').finally(() => ended.abort());
       response.write('{"result":"');
+      const { signal } = ended;
       const piece = Buffer.alloc(1024 * 1024, 'a');
       for (let sent = 0; sent < lie.hugeBytes && !response.destroyed; sent += piece.length) {
         if (!response.write(piece)) {
-          await new Promise((resolve) => {
-            response.once('drain', resolve);
-            response.once('close', resolve);
-          });
+          await Promise.race([once(response, 'drain', { signal }), closed]).catch(() => {});
         }
       }
       if (!response.destroyed) response.end('","error":null,"id":1}');

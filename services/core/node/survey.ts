@@ -5,6 +5,10 @@
  *
  * A node's word is taken for nothing but the order in which it is asked; what is connected is read and checked block by block.
  */
+import { bytesFromHex } from '../bitcoin/bytes.ts';
+import { blockHash, HEADER_SIZE_BYTES, hashHex, headerFromBytes } from '../bitcoin/header.ts';
+import { workFromBits } from '../bitcoin/target.ts';
+import { PoolError } from '../errors.ts';
 import { hexAnswer, integerAnswer, type NodeRpc, objectAnswer } from './rpc.ts';
 
 /** Where a node stands. */
@@ -97,4 +101,43 @@ export async function relationOf(node: Standing, other: Standing, signal?: Abort
     else high = middle - 1;
   }
   return { kind: 'fork', forkHeight: low };
+}
+
+/** Blocks above a fork whose work is added up header by header; beyond that the heights decide. */
+const MOST_HEADERS = 2_000;
+
+/**
+ * Which of two nodes has the chain with more work: above 0 the first, below 0 the second, 0 neither.
+ *
+ * Where both state the work of their chains that decides; else it is added up from the headers above the fork.
+ * @throws PoolError node_*
+ */
+export async function compareWork(a: Standing, b: Standing, signal?: AbortSignal): Promise<number> {
+  if (a.tip.chainwork !== null && b.tip.chainwork !== null) return sign(a.tip.chainwork - b.tip.chainwork);
+  const relation = await relationOf(a, b, signal);
+  if (relation.kind === 'same') return 0;
+  if (relation.kind !== 'fork') return relation.kind === 'ahead' ? 1 : -1;
+  const { forkHeight } = relation;
+  const most = Math.max(a.tip.height, b.tip.height) - forkHeight;
+  if (most > MOST_HEADERS) return Math.sign(a.tip.height - b.tip.height);
+  const [ofA, ofB] = await Promise.all([a, b].map((each) => workAbove(each, forkHeight, signal)));
+  return sign(ofA! - ofB!);
+}
+
+const sign = (value: bigint): number => (value > 0n ? 1 : value < 0n ? -1 : 0);
+
+async function workAbove({ rpc, tip }: Standing, forkHeight: number, signal?: AbortSignal): Promise<bigint> {
+  let work = 0n;
+  for (let hash = tip.hash, height = tip.height; height > forkHeight; height--) {
+    const options = signal === undefined ? {} : { signal };
+    const hex = await rpc.call('getblockheader', [hash, false], options);
+    const bytes = bytesFromHex(hexAnswer('getblockheader', hex, HEADER_SIZE_BYTES));
+    if (hashHex(blockHash(bytes)) !== hash) {
+      throw new PoolError('node_answer', `node ${rpc.name}: getblockheader ${hash} gave another header`);
+    }
+    const header = headerFromBytes(bytes);
+    work += workFromBits(header.bits);
+    hash = hashHex(header.prevHash);
+  }
+  return work;
 }

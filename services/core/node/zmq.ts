@@ -28,6 +28,8 @@ export interface BlockNoticeOptions {
   readonly onBlock: (hashRpc: string) => void;
   /** Called where a gap in the sequence shows that notices were lost. */
   readonly onLost?: () => void;
+  /** Told when the publisher answers, and when it went away. */
+  readonly onConnected?: (connected: boolean) => void;
   readonly log: Log;
 }
 
@@ -52,7 +54,7 @@ export function checkEndpoint(endpoint: string): void {
  *
  * @throws PoolError config where the endpoint is none
  */
-export function subscribeBlocks({ endpoint, onBlock, onLost, log }: BlockNoticeOptions): BlockNotices {
+export function subscribeBlocks({ endpoint, onBlock, onLost, onConnected, log }: BlockNoticeOptions): BlockNotices {
   checkEndpoint(endpoint);
   const socket = new Subscriber({
     reconnectInterval: 250,
@@ -68,11 +70,13 @@ export function subscribeBlocks({ endpoint, onBlock, onLost, log }: BlockNoticeO
   socket.events.on('handshake', () => {
     if (connected !== true) log(`ZMQ connected to ${endpoint}`);
     connected = true;
+    onConnected?.(true);
   });
   socket.events.on('disconnect', () => {
     if (connected === true)
       log(`ZMQ connection to ${endpoint} lost; connecting again, meanwhile new blocks are found by asking`);
     connected = false;
+    onConnected?.(false);
   });
   try {
     socket.connect(endpoint);

@@ -260,6 +260,44 @@ describe('reorganisations', () => {
     await expect(follow(log).round(node)).rejects.toMatchObject({ code: 'node_answer' });
     expect(story(log)).toEqual(['connected 0', 'connected 1', 'connected 2']);
   });
+
+  test('a block without the work that its bits ask for is no block, nor is one easier than the chain allows', async () => {
+    const node = new MemoryNode();
+    node.mine(3);
+    const log: BlockEvent[] = [];
+    // The same bytes, and a chain whose easiest block is 256 times harder.
+    const strict = { ...profile, pow_limit: profile.pow_limit >> 8n };
+    await expect(follow(log, { profile: strict }).round(node)).rejects.toMatchObject({
+      code: 'node_answer',
+      message: expect.stringContaining('lacks the work that its bits ask for'),
+    });
+    const forged = { ...node.tip, ...node.forge(node.at(3), 0x1d00ffff) };
+    node.blocks.set(forged.hash, forged);
+    node.tip = forged;
+    await expect(follow(log).round(node)).rejects.toMatchObject({ code: 'node_answer' });
+    expect(story(log)).toEqual(['connected 0', 'connected 1', 'connected 2', 'connected 3']);
+  });
+
+  test('a pruned node is told as one, with what to do', async () => {
+    const node = new MemoryNode();
+    node.mine(3);
+    const words = 'Block not available (pruned data)';
+    const pruned = {
+      ...{ name: 'memory', close: () => {} },
+      call: async <T>(method: string, params?: readonly unknown[]): Promise<T> => {
+        if (method === 'getblock') {
+          throw new PoolError('node_refused', words, { facts: { rpcCode: -1, rpcMessage: words } });
+        }
+        return node.call<T>(method, params);
+      },
+    };
+    const log: BlockEvent[] = [];
+    await expect(follow(log).round(pruned)).rejects.toMatchObject({
+      code: 'node_refused',
+      message: expect.stringMatching(/^node memory is pruned and no longer has block [0-9a-f]{64}.*follow_from_height/),
+    });
+    expect(log).toEqual([]);
+  });
 });
 
 describe('our own blocks', () => {

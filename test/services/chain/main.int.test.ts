@@ -2,16 +2,19 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
-import type { BlockEvent } from '../../../schemas/events.ts';
+import { Publisher } from 'zeromq';
+import type { BlockEvent, SessionEvent } from '../../../schemas/events.ts';
 import { startChain } from '../../../services/chain/main.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
+import type { RecordBatch } from '../../../services/core/log/event-log.ts';
 import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { readStatuses, type Status } from '../../../services/core/status.ts';
 import { type RunningToyChain, startToyChain } from '../../../services/playground/main.ts';
 import { rpcCaller } from '../../helpers/coin-node.ts';
 import { freePort, tempDir, until } from '../../helpers/leash.ts';
 import { startLitecoind } from '../../helpers/litecoind.ts';
+import { type LyingNode, startLyingNode } from '../../helpers/lying-node.ts';
 import { havePart } from '../../helpers/require.ts';
 import { easyProfile, writeProfile } from '../playground/easy-chain.ts';
 import { testLife } from './life.ts';
@@ -259,6 +262,156 @@ describe('the chain program on the toy chain', () => {
     await life.end();
     await startChain(configOf(dir, [node.rpcUrl], { maxReorg: 20 }), testLife(closers));
     await atTip(dir, branch.at(-1)!);
+  });
+});
+
+async function sessions(dir: string): Promise<SessionEvent[]> {
+  const log = openJournalLog({ dir: openDataDir(dir).journal });
+  const found: SessionEvent[] = [];
+  for (let from: string | null = null; ; ) {
+    const batch: RecordBatch = await log.read('session', 'chain', from, { maxRecords: 100, waitMs: 0 });
+    for (const { fingerprint, body } of batch.records) found.push((await log.decoder('session', fingerprint))(body));
+    if (batch.records.length === 0) break;
+    from = batch.next;
+  }
+  await log.close();
+  return found;
+}
+
+describe('several nodes', () => {
+  test('on two branches: an event, a problem and the heavier branch; on one again: an event, also where a restart lay between', async () => {
+    const [one, two] = [await toy(), await toy()];
+    for (const hash of await one.mine(5)) await two.rpc('submitblock', await one.rpc('getblock', hash, 0));
+    const dir = dataDir();
+    const clock = { aheadUs: 0 };
+    const options = { nowUs: () => Date.now() * 1_000 + clock.aheadUs };
+    const config = configOf(dir, [one.rpcUrl, two.rpcUrl]);
+    const life = testLife(closers);
+    await startChain(config, life, options);
+    await atTip(dir, await one.rpc('getbestblockhash'));
+    const lost = await one.mine(2);
+    await atTip(dir, lost.at(-1)!);
+    const branch = await two.mine(4);
+    await atTip(dir, branch.at(-1)!);
+    expect(await sessions(dir)).toEqual([]);
+    clock.aheadUs = 11e6;
+    const problem = await until('the status says so', () =>
+      chainStatus(dir)?.problems.find((line) => /different branches/.test(line)),
+    );
+    expect(problem).toMatch(/^nodes are on different branches above height 5: .* at 9 .* against .* at 7 .*, since 20/);
+    expect(chainStatus(dir)!.values).toMatchObject({ nodes_usable_count: 2, nodes_fork_height: 5 });
+    await until('the event', async () => (await sessions(dir)).length === 1);
+    await life.end();
+
+    for (const hash of branch) await one.rpc('submitblock', await two.rpc('getblock', hash, 0));
+    await startChain(config, testLife(closers), options);
+    await until('the second event', async () => (await sessions(dir)).length === 2);
+    expect((await sessions(dir)).map(({ kind, instance }) => `${instance} ${kind}`)).toEqual([
+      'chain nodes_disagree',
+      'chain nodes_agree',
+    ]);
+    await until('no problem is left', () => chainStatus(dir)?.problems.length === 0);
+    expect(told(await events(dir))).toEqual(
+      await Promise.all(Array.from({ length: 10 }, (_, height) => two.rpc<string>('getblockhash', height))),
+    );
+  });
+
+  test('one on another chain is a problem and is not followed; the program goes on with the other', async () => {
+    const node = await toy();
+    const [hash] = await node.mine(3).then((all) => all.slice(-1));
+    const lying = await startLyingNode(
+      { rpcUrl: node.rpcUrl, user: 'u', pass: 'p' },
+      { getblockhash: ([height]) => (height === 0 ? { result: '11'.repeat(32) } : null) },
+    );
+    closers.push(() => lying.close());
+    const dir = dataDir();
+    const life = testLife(closers);
+    await startChain(configOf(dir, [node.rpcUrl, lying.rpcUrl]), life);
+    await atTip(dir, hash!);
+    await until('the status says so', () => chainStatus(dir)?.problems.some((line) => /not on the chain/.test(line)));
+    expect(await life.stopped(0)).toBeUndefined();
+  });
+});
+
+describe('a node that lies or is silent', () => {
+  test.each<[string, LyingNode['lies'], RegExp]>([
+    ['garbage', { '*': () => ({ raw: '<html>hello</html>' }) }, /a body that is not JSON: <html>hello/],
+    ['JSON of another kind', { '*': () => ({ raw: '[1,2]' }) }, /no JSON-RPC object: \[1,2\]/],
+    ['a height that is text', { getblockchaininfo: () => ({ result: { blocks: '5' } }) }, /should be a whole number/],
+    [
+      'a hash that is none',
+      { getblockhash: ([h]) => (h === 0 ? null : { result: 'abc' }) },
+      /should be 32 bytes as hex/,
+    ],
+    [
+      'a block that is cut',
+      { getblock: async (_, truth) => ({ result: String(await truth()).slice(0, 150) }) },
+      /block [0-9a-f]{64}: /,
+    ],
+    ['an answer of 70 MB', { getblock: () => ({ hugeBytes: 70e6 }) }, /the answer is larger than 67108864 bytes/],
+    [
+      'pruned blocks',
+      { getblock: () => ({ error: { code: -1, message: 'Block not available (pruned data)' } }) },
+      /is pruned and no longer has block/,
+    ],
+    [
+      'a line cut within the answer',
+      { getblock: () => ({ cut: true }) },
+      /the connection (?:ended within the answer|was closed)/,
+    ],
+    [
+      'words for a refusal',
+      { getblock: () => ({ error: { code: -5, message: 'Block not found' } }) },
+      /Block not found \(code -5\)/,
+    ],
+  ])('%s: said in one line of log and status, and no event', async (_, lies, expected) => {
+    const node = await toy();
+    await node.mine(2);
+    const lying = await startLyingNode({ rpcUrl: node.rpcUrl, user: 'u', pass: 'p' }, lies);
+    closers.push(() => lying.close());
+    const dir = dataDir();
+    const life = testLife(closers);
+    await startChain(configOf(dir, [lying.rpcUrl]), life);
+    await until('the status says so', () => chainStatus(dir)?.problems.some((line) => expected.test(line)));
+    expect(await events(dir)).toEqual([]);
+    expect(life.lines.filter((line) => expected.test(line))).toHaveLength(1);
+    // The truth heals it.
+    lying.lies = {};
+    await atTip(dir, await node.rpc('getbestblockhash'));
+    await until('no problem is left', () => chainStatus(dir)?.problems.length === 0);
+  });
+
+  test('one that hangs amid following is said after five seconds, while the call still waits', async () => {
+    const node = await toy();
+    const [hash] = await node.mine(1);
+    const lying = await startLyingNode({ rpcUrl: node.rpcUrl, user: 'u', pass: 'p' });
+    closers.push(() => lying.close());
+    const dir = dataDir();
+    await startChain(configOf(dir, [lying.rpcUrl]), testLife(closers));
+    await atTip(dir, hash!);
+    lying.lies = { '*': () => ({ hang: true }) };
+    await until('the status says so', () =>
+      chainStatus(dir)?.problems.some((line) => /^node \S+ has not answered for \d+ s$/.test(line)),
+    );
+  });
+
+  test('ZMQ that is dead or speaks garbage: blocks are found by asking, and the status says that nobody publishes', async () => {
+    const node = await toy();
+    const publisher = new Publisher({ linger: 0 });
+    await publisher.bind('tcp://127.0.0.1:*');
+    closers.push(() => publisher.close());
+    const dir = dataDir();
+    const zmqBlock = `${publisher.lastEndpoint},tcp://127.0.0.1:${await freePort()}`;
+    await startChain(configOf(dir, [node.rpcUrl], { zmqBlock }), testLife(closers));
+    await atTip(dir, await node.rpc('getbestblockhash'));
+    for (let i = 0; i < 20; i++) {
+      const body = Buffer.alloc(i * 7, i);
+      await publisher.send([i % 2 === 0 ? 'hashblock' : 'rawblock', body, Buffer.alloc(4, i)]);
+    }
+    const [hash] = await node.mine(1);
+    await atTip(dir, hash!);
+    await until('the status says so', () => chainStatus(dir)?.values.zmq_connected === 0);
+    expect((await events(dir)).map(({ height }) => height)).toEqual([0, 1]);
   });
 });
 

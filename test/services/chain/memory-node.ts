@@ -1,7 +1,9 @@
-/** A node of a few lines for the follower's tests: any tree of blocks, its best tip set by hand, served as `NodeRpc`. No proof of work. */
+/** A node of a few lines for the follower's tests: any tree of blocks, its best tip set by hand, served as `NodeRpc`. */
 import { serializeBlock } from '../../../services/core/bitcoin/block.ts';
 import { hexFromBytes } from '../../../services/core/bitcoin/bytes.ts';
 import { blockHash, bytesFromHashHex, hashHex, headerBytes } from '../../../services/core/bitcoin/header.ts';
+import { meetsTarget, powHash } from '../../../services/core/bitcoin/pow.ts';
+import { targetFromBits, workFromBits } from '../../../services/core/bitcoin/target.ts';
 import { serializeTransaction } from '../../../services/core/bitcoin/transaction.ts';
 import { PoolError } from '../../../services/core/errors.ts';
 import type { NodeRpc } from '../../../services/core/node/rpc.ts';
@@ -23,7 +25,7 @@ const OTHER_SCRIPT = Uint8Array.of(0x51);
 export const EASY_BITS = 0x207fffff;
 
 export class MemoryNode implements NodeRpc {
-  readonly name = 'memory';
+  readonly name: string;
   readonly blocks = new Map<string, MemoryBlock>();
   tip: MemoryBlock;
   syncing = false;
@@ -32,7 +34,12 @@ export class MemoryNode implements NodeRpc {
   calls: string[] = [];
   #salt = 0;
 
-  constructor(genesis: BlockOptions = {}) {
+  /** Says its work, as Core does. */
+  tellsWork = false;
+
+  /** @param name - others start from the same block 0 where it has options of its own */
+  constructor(genesis: BlockOptions = {}, name = 'memory') {
+    this.name = name;
     this.tip = this.add(null, genesis);
   }
 
@@ -56,14 +63,17 @@ export class MemoryNode implements NodeRpc {
       },
       { witness: false },
     );
-    const header = headerBytes({
+    const parts = {
       version: 0x20000000,
       prevHash: parent === null ? new Uint8Array(32) : bytesFromHashHex(parent.hash),
       merkleRoot: new Uint8Array(32).fill(this.#salt & 255),
       time: timeS ?? 1_700_000_000 + height * 600,
       bits,
-      nonce: this.#salt,
-    });
+      nonce: this.#salt * 1_000_000,
+    };
+    const target = targetFromBits(bits);
+    let header = headerBytes(parts);
+    while (!meetsTarget(powHash('sha256d', header), target)) header = headerBytes({ ...parts, nonce: ++parts.nonce });
     const block: MemoryBlock = {
       hash: hashHex(blockHash(header)),
       prev: parent?.hash ?? '00'.repeat(32),
@@ -72,6 +82,16 @@ export class MemoryNode implements NodeRpc {
     };
     this.blocks.set(block.hash, block);
     return block;
+  }
+
+  /** A block on a parent that states bits for which nobody worked. */
+  forge(parent: MemoryBlock, bits: number): MemoryBlock {
+    const header = headerBytes({
+      ...{ version: 0x20000000, prevHash: bytesFromHashHex(parent.hash), merkleRoot: new Uint8Array(32) },
+      ...{ time: 1_700_000_000 + (parent.height + 1) * 600, bits, nonce: 0 },
+    });
+    const hex = hexFromBytes(header) + parent.hex.slice(160);
+    return { hash: hashHex(blockHash(header)), prev: parent.hash, height: parent.height + 1, hex };
   }
 
   /** Extends the best chain. */
@@ -87,6 +107,14 @@ export class MemoryNode implements NodeRpc {
     return block;
   }
 
+  #work(): bigint {
+    let work = 0n;
+    for (let block: MemoryBlock | undefined = this.tip; block !== undefined; block = this.blocks.get(block.prev)) {
+      work += workFromBits(Buffer.from(block.hex.slice(144, 152), 'hex').readUInt32LE());
+    }
+    return work;
+  }
+
   async call<T>(method: string, params: readonly unknown[] = []): Promise<T> {
     this.calls.push(method);
     if (this.down !== null) throw this.down;
@@ -96,7 +124,10 @@ export class MemoryNode implements NodeRpc {
   #answer(method: string, params: readonly unknown[]): unknown {
     switch (method) {
       case 'getblockchaininfo':
-        return { blocks: this.tip.height, bestblockhash: this.tip.hash, initialblockdownload: this.syncing };
+        return {
+          ...{ blocks: this.tip.height, bestblockhash: this.tip.hash, initialblockdownload: this.syncing },
+          ...(this.tellsWork ? { chainwork: this.#work().toString(16).padStart(64, '0') } : {}),
+        };
       case 'getbestblockhash':
         return this.tip.hash;
       case 'getblockhash': {

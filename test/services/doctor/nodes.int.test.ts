@@ -1,4 +1,3 @@
-import { readFileSync, writeFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { loadChain } from '../../../services/core/chains/profile.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
@@ -31,8 +30,6 @@ async function toy(zmqPort: number | null = null): Promise<Toy> {
   closers.push(dir.remove, () => chain.close());
   const rpc = rpcCaller(chain.rpcUrl, 'u', 'p');
   const profilePath = writeProfile(dir.path, 0x207fffff);
-  const limit = easyProfile().pow_limit.toString(16).padStart(64, '0');
-  writeFileSync(profilePath, JSON.stringify({ ...JSON.parse(readFileSync(profilePath, 'utf8')), pow_limit: limit }));
   return {
     ...chain,
     rpc,

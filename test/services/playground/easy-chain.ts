@@ -71,9 +71,15 @@ export function writeProfile(dir: string, bits: number): string {
     unknown
   >;
   const genesis = genesisWith(bits);
+  // No easier block than the profile allows.
+  const limit = [targetFromBits(bits), loadChain('playground').pow_limit].reduce((a, b) => (a > b ? a : b));
   writeFileSync(
     path,
-    JSON.stringify({ ...built, genesis_hash: genesis.hash, genesis_block: hexFromBytes(genesis.bytes) }),
+    JSON.stringify({
+      ...built,
+      ...{ genesis_hash: genesis.hash, genesis_block: hexFromBytes(genesis.bytes) },
+      pow_limit: limit.toString(16).padStart(64, '0'),
+    }),
   );
   return path;
 }
