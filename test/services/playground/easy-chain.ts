@@ -72,7 +72,7 @@ export function writeProfile(dir: string, bits: number): string {
   >;
   const genesis = genesisWith(bits);
   // No easier block than the profile allows.
-  const limit = [targetFromBits(bits), loadChain('playground').pow_limit].reduce((a, b) => (a > b ? a : b));
+  const limit = [targetFromBits(bits), loadChain('playground').pow_limit].sort((a, b) => (a < b ? -1 : 1)).at(-1)!;
   writeFileSync(
     path,
     JSON.stringify({
