@@ -271,6 +271,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     };
     running.set(name, entry);
     while (!until.aborted) await untilDone(name, problems, until, lineOf, () => consumer.step());
+    await consumer.close();
     if (of.term !== null) running.delete(name);
     problems.forget(name);
   }
@@ -499,7 +500,9 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
         else ({ generation, found } = await recogniseFilling(client, state, paths.state));
         if (found === 'replayed') life.log('a replay has filled this ClickHouse: reading goes on where it stopped');
         if (found === 'stranger') {
-          life.log('this ClickHouse is not the one that was filled: the log is read again from its beginning');
+          const from =
+            kafka === null ? 'the log is read again from its beginning' : 'reading goes on where its consumers are';
+          life.log(`this ClickHouse is not the one that was filled: ${from}`);
         }
         return applied;
       } catch (error) {

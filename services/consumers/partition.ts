@@ -243,6 +243,15 @@ export class PartitionConsumer<T extends Topic> {
     if (current.events.length > 0) this.#taken(current.events);
   }
 
+  /** To be called when nobody steps any more: what was read and is not inserted is given up, and waits for nothing. */
+  async close(): Promise<void> {
+    const following = await this.#following?.catch(() => null);
+    for (const prepared of [this.#current, following]) {
+      prepared?.abandon();
+      if (prepared) this.#parts.overlaps.delete(prepared.overlapping);
+    }
+  }
+
   #next(): Promise<Prepared<T> | null> {
     const following = this.#following;
     this.#following = null;

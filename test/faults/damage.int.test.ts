@@ -49,7 +49,7 @@ test('flipped bits are told with their place, and cost what is in their block', 
   const whole = Number(await stack.sql('SELECT count() FROM shares WHERE accepted'));
   await stack.consume.stop();
   await stack.clickhouse.stop();
-  forget(stack, 'consumers');
+  await forget(stack, 'consumers');
   rmSync(join(stack.dataDir, 'clickhouse'), { recursive: true });
 
   const topic = join(stack.dataDir, 'journal', 'ckpool.1', 'share');

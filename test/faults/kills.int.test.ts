@@ -190,8 +190,8 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
       skip(hashes === null);
       await stack.consume.stop();
       await stack.relay?.stop();
-      forget(stack, 'consumers');
-      forget(stack, 'relay');
+      await forget(stack, 'consumers');
+      await forget(stack, 'relay');
       stack.relay?.start();
       stack.consume.start();
       // The broker keeps the first delivery as well.
@@ -207,7 +207,7 @@ describe.each(variants)('with the $log as the log of record and $workers stratum
       skip(hashes === null);
       await stack.consume.stop();
       await stack.relay!.stop();
-      forget(stack, 'consumers');
+      await forget(stack, 'consumers');
       const other = stack.consumeJournal();
       other.start();
       await settled(stack, stored);

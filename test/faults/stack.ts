@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Kafka, logLevel } from 'kafkajs';
 import type { TestKafka } from '../helpers/kafka-broker.ts';
 import { freePorts, type Leashed, tempDir, until } from '../helpers/leash.ts';
 import { NODE_ADDRESS, startTemplateNode, type TemplateNode } from '../helpers/template-node.ts';
@@ -279,10 +280,30 @@ export async function startStack(name: string, options: StackOptions = {}): Prom
   };
 }
 
-/** Throws a program's positions away, as a lost disk would. */
-export function forget(stack: Stack, program: 'consumers' | 'relay'): void {
+/** Throws a program's positions away, as a lost disk would; those of stopped consumers in Kafka too. */
+export async function forget(stack: Stack, program: 'consumers' | 'relay'): Promise<void> {
+  if (program === 'consumers' && stack.kafka !== null) await forgetGroups(stack.kafka);
   const state = join(stack.dataDir, 'state');
   for (const name of readdirSync(state)) {
     if (name.startsWith(`${program}.sqlite`)) rmSync(join(state, name));
+  }
+}
+
+/** Removes the groups of a stack's consumers, once these have left. */
+async function forgetGroups({ brokers, prefix }: TestKafka): Promise<void> {
+  const admin = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  try {
+    await until(
+      () => 'the groups to have no members',
+      async () => {
+        const { groups } = await admin.listGroups();
+        const names = groups.map(({ groupId }) => groupId).filter((name) => name.startsWith(prefix));
+        if (names.length > 0) await admin.deleteGroups(names);
+        return true;
+      },
+    );
+  } finally {
+    await admin.disconnect();
   }
 }

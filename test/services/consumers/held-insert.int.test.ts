@@ -12,7 +12,7 @@ import type { Inputs } from '../../../schemas/events.ts';
 import { shareIdentity } from '../../../schemas/identity.ts';
 import { HeldInsert } from '../../../services/consumers/insert.ts';
 import { migrate } from '../../../services/consumers/migrations.ts';
-import { PartitionConsumer } from '../../../services/consumers/partition.ts';
+import { PartitionConsumer, type PartitionParts } from '../../../services/consumers/partition.ts';
 import { ShareFile, shareInsert } from '../../../services/consumers/share-file.ts';
 import { ConsumerState } from '../../../services/consumers/state.ts';
 import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
@@ -180,6 +180,43 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { ti
       await until('the data is gone', () => (spooled() === 0 ? true : undefined));
       expect(await count()).toBe(before + 25_000);
       expect(state.cut('share', 'ckpool')).toBeNull();
+    } finally {
+      state.close();
+      await log.close();
+      dir.remove();
+    }
+  });
+
+  test("leaves nothing behind where it was its turn and its partition was another process's by then", async () => {
+    const dir = tempDir();
+    const log = openJournalLog({ dir: join(dir.path, 'journal') });
+    const state = new ConsumerState(':memory:');
+    try {
+      const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
+      const random = randomFrom(6);
+      for (let n = 0; n < 100_000; n += 1_000) {
+        const events = Array.from({ length: 1_000 }, (_, i) => shareOf(random, n + i));
+        writer.append(events.map((event) => ({ topic: 'share', event })));
+      }
+      writer.close();
+      let votedOut = false;
+      const before = async (): Promise<void> => {
+        if (votedOut) throw new Error('voted out');
+      };
+      const guard = { since: 0, before, finished: () => {} };
+      const stopping = new AbortController();
+      const counters = { records: 0, rows: 0, deadLetters: 0 };
+      const overlaps: PartitionParts['overlaps'] = new Set();
+      const parts = { log, client: ch.writer, state, counters, overlaps, guard, signal: stopping.signal };
+      const consumer = new PartitionConsumer(parts, sharePipeline, 'ckpool');
+      await consumer.step();
+      await until('the second file is there', () => (spooled() > 1_000_000 ? true : undefined));
+      votedOut = true;
+      await expect(consumer.step()).rejects.toThrow('voted out');
+      stopping.abort();
+      await consumer.close();
+      await until('the data is gone', () => (spooled() === 0 ? true : undefined));
+      expect(overlaps.size).toBe(0);
     } finally {
       state.close();
       await log.close();
