@@ -6,6 +6,7 @@
  * epochs and payouts. Names are snake_case, the same in the JSON and in the type; the large numbers are `bigint`.
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ParseError, parse, printParseErrorCode } from 'jsonc-parser';
 import type { AddressFormat } from '../bitcoin/address.ts';
@@ -372,6 +373,65 @@ function isPathOf(nameOrPath: string): boolean {
  * @throws PoolError `chain_unknown` where there is none, `config` where it is broken
  */
 export function loadChain(nameOrPath: string): ChainProfile {
+  return chainFromJson(documentOf(nameOrPath, []), nameOrPath);
+}
+
+/** A profile upon a profile upon a profile; more is a circle. */
+const MOST_BASES = 4;
+/** What belongs to one chain alone and is never taken over from the one that it is like. */
+const OWN_KEYS = ['name', 'title', 'genesis_hash', 'genesis_block'];
+
+/**
+ * The document of a profile, with what it takes over from its `base`: sections are put together key by key, everything else is replaced.
+ * @param below - the profiles that are based on this one
+ */
+function documentOf(nameOrPath: string, below: readonly string[]): unknown {
+  const { value, file } = readDocument(nameOrPath);
+  if (!isSection(value) || value.base === undefined) return value;
+  const wrong = (key: string, message: string): PoolError =>
+    new PoolError('config', `chain profile ${nameOrPath}: ${key}: ${message}`, { facts: { source: nameOrPath, key } });
+  const { base, ...own } = value;
+  if (typeof base !== 'string' || base === '') {
+    throw wrong('base', `expected ${builtInChains().join(', ')} or the path of a profile, got ${shown(base)}`);
+  }
+  const path = isPathOf(base) ? resolve(dirname(file), base) : base;
+  if (below.length >= MOST_BASES) throw wrong('base', `expected at most ${MOST_BASES} profiles one upon the other`);
+  let upon: unknown;
+  try {
+    upon = documentOf(path, [...below, nameOrPath]);
+  } catch (cause) {
+    if (cause instanceof PoolError && cause.code === 'chain_unknown') throw wrong('base', cause.message);
+    throw cause;
+  }
+  if (!isSection(upon)) return own;
+  for (const key of ['name', 'genesis_hash']) {
+    if (own[key] === undefined) throw wrong(key, `expected this chain's own: it is not that of ${base}`);
+  }
+  const taken = { ...upon };
+  for (const key of OWN_KEYS) delete taken[key];
+  if (own.payout_blocks !== undefined && isSection(taken.retarget)) {
+    // It follows from payout_blocks where it is not stated.
+    const retarget = { ...taken.retarget };
+    delete retarget.interval;
+    taken.retarget = retarget;
+  }
+  return putOver({ title: own.name, ...taken }, own);
+}
+
+const isSection = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function putOver(base: Record<string, unknown>, own: Record<string, unknown>): Record<string, unknown> {
+  const both = { ...base };
+  for (const [key, value] of Object.entries(own)) {
+    const below = both[key];
+    both[key] = isSection(value) && isSection(below) ? putOver(below, value) : value;
+  }
+  return both;
+}
+
+/** The JSON as it stands in the file. @throws PoolError chain_unknown, config */
+function readDocument(nameOrPath: string): { value: unknown; file: string } {
   const isPath = isPathOf(nameOrPath);
   if (!isPath && !builtInChains().includes(nameOrPath)) {
     throw new PoolError(
@@ -402,7 +462,7 @@ export function loadChain(nameOrPath: string): ChainProfile {
       facts: { source: file, line: before.length },
     });
   }
-  return chainFromJson(value, isPath ? file : nameOrPath);
+  return { value, file };
 }
 
 /**

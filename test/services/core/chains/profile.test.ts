@@ -226,3 +226,70 @@ describe('what is wrong is named with key, value and expected form', () => {
     }
   });
 });
+
+describe('a profile upon another', () => {
+  let dir: string;
+  beforeAll(() => {
+    dir = mkdtempSync(join(tmpdir(), 'lodestream-base-'));
+  });
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  let files = 0;
+  function load(document: unknown, name = `coin${files++}.json`) {
+    const path = join(dir, name);
+    writeFileSync(path, JSON.stringify(document));
+    return loadChain(path);
+  }
+  const coin = { base: 'bitcoin', name: 'foocoin', genesis_hash: 'ab'.repeat(32) };
+
+  test('takes over what it does not say, section by section, and nothing that belongs to one chain', () => {
+    const { name, title, genesis_hash, ...like } = loadChain('bitcoin');
+    expect(load(coin)).toEqual({ ...like, name: 'foocoin', title: 'foocoin', genesis_hash: 'ab'.repeat(32) });
+    const own = load({
+      ...coin,
+      title: 'Foocoin',
+      address: { bech32_hrp: 'foo' },
+      retarget: { rule: 'litecoin' },
+      payout_blocks: 100,
+      target_spacing_s: 60,
+      subsidy: { initial_sats: '100' },
+      smallest_unit: { coin: 'FOO' },
+    });
+    expect(own).toMatchObject({
+      title: 'Foocoin',
+      address: { base58_p2pkh: [0], bech32_hrp: 'foo' },
+      // The interval is B's, not Bitcoin's.
+      retarget: { rule: 'litecoin', interval: 100 },
+      payout_blocks: 100,
+      subsidy: { initial_sats: 100n, halving_interval: 210_000 },
+      smallest_unit: { name: 'satoshi', coin: 'FOO', decimals: 8 },
+    });
+    expect([name, title, genesis_hash]).not.toContain(own.name);
+    // The playground's first block is not that of a chain that is like it.
+    expect(load({ ...coin, base: 'playground' }).genesis_block).toBeUndefined();
+  });
+
+  test('may stand upon a file beside it', () => {
+    load({ ...coin, base: 'litecoin', address: { bech32_hrp: 'foo' } }, 'foo.json');
+    const test = load({ base: './foo.json', name: 'foo-test', genesis_hash: null, confirmations: 2 });
+    expect(test).toMatchObject({ name: 'foo-test', pow: 'scrypt', confirmations: 2, genesis_hash: null });
+    expect(test.address.bech32_hrp).toBe('foo');
+  });
+
+  test.each<[string, Json, RegExp]>([
+    [
+      'no name',
+      { base: 'bitcoin', genesis_hash: null },
+      /: name: expected this chain's own: it is not that of bitcoin$/,
+    ],
+    ['no block 0', { base: 'bitcoin', name: 'foo' }, /: genesis_hash: expected this chain's own/],
+    ['a base that does not exist', { ...coin, base: 'bitcoyn' }, /: base: chain "bitcoyn": expected bitcoin, /],
+    ['a base that is no name', { ...coin, base: 7 }, /: base: expected bitcoin, .* got 7$/],
+    ['a misspelt key in a section', { ...coin, subsidy: { inital_sats: '1' } }, /: subsidy\.inital_sats: unknown key/],
+    ['an interval that is not B', { ...coin, retarget: { interval: 7 } }, /interval: expected payout_blocks = 2016/],
+    ['itself for a base', { ...coin, base: './self.json' }, /: base: expected at most 4 profiles one upon the other$/],
+  ])('%s is an error that names the key', (_, document, expected) => {
+    const error = problem(() => load(document, 'self.json'));
+    expect(error.code).toBe('config');
+    expect(error.message).toMatch(expected);
+  });
+});
