@@ -14,6 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ERRORS } from '../../services/core/errors.ts';
@@ -43,9 +44,9 @@ const part = await havePart('logrotate', (): Part | Missing => {
     '--',
     process.execPath,
     '-e',
-    `require('fs').readFileSync('${ROOT}/package.json')`,
+    `require('fs').readFileSync('${ROOT}/package.json'); require('fs').statSync('${tmpdir()}/.')`,
   ]);
-  if (seen.status !== 0) return { missing: `${USER} cannot read this folder` };
+  if (seen.status !== 0) return { missing: `${USER} cannot read this folder, or not reach ${tmpdir()}` };
   return { path, uid: Number(id('-u')), gid: Number(id('-g')), group: id('-gn') };
 });
 
