@@ -13,13 +13,13 @@ import { DERIVATIONS, type DerivationTopic } from '../../pipelines/derivations/t
 import { type DerivedState, mergeTouched, type Touched } from '../../pipelines/derived.ts';
 import type { ProfileOf } from '../../pipelines/payouts/contract-events.ts';
 import type { Events, Topic } from '../../schemas/events.ts';
-import type { EventLog, Position } from '../core/log/event-log.ts';
+import type { EventLog } from '../core/log/event-log.ts';
 import { decodeRecord } from './partition.ts';
+import { wholePartition } from './whole.ts';
 
 /** Instance of the journal that derivations are written to. */
 export const DERIVATIONS_INSTANCE = 'consume';
 
-const READ_AT_ONCE = 10_000;
 const APPEND_AT_ONCE = 1_000;
 /** Differences that are named. */
 const NAMED = 5;
@@ -29,14 +29,11 @@ const EVERYTHING: Touched = { fromHeight: 0, contracts: true };
 export async function readPublished(log: EventLog, signal: AbortSignal): Promise<Published> {
   const published = new Published();
   const read = async <T extends DerivationTopic>(topic: T, partition: string): Promise<void> => {
-    for (let from: Position | null = null; !signal.aborted; ) {
-      const batch = await log.read(topic, partition, from, { maxRecords: READ_AT_ONCE, waitMs: 0, signal });
-      if (batch.records.length === 0 && batch.damage.length === 0) return;
-      for (const record of batch.records) {
+    for await (const { records } of wholePartition(log, topic, partition, signal)) {
+      for (const record of records) {
         const decoded = await decodeRecord(log, topic as Topic, record);
         if ('event' in decoded) published.take(topic, decoded.event as Events[T]);
       }
-      from = batch.next;
     }
   };
   for (const topic of DERIVATIONS) for (const partition of await log.partitions(topic)) await read(topic, partition);

@@ -27,7 +27,7 @@ import { openDataDir } from '../core/data-dir.ts';
 import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle } from '../core/lifecycle.ts';
 import { acquireLock } from '../core/lock.ts';
-import type { EventLog, Position } from '../core/log/event-log.ts';
+import type { EventLog } from '../core/log/event-log.ts';
 import { openJournalLog } from '../core/log/journal.ts';
 import type { KafkaLog } from '../core/log/kafka.ts';
 import type { GroupPlace, GroupTerm, KafkaGroup } from '../core/log/kafka-group.ts';
@@ -53,6 +53,7 @@ import { Problems, pause, untilDone } from './problems.ts';
 import { dropReplayed, readReplayed } from './replay-positions.ts';
 import { Rollups } from './rollups.ts';
 import { ConsumerState } from './state.ts';
+import { wholePartition } from './whole.ts';
 
 /** How often new partitions are looked for, and how far behind each is. */
 const LOOK_MS = 1_000;
@@ -62,7 +63,6 @@ const ROLLUP_BEHIND_MS = 30_000;
 const DERIVE_MS = 200;
 /** How long an insert under way is waited for at the end. */
 const CLOSE_MS = 5_000;
-const REFOLD_RECORDS = 10_000;
 /** How often tables that another may have derived are looked at, and whether they are still the ones of our group. */
 const CHECK_MS = 10_000;
 /** Before a rebalance: how long inserts under way are waited for, and how long minutes are made anew so that others need not. */
@@ -222,19 +222,11 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     partition: string,
     until: AbortSignal,
   ): Promise<void> {
-    let from: Position | null = null;
-    while (!until.aborted) {
-      const batch = await log.read(pipeline.topic, partition, from, {
-        maxRecords: REFOLD_RECORDS,
-        waitMs: 0,
-        signal: until,
-      });
-      if (batch.records.length === 0 && batch.damage.length === 0) return;
-      for (const record of batch.records) {
+    for await (const { records } of wholePartition(log, pipeline.topic, partition, until)) {
+      for (const record of records) {
         const decoded = await decodeRecord(log, pipeline.topic, record);
         if ('event' in decoded && pipeline.wrong(decoded.event) === null) take(fold, pipeline.topic, [decoded.event]);
       }
-      from = batch.next;
     }
   }
 
