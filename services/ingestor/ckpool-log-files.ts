@@ -9,10 +9,10 @@
  * it was without opening it.
  */
 import { hash } from 'node:crypto';
-import { createReadStream, existsSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { createGunzip, createZstdDecompress, gunzipSync, zstdDecompressSync } from 'node:zlib';
+import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import type { Inputs } from '../../schemas/events.ts';
 import { bytesFromHashHex } from '../core/bitcoin/header.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
@@ -29,6 +29,7 @@ import {
 } from './ckpool-log.ts';
 import { type ShareInput, shareFromLine } from './line.ts';
 import type { BadLine } from './main.ts';
+import { unpacked } from './unpack.ts';
 
 const HEAD_BYTES = 4096;
 /** Where the first statistics of a log are looked for; they come each minute. */
@@ -325,10 +326,39 @@ async function ingestFile(
     return known?.state ?? before;
   }
 
+  let fd: number;
+  try {
+    // Opened once: a rotation puts another file under the name.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return before;
+    return unread(`cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    const opened = fstatSync(fd);
+    if (!opened.isFile()) return unread('is not a regular file');
+    return await readFile(file, fd, opened, before, options, checkpoints, summary, unread);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** @param unread - says why it stays as it is */
+async function readFile(
+  file: MainLogFile,
+  fd: number,
+  stat: Stats,
+  before: LogState,
+  options: MainLogOptions,
+  checkpoints: MainLogCheckpoints,
+  summary: MainLogSummary,
+  unread: (reason: string, sizeBytes?: number) => LogState,
+): Promise<LogState> {
+  const path = resolve(file.path);
   let known: Known | null = null;
   let beginning: Buffer;
   try {
-    beginning = await beginningOf(file);
+    beginning = await beginningOf(fd, file);
     known = checkpoints.find(file.family, beginning.subarray(0, HEAD_BYTES));
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
@@ -412,7 +442,7 @@ async function ingestFile(
   let length = file.packing === 'none' ? offset : 0;
   const skip = file.packing === 'none' ? 0 : offset;
   try {
-    for await (const chunk of unpacked(file, file.packing === 'none' ? offset : 0)) {
+    for await (const chunk of unpacked(fd, file.packing, true, offset)) {
       const from = Math.max(0, skip - length);
       length += chunk.length;
       if (from >= chunk.length) continue;
@@ -452,24 +482,15 @@ async function ingestFile(
 }
 
 /** The first unpacked bytes. */
-async function beginningOf(file: MainLogFile): Promise<Buffer> {
+async function beginningOf(fd: number, { packing }: MainLogFile): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;
-  for await (const chunk of unpacked(file, 0)) {
+  for await (const chunk of unpacked(fd, packing, true)) {
     parts.push(chunk);
     length += chunk.length;
     if (length >= PEEK_BYTES) break;
   }
   return Buffer.concat(parts).subarray(0, PEEK_BYTES);
-}
-
-function unpacked(file: MainLogFile, start: number): AsyncIterable<Buffer> {
-  const raw = createReadStream(file.path, { highWaterMark: 1 << 18, start });
-  if (file.packing === 'none') return raw;
-  const unpack = file.packing === 'gzip' ? createGunzip() : createZstdDecompress();
-  raw.once('error', (error) => unpack.destroy(error));
-  unpack.once('close', () => raw.destroy());
-  return raw.pipe(unpack);
 }
 
 /** The event of a block, with what its share's line adds; or why there is none. */
@@ -508,12 +529,25 @@ function blockOf(solved: SolvedFact, options: MainLogOptions): Inputs['block'] |
 /** The line of the share that solved a block, from the share logs of its height. */
 function winningShare(solved: SolvedFact, options: MainLogOptions): ShareInput | null {
   const folder = join(options.logDir, solved.height.toString(16).padStart(8, '0'));
-  if (!existsSync(folder)) return null;
+  let names: string[];
+  try {
+    names = readdirSync(folder).sort();
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    // Of what the log itself tells nothing is lost.
+    if (code !== 'ENOENT') {
+      const reason = `cannot be listed, so of block ${solved.height} only the main log is asked: ${message}`;
+      options.onBad({ path: folder, line: 0, reason, bytes: Buffer.alloc(0) });
+    }
+    return null;
+  }
   let found: ShareInput | null = null;
-  for (const name of readdirSync(folder).sort()) {
+  for (const name of names) {
     if (!/\.sharelog(?:\.(?:gz|zst))?$/.test(name)) continue;
     let text: string;
     try {
+      // Who opens a pipe waits for who writes to it.
+      if (!statSync(join(folder, name)).isFile()) continue;
       const bytes = readFileSync(join(folder, name));
       text = (
         name.endsWith('.gz') ? gunzipSync(bytes) : name.endsWith('.zst') ? zstdDecompressSync(bytes) : bytes

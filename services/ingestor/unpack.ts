@@ -24,10 +24,11 @@ async function* bytesOf(fd: number, start: number | null, onRead: (bytes: number
  *
  * @param fd - stays open
  * @param regular - it can be read at any place; else it is a pipe
+ * @param from - of a plain regular file: where to begin
  * @throws Error with a code, where the pack is damaged
  */
-export async function* unpacked(fd: number, packing: Packing, regular: boolean): AsyncGenerator<Buffer> {
-  if (packing === 'none') return yield* bytesOf(fd, regular ? 0 : null, () => {});
+export async function* unpacked(fd: number, packing: Packing, regular: boolean, from = 0): AsyncGenerator<Buffer> {
+  if (packing === 'none') return yield* bytesOf(fd, regular ? from : null, () => {});
   let piped = 0;
   const onRead = (bytes: number): void => {
     piped += bytes;

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   copyFileSync,
@@ -260,6 +261,36 @@ test('a log that lost its end after it was read is named', async () => {
   expect(bad).toMatchObject([{ line: 0, reason: expect.stringContaining('5000 bytes long') }]);
 });
 
+test('a pack of several pieces is read to its end', async () => {
+  const pieces = [lines(0, 3), lines(3, 5)];
+  writeFileSync(`${log()}.2.zst`, Buffer.concat(pieces.map((text) => zstdCompressSync(text))));
+  writeFileSync(`${log()}.1.gz`, Buffer.concat([lines(5, 6), lines(6, 8)].map((text) => gzipSync(text))));
+  expect(await run()).toMatchObject({ log_lines: 8, log_bad: 0 });
+  expect(told()).toEqual(upTo(8));
+});
+
+test('a rotation while a log is being read takes none of its lines', async () => {
+  writeFileSync(log(), lines(0, 3));
+  const checkpoints = new MainLogCheckpoints(join(dir.path, 'log.sqlite'));
+  const find = checkpoints.find.bind(checkpoints);
+  let rotated = false;
+  checkpoints.find = (family, head) => {
+    if (!rotated) {
+      rotated = true;
+      renameSync(log(), `${log()}.1`);
+      writeFileSync(log(), lines(3, 5));
+    }
+    return find(family, head);
+  };
+  try {
+    await ingestMainLog(mainLogFiles(log()), options(), checkpoints, emptyMainLogSummary());
+  } finally {
+    checkpoints.close();
+  }
+  await run();
+  expect(told()).toEqual(upTo(5));
+});
+
 test('a broken pack is named, and the others are read', async () => {
   writeFileSync(`${log()}.2.gz`, gzipSync(lines(0, 2000)).subarray(0, 2000));
   writeFileSync(`${log()}.1`, lines(2000, 2002));
@@ -396,6 +427,23 @@ describe('blocks', () => {
     cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
     expect(await run({ chain: { name: 'litecoin', pow: 'scrypt' } })).toMatchObject({ blocks: 0, log_bad: 3 });
     expect(bad[0]!.reason).toContain('on a scrypt chain');
+  });
+
+  test('are told where their folder has a pipe, or is none', async () => {
+    cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
+    execFileSync('mkfifo', [join(logDir, '0000006f', '0000000000000000.sharelog')]);
+    rmSync(join(logDir, '00000070'), { recursive: true });
+    writeFileSync(join(logDir, '00000070'), '');
+    expect(await run()).toMatchObject({ blocks: 3, log_bad: 0 });
+    expect(blocks.map(({ height, job_id }) => [height, job_id !== ''])).toEqual([
+      [111, true],
+      [112, false],
+      [114, true],
+    ]);
+    expect(bad.map(({ path, reason }) => [path, reason])).toEqual([
+      [join(logDir, '00000070'), expect.stringContaining('only the main log is asked: ENOTDIR')],
+    ]);
+    expect(await run()).toMatchObject({ blocks: 0, log_lines: 0 });
   });
 
   test('whose hash nobody tells are named', async () => {
