@@ -95,7 +95,7 @@ function requestIn(path: string): HookRequest | null {
  * Works off requests until there are none; returns at once where another worker does.
  *
  * @returns number of runs
- * @throws what ingest throws where that does not pass by itself; the request stays for the next worker
+ * @throws what ingest throws where that does not pass by itself, when the others are done; the request stays for the next worker
  */
 export async function workRequests(paths: DataPaths, work: HookWork): Promise<number> {
   let runs = 0;
@@ -121,6 +121,9 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
   const nowMs = work.nowMs ?? Date.now;
   const sleep = work.sleep ?? ((ms) => new Promise((resolve) => setTimeout(resolve, ms)));
   const taken = new Map<string, HookRequest>();
+  /** What cannot be worked off: when it was asked. It must not keep the others waiting, of another folder perhaps. */
+  const failed = new Map<string, number>();
+  let failure: unknown;
   mkdirSync(runningDir(paths), { recursive: true, mode: 0o750 });
   /** @returns the names of what is new */
   const take = (): string[] => {
@@ -132,7 +135,7 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
       if (request === null) {
         work.log(`${join(runningDir(paths), name)} is no request of ingest --hook, and is removed`);
         rmSync(join(runningDir(paths), name), { force: true });
-      } else if (taken.get(name)?.at_ms !== request.at_ms) {
+      } else if ((taken.get(name)?.at_ms ?? failed.get(name)) !== request.at_ms) {
         taken.set(name, request);
         found.push(name);
       }
@@ -142,6 +145,16 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
   let runs = 0;
   const stopped = (): boolean => work.signal?.aborted === true;
   const run = async (name: string): Promise<void> => {
+    try {
+      await runOne(name);
+    } catch (error) {
+      failure ??= error;
+      failed.set(name, taken.get(name)!.at_ms);
+      taken.delete(name);
+      work.log(`${errorLine(error)}; the request stays for the next worker: ${join(runningDir(paths), name)}`);
+    }
+  };
+  const runOne = async (name: string): Promise<void> => {
     const request = taken.get(name)!;
     const begunMs = nowMs();
     for (let tries = 1; ; tries++) {
@@ -175,8 +188,9 @@ async function drain(paths: DataPaths, work: HookWork): Promise<number> {
     for (const name of fresh) if (!stopped()) await run(name);
     if (stopped()) return runs;
     if (taken.size === 0) {
-      if (names(requestsDir(paths)).length === 0) return runs;
-      continue;
+      if (names(requestsDir(paths)).length > 0) continue;
+      if (failed.size > 0) throw failure;
+      return runs;
     }
     const dueMs = Math.min(...[...taken.values()].map(({ at_ms, settle_ms }) => at_ms + settle_ms));
     while (!stopped() && nowMs() < dueMs && names(requestsDir(paths)).length === 0)

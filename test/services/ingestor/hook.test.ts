@@ -129,6 +129,21 @@ test('what passes by itself is tried again, anything else is not', async () => {
   expect(runs).toHaveLength(4);
 });
 
+test('one that cannot be worked off keeps no other waiting, and is named', async () => {
+  for (const words of [['a'], ['gone'], ['b']]) ask(words, 0);
+  ask(['c']);
+  const gone = (_: number, { words }: HookRequest): void => {
+    if (words[0] === 'gone') throw new PoolError('usage', '/gone: there is no such directory');
+  };
+  await expect(work(gone)).rejects.toThrow('/gone: there is no such directory');
+  expect(runs.map(({ words }) => words[0]).sort()).toEqual(['a', 'b', 'c', 'c', 'gone']);
+  expect(left()).toHaveLength(1);
+  expect(said).toEqual([expect.stringMatching(/no such directory.*stays for the next worker: .*ingest-running/)]);
+  await work();
+  expect(runs.at(-1)!.words).toEqual(['gone']);
+  expect(left()).toEqual([]);
+});
+
 test('a folder that another process follows is left to it after 120 s', async () => {
   const begun = clockMs;
   ask();
