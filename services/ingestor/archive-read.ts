@@ -1,13 +1,17 @@
 /** Reads archives of `lodestream archive` again, as when a journal was lost: unpacked beside, taken in, removed. Identity makes what is known count once. */
-import { closeSync, createReadStream, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, createReadStream, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { createZstdDecompress } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
+import { acquireLock } from '../core/lock.ts';
 import { readTar } from './archive-tar.ts';
 import { emptySummary, type Summary } from './intake.ts';
 import { type IngestOptions, ingest } from './main.ts';
 
 const ARCHIVE = /^[0-9a-f]{8}\.tar\.zst$/;
+/** Folders in `state` in which archives are unpacked. */
+const BESIDE = 'unpacked-';
+const LOCK_WAIT_MS = 1_000;
 const MEMBER = /^[0-9a-f]{8}\/[^/]{1,80}\.sharelog(?:\.(?:gz|zst))?$/;
 
 /** Whether a path is named as `archive` names what it packs. */
@@ -17,25 +21,38 @@ export function isArchive(path: string): boolean {
 
 /**
  * Takes in all lines of archives, one after the other.
- * @throws PoolError usage where one cannot be read or is none; and what ingest throws
+ * @throws PoolError usage where one cannot be read or is none, disk where it cannot be unpacked, held; and what ingest throws
  */
 export async function ingestArchives(paths: readonly string[], options: IngestOptions): Promise<Summary> {
   const sum = emptySummary();
-  for (const path of paths) {
-    if (options.signal?.aborted === true) break;
-    const beside = mkdtempSync(join(options.data.state, 'unpacked-'));
-    try {
-      await unpack(path, beside);
-      const state = join(beside, 'state');
-      mkdirSync(state);
-      // Checkpoints are of files that are gone afterwards.
-      const one = await ingest({ ...options, logDir: beside, paths: [], data: { ...options.data, state } });
+  const { state } = options.data;
+  const lock = acquireLock(join(state, 'ingest-archives.lock'), { waitMs: LOCK_WAIT_MS, what: 'ingest of archives' });
+  try {
+    // Of a run that was killed.
+    for (const name of readdirSync(state))
+      if (name.startsWith(BESIDE)) rmSync(join(state, name), { recursive: true, force: true });
+    for (const path of paths) {
+      if (options.signal?.aborted === true) break;
+      const one = await ingestArchive(path, options);
       for (const key of Object.keys(sum) as (keyof Summary)[]) sum[key] += one[key];
-    } finally {
-      rmSync(beside, { recursive: true, force: true });
     }
+  } finally {
+    lock.release();
   }
   return sum;
+}
+
+async function ingestArchive(path: string, options: IngestOptions): Promise<Summary> {
+  const beside = mkdtempSync(join(options.data.state, BESIDE));
+  try {
+    await unpack(path, beside);
+    const state = join(beside, 'state');
+    mkdirSync(state);
+    // Checkpoints are of files that are gone afterwards.
+    return await ingest({ ...options, logDir: beside, paths: [], data: { ...options.data, state } });
+  } finally {
+    rmSync(beside, { recursive: true, force: true });
+  }
 }
 
 async function unpack(path: string, into: string): Promise<void> {
@@ -60,6 +77,8 @@ async function unpack(path: string, into: string): Promise<void> {
       };
     });
   } catch (cause) {
+    if (/^(?:ENOSPC|EDQUOT|EROFS)$/.test(String((cause as NodeJS.ErrnoException).code)))
+      throw new PoolError('disk', `cannot unpack ${path} into ${into}: ${(cause as Error).message}`, { cause });
     throw new PoolError('usage', `${path} cannot be read: ${(cause as Error).message}`, { cause });
   } finally {
     if (fd >= 0) closeSync(fd);

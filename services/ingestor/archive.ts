@@ -158,11 +158,9 @@ async function archiveHeight(
 ): Promise<void> {
   const dir = join(options.logDir, folder);
   const step = options.step ?? (() => {});
-  const dirStat = statSync(dir, { throwIfNoEntry: false });
+  const dirStat = statOf(dir);
   if (dirStat === undefined || !dirStat.isDirectory()) return;
-  const originals: Original[] = readdirSync(dir)
-    .sort()
-    .map((name) => ({ name, stat: statSync(join(dir, name)), digest: '' }));
+  const originals = originalsIn(dir);
   const path = join(target, `${folder}.tar.zst`);
   const there = statSync(path, { throwIfNoEntry: false });
   if (originals.some(({ stat }) => stat.mtimeMs > beforeMs)) return;
@@ -229,12 +227,34 @@ async function archiveHeight(
   removeFolder(dir);
 }
 
-/** An empty folder; one that got something meanwhile stays. */
+/** Undefined where there is none. @throws Left */
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw new Left(`it cannot be looked into: ${(error as Error).message}`);
+  }
+}
+
+/** @throws Left */
+function originalsIn(dir: string): Original[] {
+  try {
+    return readdirSync(dir)
+      .sort()
+      .map((name) => ({ name, stat: statSync(join(dir, name)), digest: '' }));
+  } catch (error) {
+    // A link to nowhere, a folder that may not be read: no matter of the other heights.
+    throw new Left(`it cannot be looked into: ${(error as Error).message}`);
+  }
+}
+
+/** An empty folder; one that got something meanwhile stays, and a link to one on another disk. */
 function removeFolder(dir: string): void {
   try {
     rmdirSync(dir);
   } catch (error) {
-    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? ''))
+      throw error;
   }
 }
 
@@ -301,6 +321,17 @@ async function checked(
   return whole.digest('hex');
 }
 
+/** @throws Left where a tar has no room for the name or the size */
+function headerOf(folder: string, name: string, stat: Stats): Buffer {
+  const mtimeS = Math.floor(stat.mtimeMs / 1000);
+  try {
+    return tarHeader({ name: `${folder}/${name}`, sizeBytes: stat.size, mtimeS, mode: stat.mode });
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new Left(`${name} does not fit into a tar: ${error.message}`);
+  }
+}
+
 async function pack(dir: string, folder: string, originals: readonly Original[], temporary: string): Promise<void> {
   const zstd = createZstdCompress({
     params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL, [constants.ZSTD_c_checksumFlag]: 1 },
@@ -319,14 +350,7 @@ async function pack(dir: string, folder: string, originals: readonly Original[],
   };
   try {
     for (const { name, stat } of originals) {
-      await put(
-        tarHeader({
-          name: `${folder}/${name}`,
-          sizeBytes: stat.size,
-          mtimeS: Math.floor(stat.mtimeMs / 1000),
-          mode: stat.mode,
-        }),
-      );
+      await put(headerOf(folder, name, stat));
       let length = 0;
       for await (const chunk of createReadStream(join(dir, name), { highWaterMark: 1 << 20 })) {
         length += (chunk as Buffer).length;

@@ -10,6 +10,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -222,6 +223,20 @@ describe('a height stays, and is named, where', () => {
     await stays('no share log');
   });
 
+  test('a link leads nowhere', async () => {
+    await read();
+    age();
+    symlinkSync('gone', join(logs, height!, '6b02870800000099.sharelog'));
+    expect(await run({ remove: true })).toMatchObject({ left: 1, packed: 1 });
+    expect(left).toEqual([expect.stringContaining(`${height}: it cannot be looked into: ENOENT`)]);
+  });
+
+  test('a name is too long for a tar', async () => {
+    writeFileSync(join(logs, height!, `${'6'.repeat(100)}.sharelog`), readFileSync(file()));
+    await read();
+    await stays('does not fit into a tar');
+  });
+
   test('its archive has other bytes', async () => {
     await read();
     await run();
@@ -344,6 +359,34 @@ test.each([
   await expect(ingestArchives([path], { ...options, onBad: () => {}, onProgress: () => {} })).rejects.toThrow(
     '0000006f.tar.zst cannot be read',
   );
+});
+
+test('a height that is a link to another disk is packed, a loop of links is named', async () => {
+  tree();
+  await read();
+  renameSync(join(logs, '0000006f'), join(dir.path, 'disk'));
+  symlinkSync(join(dir.path, 'disk'), join(logs, '0000006f'));
+  symlinkSync('00000070', join(logs, '00000070'));
+  expect(await run({ remove: true })).toMatchObject({ packed: 2, left: 1 });
+  expect(left).toEqual([expect.stringMatching(/^00000070: it cannot be looked into: ELOOP/)]);
+  expect(readdirSync(join(dir.path, 'disk'))).toEqual([]);
+  expect(await run({ remove: true })).toMatchObject({ known: 1, left: 1 });
+});
+
+test('what a killed run had unpacked is removed by the next', async () => {
+  tree();
+  await read();
+  await run();
+  const data = openDataDir(join(dir.path, 'other'));
+  mkdirSync(join(data.state, 'unpacked-killed', '0000006f'), { recursive: true });
+  const { accepted } = await ingestArchives([join(logs, 'archive/0000006f.tar.zst')], {
+    ...{ logDir: logs, paths: [], origin: 'ckpool', instance: 'test', data, dryRun: false },
+    openJournal: () => openJournalWriter({ dir: data.journal, instance: 'test' }),
+    onBad: () => {},
+    onProgress: () => {},
+  });
+  expect(accepted).toBeGreaterThan(0);
+  expect(readdirSync(data.state).filter((name) => name.startsWith('unpacked'))).toEqual([]);
 });
 
 test('an archive that another zstd made is taken for what it holds', async () => {
