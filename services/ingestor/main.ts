@@ -3,7 +3,7 @@
  * read before is not read again, and what the daemon saw itself merges with it by identity.
  */
 import { hash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { DataPaths } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
@@ -47,8 +47,14 @@ export function originOf(logDir: string, given: string | null): string {
   let stored: string | null = null;
   try {
     stored = readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const missing = statSync(logDir, { throwIfNoEntry: false }) === undefined;
+    // Named files may lie anywhere.
+    if (missing && given === null)
+      throw new PoolError('usage', `${logDir}: there is no such directory; --logdir names the one CKPool writes to`);
+    if (code === 'ENOTDIR') throw new PoolError('usage', `${logDir} is no directory`, { cause });
+    if (code !== 'ENOENT') throw new PoolError('usage', `${path} cannot be read: ${message}`, { cause });
   }
   if (given !== null && stored !== null && given !== stored) {
     throw new PoolError('usage', `--origin ${given}, but ${path} says ${stored}: leave the flag out, or name that one`);

@@ -486,6 +486,16 @@ test('the origin is never guessed', () => {
   expect(() => originOf(tree(), '../x')).toThrow(/says farm|must be/);
 });
 
+test('a log directory that is missing or none is said, before it is asked whose it is', () => {
+  const logs = tree();
+  expect(() => originOf(join(logs, 'gone'), null)).toThrow('gone: there is no such directory; --logdir');
+  expect(originOf(join(logs, 'gone'), 'ckpool')).toBe('ckpool');
+  writeFileSync(join(logs, 'ckpool.log'), '');
+  expect(() => originOf(join(logs, 'ckpool.log'), null)).toThrow('ckpool.log is no directory');
+  mkdirSync(join(logs, '.lodestream-origin'));
+  expect(() => originOf(logs, 'ckpool')).toThrow(/lodestream-origin cannot be read: EISDIR/);
+});
+
 test('a refused share is one, live and back-filled, also where its miner writes hex in capitals', () => {
   const live: ShareInput = {
     ...{ origin: 'ckpool', instance: 'ckpool', source: 'live', time_us: 1_795_327_755_915_956, client_id: 1 },
