@@ -154,7 +154,7 @@ export interface BlockEvent {
   readonly answers: readonly NodeAnswer[];
   /** solved: the 80-byte header, hex */
   readonly candidate: string;
-  /** live (the daemon, the follower) or backfill (CKPool's main log: little is known, and any live copy counts before it) */
+  /** live (the daemon, the follower), backfill (CKPool's main log: little is known, and any live copy counts before it), or chain (solved: the follower found it on the chain, made from a job of ours, and nobody had told of it) */
   readonly source: string;
 }
 

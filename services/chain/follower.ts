@@ -10,6 +10,7 @@
  * behind (or was told to forget blocks), and is waited for.
  */
 import type { BlockEvent, BlockInput } from '../../schemas/events.ts';
+import { addressFromScript } from '../core/bitcoin/address.ts';
 import { parseBlockSummary } from '../core/bitcoin/block.ts';
 import { bytesFromHex, hexFromBytes, uint32Be } from '../core/bitcoin/bytes.ts';
 import { blockHash, HEADER_SIZE_BYTES, type Header, hashHex, headerFromBytes } from '../core/bitcoin/header.ts';
@@ -20,6 +21,7 @@ import type { ChainProfile } from '../core/chains/profile.ts';
 import { countedSats, feesSats, subsidySats } from '../core/chains/subsidy.ts';
 import { PoolError } from '../core/errors.ts';
 import { hexAnswer, integerAnswer, type NodeRpc, objectAnswer } from '../core/node/rpc.ts';
+import type { BlockOwner } from './own-work.ts';
 
 /** Bitcoin Core chain.h, CBlockIndex::nMedianTimeSpan. */
 const MEDIAN_SPAN = 11;
@@ -27,6 +29,9 @@ const MEDIAN_SPAN = 11;
 const READ_WHOLE_BELOW = 5_000;
 /** Blocks asked for at a time while catching up: enough to hide the way to the node, few enough to hold in memory (8 × 4 MB as hex). */
 const FETCH_AT_ONCE = 8;
+/** A block of ours with one on top: whoever sent it has told of it long since, or never will. */
+const TOLD_AT_DEPTH = 2;
+const LOOKED_AT_LIMIT = 10_000;
 /** A node's chain may change between two calls; one that does so this often in a row contradicts itself. */
 const MOST_MOVES = 20;
 
@@ -40,6 +45,8 @@ export interface FollowerOptions {
   readonly instance: string;
   /** Output script of our own address, hex; null: no block is ours. */
   readonly ourScript: string | null;
+  /** Whose work a block is, by the jobs of this journal; absent: the address alone decides. */
+  readonly owner?: BlockOwner;
   /** First height to read; null: see `firstHeight`. */
   readonly fromHeight: number | null;
   /** Deepest reorganisation that is followed without asking a person. */
@@ -113,6 +120,8 @@ export function medianTime(times: readonly number[]): number {
 
 export class ChainFollower {
   readonly #o: FollowerOptions;
+  /** Own blocks that were looked at for a `solved` event. */
+  readonly #lookedAt = new Set<string>();
   /** The node of the present round. */
   #rpc!: NodeRpc;
   /** Times in seconds of the blocks below the first of the tail, lowest first; null: not read yet. */
@@ -175,7 +184,7 @@ export class ChainFollower {
       return { state: 'followed', nodeHeight, disconnected: 0, connected: await this.#connect(from, node) };
     }
     if (tip.hash === node.hash) {
-      this.#settleOwn();
+      await this.#settleOwn();
       return { state: 'followed', nodeHeight, connected: 0, disconnected: 0 };
     }
 
@@ -291,6 +300,8 @@ export class ChainFollower {
       script: hexFromBytes(output.script),
       value_sats: String(output.valueSats),
     }));
+    const blockTimeUs = header.time * 1_000_000;
+    const ofJob = (await this.#o.owner?.jobOf(height, blockTimeUs, prevHash, coinbase)) ?? null;
     this.#emit([
       {
         kind: 'connected',
@@ -301,7 +312,7 @@ export class ChainFollower {
         height,
         hash,
         prev_hash: prevHash,
-        block_time_us: header.time * 1_000_000,
+        block_time_us: blockTimeUs,
         median_time_us: medianTime([...times, header.time]) * 1_000_000,
         nbits: bitsHex(header.bits),
         version: hexFromBytes(uint32Be(header.version >>> 0)),
@@ -312,11 +323,14 @@ export class ChainFollower {
         coinbase_value_sats: String(countedSats(profile, coinbase)),
         coinbase_script: hexFromBytes(coinbase.inputs[0]!.script),
         coinbase_outputs: outputs,
-        // A block is ours when its coinbase pays our address: readable from the chain, whoever submitted it.
-        ours: ourScript !== null && outputs.some((output) => output.script === ourScript && output.value_sats !== '0'),
+        // A block is ours when its coinbase pays our address (readable from the chain, whoever submitted it), or is that of a job of
+        // ours: in solo mode it pays its finder.
+        ours:
+          ofJob !== null ||
+          (ourScript !== null && outputs.some((output) => output.script === ourScript && output.value_sats !== '0')),
       },
     ]);
-    this.#settleOwn();
+    await this.#settleOwn();
   }
 
   #hasProof(headerBytes: Uint8Array, bits: number): boolean {
@@ -326,13 +340,46 @@ export class ChainFollower {
   }
 
   /** Own blocks that are deep enough are confirmed; those off the chain, with that depth built elsewhere, are orphaned. */
-  #settleOwn(): void {
+  async #settleOwn(): Promise<void> {
     const tip = this.tip;
     if (tip === null) return;
-    for (const { event, connected } of this.#o.fold.tail.own.values()) {
+    const { confirmations } = this.#o.profile;
+    for (const { event, connected } of [...this.#o.fold.tail.own.values()]) {
       const depth = tip.height - event.height + 1;
-      if (depth < this.#o.profile.confirmations) continue;
+      if (connected && depth >= Math.min(TOLD_AT_DEPTH, confirmations) && !this.#lookedAt.has(event.hash))
+        await this.#tellSolved(event);
+      if (depth < confirmations) continue;
       this.#emit([{ ...event, kind: connected ? 'confirmed' : 'orphaned', confirmations: connected ? depth : 0 }]);
+    }
+  }
+
+  /**
+   * Says that a block of ours was solved, where the process that sent it to the node died before it could.
+   * Only of blocks made from a job of this journal: others that pay our address were found by somebody who tells it elsewhere.
+   */
+  async #tellSolved(event: BlockEvent): Promise<void> {
+    const { owner, profile, ourScript } = this.#o;
+    if (owner === undefined) return;
+    if (!(await owner.isSolved(event.hash, event.block_time_us))) {
+      const { headerBytes, coinbase } = parseBlockSummary(await this.#block(event.hash));
+      const job = await owner.jobOf(event.height, event.block_time_us, event.prev_hash, coinbase);
+      if (job !== null) {
+        const paid = coinbase.outputs.find(({ valueSats }) => valueSats > 0n)?.script ?? new Uint8Array(0);
+        // The first output is whom the job was for: in solo mode the user, by its address.
+        const finder = hexFromBytes(paid) === ourScript ? null : addressFromScript(paid, profile.address);
+        const solved: BlockInput = {
+          ...event,
+          ...{ kind: 'solved', follower: '', chain_seq: 0, source: 'chain', time_us: this.#o.nowUs() },
+          ...{ origin: job.origin, instance: this.#o.instance, job_key: job.job_key, job_id: job.job_id },
+          ...{ ours: true, user: finder ?? '', candidate: hexFromBytes(headerBytes) },
+        };
+        this.#o.append([solved]);
+      }
+    }
+    this.#lookedAt.add(event.hash);
+    for (const oldest of this.#lookedAt) {
+      if (this.#lookedAt.size <= LOOKED_AT_LIMIT) break;
+      this.#lookedAt.delete(oldest);
     }
   }
 

@@ -24,6 +24,7 @@ import { type BlockNotices, endpointsOf, subscribeBlocks } from '../core/node/zm
 import { publishStatus } from '../core/status.ts';
 import { NodeChoice } from './choice.ts';
 import { ChainFollower, type Progress } from './follower.ts';
+import { OwnWork } from './own-work.ts';
 
 /** With block notices polling is only the safety net for those that are lost. */
 const SAFETY_POLL_MS = 5_000;
@@ -181,10 +182,8 @@ async function follow(
 
   const reader = openJournalLog({ dir: journalDir });
   // As deep as a reorganisation may go, and the eleven blocks of a median time below it.
-  const { fold, damage, told } = await (async () => ({
-    ...(await readChainTail(reader, profile.name, config.maxReorg + 12, nowUs())),
-    told: await lastToldOfNodes(reader),
-  }))().finally(() => reader.close());
+  const { fold, damage } = await readChainTail(reader, profile.name, config.maxReorg + 12, nowUs());
+  const told = await lastToldOfNodes(reader);
   for (const line of damage) log(`part of the follower's own log cannot be read: ${line}`);
   if (fold.tip !== null) log(`following ${profile.name} from height ${fold.tip.height} on, where the log ends`);
   else log(`following ${profile.name} for the first time`);
@@ -205,6 +204,7 @@ async function follow(
     append: (events) => writer.append(events.map((event) => ({ topic: 'block', event }))),
     instance: CHAIN_FOLLOWER,
     ourScript,
+    owner: new OwnWork(reader, journalDir, profile.name),
     fromHeight: config.followFromHeight,
     maxReorg: config.maxReorg,
     nowUs,
@@ -238,6 +238,7 @@ async function follow(
     }
   } finally {
     notices?.close();
+    await reader.close();
   }
 }
 
