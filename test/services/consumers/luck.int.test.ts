@@ -270,4 +270,12 @@ describe.skipIf(noClickHouse !== undefined)('hashrates, effort and luck in SQL',
       if (work > 0) expect(luck).toBeCloseTo(count / work, 6);
     }
   });
+
+  test('minutes that are not rolled up yet make no search less than nothing', async () => {
+    await life.end();
+    await ch.writer.command({ query: 'TRUNCATE TABLE shares_1m_raw' });
+    const efforts = await select<{ effort: number }>('SELECT effort FROM effort_now');
+    expect(efforts).toHaveLength(2);
+    for (const { effort } of efforts) expect(effort).toBeGreaterThanOrEqual(0);
+  });
 });
