@@ -316,8 +316,8 @@ export class Intake {
         if (position < HEAD_BYTES) keepHead(file, this.#buffer, at, got, position);
         position += got;
         this.#lines(file, got);
-        // A regular file gives all that it has.
-        if (got < CHUNK_BYTES || this.#signal.aborted) break;
+        // A regular file gives all that it has; those of network file systems may give less at a time.
+        if (got === 0 || (got < CHUNK_BYTES && position >= stat.size) || this.#signal.aborted) break;
         await this.#turn();
       }
     } else {

@@ -124,7 +124,14 @@ export function ingestStatusFiles(
       return readdirSync(join(options.logDir, folder))
         .filter((name) => !name.startsWith('.'))
         .sort();
-    } catch {
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      // CKPool made none before it had a user; `workers` is of 2018 and before.
+      if (code === 'ENOENT') return [];
+      summary.log_bad += 1;
+      const path = resolve(options.logDir, folder);
+      const reason = `cannot be listed: ${message}`;
+      entries.push(badEntry(options, { path, line: 0, reason, bytes: Buffer.alloc(0) }, 0));
       return [];
     }
   };

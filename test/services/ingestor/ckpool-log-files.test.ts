@@ -9,6 +9,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -513,6 +514,12 @@ describe('status files', () => {
       time_us: 1_600_000_000_000_000,
       pool_status: [{ last_share_us: 1_495_327_661_000_000, accepted_diff: 84 }],
     });
+  });
+
+  test('whose folder cannot be listed are named', () => {
+    symlinkSync('users', join(logDir, 'users'));
+    expect(status()).toMatchObject({ statuses: 0, log_bad: 1 });
+    expect(letters).toMatchObject([{ path: join(logDir, 'users'), reason: expect.stringContaining('ELOOP') }]);
   });
 
   test('half written are named, and read when they are whole', () => {
