@@ -1,5 +1,6 @@
 /** `lodestream archive --older-than 30d [--delete]`: packs heights of share logs whose every line is in the log. */
 import { hash } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
@@ -33,6 +34,32 @@ function ageMs(text: string): number {
 
 /** Exit status where a height was left because something is wrong with it. */
 const LEFT = 1;
+
+/** Without fsync the journal may have what was read in memory only: a power cut would take it behind the originals. */
+function syncFiles(dir: string): void {
+  let names: string[];
+  try {
+    names = readdirSync(dir);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  for (const path of [...names.map((name) => join(dir, name)), dir]) {
+    let fd: number;
+    try {
+      fd = openSync(path, 'r');
+    } catch (error) {
+      // Packed or removed meanwhile: by who had it on the disk first.
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+      throw error;
+    }
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
 
 export async function archiveCommand(parsed: Parsed): Promise<void> {
   const config = configFrom(parsed, 'pool');
@@ -73,6 +100,7 @@ export async function archiveCommand(parsed: Parsed): Promise<void> {
         origin,
         olderThanMs,
         remove: parsed.values.delete === true,
+        settle: () => syncFiles(join(data.journal, `ingest-${origin}`, 'share')),
         mark(folder, file) {
           if (known?.folder !== folder) known = { folder, files: checkpoints.files(resolve(logDir, folder)) };
           return known.files.get(file) ?? null;

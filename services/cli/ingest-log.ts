@@ -9,7 +9,7 @@ import { PoolError } from '../core/errors.ts';
 import { acquireLock } from '../core/lock.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { readStatuses } from '../core/status.ts';
-import { isArchive } from '../ingestor/archive-read.ts';
+import { archivesIn, isArchive } from '../ingestor/archive-read.ts';
 import {
   emptyMainLogSummary,
   ingestMainLog,
@@ -38,10 +38,15 @@ export function partedPaths(paths: readonly string[]): {
   readonly others: readonly string[];
 } {
   const isLog = (path: string): boolean => mainLogOf(path) !== null;
+  // The whole of `<logdir>/archive`, too.
+  const all = paths.flatMap((path) => {
+    const archives = archivesIn(path);
+    return archives.length > 0 ? archives : [path];
+  });
   return {
-    logs: paths.filter(isLog),
-    archives: paths.filter(isArchive),
-    others: paths.filter((path) => !isLog(path) && !isArchive(path)),
+    logs: all.filter(isLog),
+    archives: all.filter(isArchive),
+    others: all.filter((path) => !isLog(path) && !isArchive(path)),
   };
 }
 

@@ -19,6 +19,21 @@ export function isArchive(path: string): boolean {
   return ARCHIVE.test(basename(path));
 }
 
+/** The archives of a folder as `archive` makes it, heights rising; none where the path is no folder. */
+export function archivesIn(path: string): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(path);
+  } catch {
+    // Who reads it says why it cannot be.
+    return [];
+  }
+  return names
+    .filter(isArchive)
+    .sort()
+    .map((name) => join(path, name));
+}
+
 /**
  * Takes in all lines of archives, one after the other.
  * @throws PoolError usage where one cannot be read or is none, disk where it cannot be unpacked, held; and what ingest throws

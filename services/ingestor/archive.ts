@@ -75,6 +75,8 @@ export interface ArchiveOptions {
   readonly remove: boolean;
   /** What ingest knows of a file; null: nothing. @param name - without `.gz` or `.zst` */
   mark(folder: string, name: string): ReadMark | null;
+  /** Called before the first original goes: what ingest took from it is to be on the disk then. */
+  settle?(): void;
   onLeft(folder: string, reason: string): void;
   onProgress(summary: ArchiveSummary, folder: string): void;
   readonly nowMs?: () => number;
@@ -215,6 +217,7 @@ async function archiveHeight(
     summary.known += 1;
   }
   if (!options.remove) return;
+  if (summary.files_removed === 0) options.settle?.();
   for (const { name, stat } of originals) {
     const now = statSync(join(dir, name), { throwIfNoEntry: false });
     if (now === undefined) continue;

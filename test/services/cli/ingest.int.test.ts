@@ -1,5 +1,5 @@
 /** `lodestream ingest` as an operator calls it: words, statuses, what it prints. */
-import { appendFileSync, cpSync, readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -55,6 +55,16 @@ test.each([
   },
   60_000,
 );
+
+test('the folder that archive fills is read like the archives in it', async () => {
+  const first = await lodestreamOnce(['ingest', ...words, '--origin', 'ckpool']);
+  const [, accepted] = /(\d+) accepted/.exec(first.output)!;
+  mkdirSync(join(logs, '00000fff'));
+  await lodestreamOnce(['archive', ...words, '--origin', 'ckpool', '--older-than', '0m', '--delete']);
+  const other = ['--logdir', logs, '--data-dir', join(dir.path, 'other'), '--origin', 'ckpool'];
+  const again = await lodestreamOnce(['ingest', ...other, join(logs, 'archive')]);
+  expect(again.output).toContain(`${accepted} accepted`);
+}, 60_000);
 
 test('--follow takes in what is written, prints each pass as JSON, and ends with 0 when it is told to', async () => {
   writeFileSync(join(logs, '.lodestream-origin'), 'farm\n');

@@ -373,6 +373,18 @@ test('a height that is a link to another disk is packed, a loop of links is name
   expect(await run({ remove: true })).toMatchObject({ known: 1, left: 1 });
 });
 
+test('what ingest took is settled once, before the first original goes, and not where none does', async () => {
+  tree();
+  await read();
+  const before = Object.keys(bytesOf(logs)).length;
+  const settled: number[] = [];
+  const settle = (): void => void settled.push(Object.keys(bytesOf(logs)).length);
+  await run({ settle });
+  expect(settled).toEqual([]);
+  await run({ remove: true, settle });
+  expect(settled).toEqual([before]);
+});
+
 test('what a killed run had unpacked is removed by the next', async () => {
   tree();
   await read();
