@@ -143,8 +143,10 @@ async function followCommand(parsed: Parsed, config: Config): Promise<void> {
 
 function summaryText(summary: Summary, origin: string): string {
   const rate = summary.seconds > 0 ? Math.round(summary.lines / summary.seconds) : 0;
+  const unfinished = summary.files_unfinished;
   return [
     `origin ${origin}: ${summary.files} files (${summary.files_unchanged} unchanged, ${summary.files_quarantined} left alone)`,
+    ...(unfinished > 0 ? [`${unfinished} of them end amid a line, which is read when it is whole`] : []),
     `${summary.lines} new lines: ${summary.accepted} accepted, ${summary.refused} refused, ${summary.bad} bad; ${summary.repeats} repeats, counted once`,
     `${summary.known} lines known from earlier runs; ${summary.seconds.toFixed(2)} s, ${rate} lines/s`,
   ].join('\n');

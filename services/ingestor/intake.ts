@@ -16,7 +16,7 @@ import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
 import { type Checkpoints, type FileCheckpoint, type FolderState, folderState, HEAD_BYTES } from './checkpoints.ts';
 import { Scanner, SLACK_BYTES } from './scanner.ts';
 import { unpacked } from './unpack.ts';
-import { logicalName, packingOf, type ShareLogFolder, shareLogsIn } from './walk.ts';
+import { logicalName, type Packing, packingOf, type ShareLogFolder, shareLogsIn } from './walk.ts';
 
 /** A line or a file that was not taken in. */
 export interface BadLine {
@@ -35,6 +35,8 @@ export interface Summary {
   files_unchanged: number;
   /** Files that cannot be read, are shorter than what was read of them, or begin otherwise: left alone. */
   files_quarantined: number;
+  /** Files that end amid a line, which is read when it is whole: it is being written, or who wrote it was killed. Of packs, those read in this run. */
+  files_unfinished: number;
   /** Lines read in this run. */
   lines: number;
   /** Lines of these files that earlier runs have read, by their checkpoints. */
@@ -49,7 +51,7 @@ export interface Summary {
 
 export function emptySummary(): Summary {
   return {
-    ...{ files: 0, files_unchanged: 0, files_quarantined: 0, lines: 0, known: 0 },
+    ...{ files: 0, files_unchanged: 0, files_quarantined: 0, files_unfinished: 0, lines: 0, known: 0 },
     ...{ repeats: 0, bad: 0, accepted: 0, refused: 0, seconds: 0 },
   };
 }
@@ -242,7 +244,7 @@ export class Intake {
     try {
       // A file that is known is mostly as it was; one that is not is opened in any case.
       if (before !== null && !TRIED_AGAIN.test(before.refused) && isSame(before, statSync(path)))
-        return this.#unchanged(path, before);
+        return this.#unchanged(path, packingOf(name), before);
       // Opening a pipe waits for who writes to it; one that was named on purpose may be read.
       fd = openSync(path, constants.O_RDONLY | (named ? 0 : constants.O_NONBLOCK));
       const stat = fstatSync(fd);
@@ -271,9 +273,11 @@ export class Intake {
     }
   }
 
-  #unchanged(path: string, before: FileCheckpoint): number {
-    if (before.refused === '') this.summary.files_unchanged += 1;
-    else {
+  #unchanged(path: string, packing: Packing, before: FileCheckpoint): number {
+    if (before.refused === '') {
+      this.summary.files_unchanged += 1;
+      if (packing === 'none' && before.offset < before.sizeBytes) this.summary.files_unfinished += 1;
+    } else {
       // Said each time, kept once.
       this.summary.files_quarantined += 1;
       this.#parts.onBad({ path, line: 0, reason: before.refused, bytes: NO_BYTES });
@@ -343,6 +347,7 @@ export class Intake {
       }
       if (!checked && !this.#signal.aborted) return other(shrank(position));
     }
+    if ((this.#filled > 0 || file.dropped > 0) && !this.#signal.aborted) this.summary.files_unfinished += 1;
     this.#keepFile(file, !this.#signal.aborted);
   }
 

@@ -125,12 +125,13 @@ const good = readFileSync(join(fixtures, 'regtest-rejects/logs/0000006f/6b028708
   .slice(0, 6);
 const file = (logs: string): string => join(logs, '000002bc', '6b02870800000000.sharelog');
 
-test('a half-written last line is left for the next run, and then read once', async () => {
+test('a half-written last line is left for the next run, counted each time, and then read once', async () => {
   const logs = tree();
   writeFileSync(file(logs), `${good[0]}\n${good[1]!.slice(0, 100)}`);
-  expect(await run(logs)).toMatchObject({ lines: 1, bad: 0 });
+  expect(await run(logs)).toMatchObject({ lines: 1, bad: 0, files_unfinished: 1 });
+  expect(await run(logs)).toMatchObject({ lines: 0, files_unchanged: 1, files_unfinished: 1 });
   appendFileSync(file(logs), `${good[1]!.slice(100)}\n`);
-  expect(await run(logs)).toMatchObject({ lines: 1, known: 1, bad: 0 });
+  expect(await run(logs)).toMatchObject({ lines: 1, known: 1, bad: 0, files_unfinished: 0 });
   expect(written.map((share) => share.hash)).toEqual(good.slice(0, 2).map((line) => JSON.parse(line!).hash));
   expect(written[0]!.height).toBe(700);
 });
@@ -145,6 +146,14 @@ test.each([
   writeFileSync(`${file(logs)}.${ending}`, pack(`${good[0]}\n${good[1]}\n`));
   rmSync(file(logs));
   expect(await run(logs)).toMatchObject({ lines: 1, known: 1, files_quarantined: 0 });
+});
+
+test('zeros at the end, as a power cut leaves them, and an endless line are counted', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n${'\0'.repeat(4096)}`);
+  writeFileSync(join(logs, '000002bc', '7000000000000000.sharelog'), 'x'.repeat(100_000));
+  writeFileSync(join(logs, '000002bc', '7000000000000001.sharelog.gz'), gzipSync(good[1]!.slice(0, 50)));
+  expect(await run(logs)).toMatchObject({ files: 3, lines: 1, bad: 0, files_unfinished: 3 });
 });
 
 test('a shrunken and a rewritten log are left alone, and said', async () => {
