@@ -6,6 +6,8 @@
  *
  *     file   u8 length of the name · name · u64 inode · f64 size · f64 mtime (ms) · f64 offset · f64 lines · 16 bytes head · u16 length · reason
  */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PoolError } from '../core/errors.ts';
 
@@ -157,6 +159,48 @@ function checkpointsIn(database: DatabaseSync): Checkpoints {
     },
     close: () => database.close(),
   };
+}
+
+/** Looks into the checkpoints of other origins: share logs do not say whose they are, and those taken in twice count twice. */
+export class OtherOrigins {
+  readonly #databases: { readonly origin: string; readonly database: DatabaseSync }[] = [];
+
+  /** @param state - folder of all checkpoints */
+  constructor(state: string, origin: string) {
+    for (const name of readdirSync(state)) {
+      const other = /^ingest-(.+)\.sqlite$/.exec(name)?.[1];
+      if (other === undefined || other === origin) continue;
+      let database: DatabaseSync | undefined;
+      try {
+        database = new DatabaseSync(join(state, name), { readOnly: true, timeout: BUSY_MS });
+        database.prepare('SELECT packed FROM log_folder_files LIMIT 1').get();
+        this.#databases.push({ origin: other, database });
+      } catch {
+        // Those of main logs have no such table; what is no database is told by its own origin's run.
+        database?.close();
+      }
+    }
+  }
+
+  /**
+   * @param names - of files in it; null: any
+   * @returns the other origin under which lines of that folder were taken in; null where none was
+   */
+  of(path: string, names: readonly string[] | null): string | null {
+    for (const { origin, database } of this.#databases) {
+      const row = database.prepare('SELECT packed FROM log_folder_files WHERE path = ?').get(path) as
+        | { packed: Uint8Array }
+        | undefined;
+      if (row === undefined) continue;
+      for (const [name, { lines }] of unpackFiles(row.packed))
+        if (lines > 0 && (names === null || names.includes(name))) return origin;
+    }
+    return null;
+  }
+
+  close(): void {
+    for (const { database } of this.#databases) database.close();
+  }
 }
 
 const FIXED_BYTES = 1 + 8 * 5 + 16 + 2;

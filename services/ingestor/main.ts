@@ -11,9 +11,9 @@ import { acquireLock } from '../core/lock.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { openJournalLog } from '../core/log/journal.ts';
 import { NAME } from '../core/names.ts';
-import { type Checkpoints, openCheckpoints } from './checkpoints.ts';
+import { type Checkpoints, OtherOrigins, openCheckpoints } from './checkpoints.ts';
 import { type BadLine, emptySummary, Intake, type Summary } from './intake.ts';
-import { type ShareLogFolder, shareLogFolders } from './walk.ts';
+import { logicalName, type ShareLogFolder, shareLogFolders } from './walk.ts';
 
 export type { BadLine, Summary } from './intake.ts';
 
@@ -46,7 +46,8 @@ export function originOf(logDir: string, given: string | null): string {
   const path = join(logDir, '.lodestream-origin');
   let stored: string | null = null;
   try {
-    stored = readFileSync(path, 'utf8').trim();
+    // Empty where a power cut took what the daemon had written.
+    stored = readFileSync(path, 'utf8').trim() || null;
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const missing = statSync(logDir, { throwIfNoEntry: false }) === undefined;
@@ -60,10 +61,10 @@ export function originOf(logDir: string, given: string | null): string {
     throw new PoolError('usage', `--origin ${given}, but ${path} says ${stored}: leave the flag out, or name that one`);
   }
   const origin = given ?? stored;
-  if (origin === null || origin === '') {
+  if (origin === null) {
     throw new PoolError(
       'usage',
-      `whose shares are these? ${path} does not exist: name the pool or proxy that wrote them with --origin (ckpool, ckproxy)`,
+      `whose shares are these? ${path} does not say it: name the pool or proxy that wrote them with --origin (ckpool, ckproxy)`,
     );
   }
   if (!NAME.test(origin)) {
@@ -74,7 +75,10 @@ export function originOf(logDir: string, given: string | null): string {
 
 /** What is open while share logs of one directory are read. */
 export interface Ingest {
-  /** Takes in what is new of these folders, and stores how far it is; the highest is taken for the tip. */
+  /**
+   * Takes in what is new of these folders, and stores how far it is; the highest is taken for the tip.
+   * @throws PoolError usage where another origin has the shares of one
+   */
   pass(folders: readonly ShareLogFolder[]): Promise<void>;
   /** Since the last call. */
   takeSummary(): Summary;
@@ -108,11 +112,15 @@ export async function openIngest(options: IngestOptions): Promise<Ingest> {
   });
   let opened: Checkpoints | null = null;
   let checkpoints: Checkpoints;
+  let looked: OtherOrigins | null = null;
+  let others: OtherOrigins;
   try {
+    others = looked = new OtherOrigins(options.data.state, options.origin);
     checkpoints = opened = openCheckpoints(join(options.data.state, `ingest-${options.origin}.sqlite`));
     if (!options.dryRun) await checkEnd(options, checkpoints);
   } catch (error) {
     opened?.close();
+    looked?.close();
     lock.release();
     throw error;
   }
@@ -124,9 +132,21 @@ export async function openIngest(options: IngestOptions): Promise<Ingest> {
     nowMs: options.nowMs ?? Date.now,
   });
   let tip = 0;
+  /** @throws PoolError usage where another origin has a folder's shares */
+  const claim = ({ path, only }: ShareLogFolder): void => {
+    const folder = resolve(path);
+    if (checkpoints.folder(folder) !== null) return;
+    const other = others.of(folder, only?.map(logicalName) ?? null);
+    if (other === null) return;
+    throw new PoolError(
+      'usage',
+      `share logs of ${path} were taken in as origin ${other}; as ${options.origin} they would count once more. Main logs are read alone where they are named: lodestream ingest --origin ${options.origin} FILE`,
+    );
+  };
   const close = (): void => {
     intake.close();
     checkpoints.close();
+    others.close();
     lock.release();
   };
   return {
@@ -135,6 +155,7 @@ export async function openIngest(options: IngestOptions): Promise<Ingest> {
       for (const { height } of folders) tip = Math.max(tip, height);
       for (const folder of folders) {
         if (signal.aborted) break;
+        claim(folder);
         await intake.folder(folder, tip);
       }
       await intake.commit();

@@ -357,7 +357,8 @@ const ORIGIN_FILE = '.lodestream-origin';
 /** The origin that a log directory names; null where it names none. @throws Error of the file system */
 function originOf(logDir: string): string | null {
   try {
-    return readFileSync(join(logDir, ORIGIN_FILE), 'utf8').trim();
+    // Empty where a power cut took what was written.
+    return readFileSync(join(logDir, ORIGIN_FILE), 'utf8').trim() || null;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;

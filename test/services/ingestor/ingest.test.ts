@@ -13,7 +13,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
@@ -492,6 +492,10 @@ test('the origin is never guessed', () => {
   writeFileSync(join(logs, '.lodestream-origin'), 'farm\n');
   expect(originOf(logs, null)).toBe('farm');
   expect(() => originOf(logs, 'ckpool')).toThrow('says farm');
+  writeFileSync(join(logs, '.lodestream-origin'), '');
+  expect(originOf(logs, 'ckpool')).toBe('ckpool');
+  expect(() => originOf(logs, null)).toThrow('does not say it');
+  writeFileSync(join(logs, '.lodestream-origin'), 'farm\n');
   expect(() => originOf(tree(), '../x')).toThrow(/says farm|must be/);
 });
 
@@ -503,6 +507,19 @@ test('a log directory that is missing or none is said, before it is asked whose 
   expect(() => originOf(join(logs, 'ckpool.log'), null)).toThrow('ckpool.log is no directory');
   mkdirSync(join(logs, '.lodestream-origin'));
   expect(() => originOf(logs, 'ckpool')).toThrow(/lodestream-origin cannot be read: EISDIR/);
+});
+
+test('share logs that one origin has are not taken in as those of another', async () => {
+  const logs = tree();
+  writeFileSync(file(logs), `${good[0]}\n`);
+  const other = join(dirname(file(logs)), '7000000000000000.sharelog');
+  await run(logs);
+  await expect(run(logs, { origin: 'ckproxy' })).rejects.toThrow(/000002bc were taken in as origin ckpool; as ckproxy/);
+  await expect(run(logs, { origin: 'ckproxy', paths: [`${file(logs)}.gz`] })).rejects.toThrow(/there is no such file/);
+  await expect(run(logs, { origin: 'ckproxy', paths: [file(logs)] })).rejects.toThrow(/taken in as origin ckpool/);
+  writeFileSync(other, `${good[1]}\n`);
+  expect(await run(logs, { origin: 'ckproxy', paths: [other] })).toMatchObject({ lines: 1 });
+  expect(written).toHaveLength(2);
 });
 
 test('a refused share is one, live and back-filled, also where its miner writes hex in capitals', () => {
