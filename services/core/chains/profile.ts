@@ -54,7 +54,7 @@ export interface ChainProfile {
   readonly pow_limit: bigint;
   readonly retarget: {
     readonly rule: RetargetRule;
-    /** Blocks between retargets; equals payout_blocks where the rule computes. */
+    /** Blocks between retargets; equals payout_blocks where the rule computes, else what the node counts by in `getnetworkhashps -1`. */
     readonly interval: number;
     /** Testnets: a block this much later than its parent may have nBits of pow_limit. Absent elsewhere. */
     readonly min_difficulty_after_s?: number;
@@ -409,7 +409,8 @@ function documentOf(nameOrPath: string, below: readonly string[]): unknown {
   }
   const taken = { ...upon };
   for (const key of OWN_KEYS) delete taken[key];
-  if (own.payout_blocks !== undefined && isSection(taken.retarget)) {
+  const computed = !['none', 'header'].includes(String(ruleOf(own) ?? ruleOf(upon)));
+  if (computed && own.payout_blocks !== undefined && isSection(taken.retarget)) {
     // It follows from payout_blocks where it is not stated.
     const retarget = { ...taken.retarget };
     delete retarget.interval;
@@ -417,6 +418,8 @@ function documentOf(nameOrPath: string, below: readonly string[]): unknown {
   }
   return putOver({ title: own.name, ...taken }, own);
 }
+
+const ruleOf = ({ retarget }: Record<string, unknown>): unknown => (isSection(retarget) ? retarget.rule : undefined);
 
 const isSection = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
