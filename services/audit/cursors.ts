@@ -11,6 +11,8 @@ import type { Place } from './findings.ts';
 const BATCH_RECORDS = 2_000;
 /** How long a broker that should have more is asked, milliseconds; what a journal has is there. */
 const PATIENCE_MS = 1_000;
+/** A broker that a quota throttles answers without records for a while. */
+const SILENCE_MS = 60_000;
 
 export type Event = { [T in Topic]: { readonly topic: T; readonly event: Events[T] } }[Topic];
 
@@ -18,6 +20,8 @@ export interface Reading {
   readonly log: EventLog;
   readonly signal: AbortSignal;
   readonly onUnreadable: (reason: 'undecodable' | 'damaged', place: Place, words: string) => void;
+  /** For tests. */
+  readonly silenceMs?: number;
 }
 
 /** One partition of one topic, from a position to what is its end now. */
@@ -32,6 +36,8 @@ export class Cursor {
   timeUs = 0;
   readonly #reading: Reading;
   #position: Position | null;
+  /** Since when nothing is answered; null: the last answer had something. */
+  #silentSinceMs: number | null = null;
   #events: Events[Topic][] = [];
   #records: StoredRecord[] = [];
   #at = 0;
@@ -69,9 +75,24 @@ export class Cursor {
       }
       this.read += batch.records.length;
       await this.#decode(batch.records);
+      if (moved || batch.records.length > 0) this.#silentSinceMs = null;
       // Damage hides how many records it was: the end comes sooner than was said.
-      if (!moved && batch.records.length === 0) this.done = true;
+      else if (!(await this.#hasMore())) this.done = true;
     }
+  }
+
+  /** Where nothing was answered: whether the log has more all the same. @throws PoolError kafka where that cannot be had */
+  async #hasMore(): Promise<boolean> {
+    const { log } = this.#reading;
+    if (log.kind === 'journal') return false;
+    const left = await log.lag(this.topic, this.partition, this.#position);
+    if (left === null || left === 0) return false;
+    this.#silentSinceMs ??= performance.now();
+    if (performance.now() - this.#silentSinceMs < (this.#reading.silenceMs ?? SILENCE_MS)) return true;
+    throw new PoolError(
+      'kafka',
+      `${this.topic}/${this.partition}: ${left} records lie behind position ${this.#position}, and the broker does not give them`,
+    );
   }
 
   async #decode(records: readonly StoredRecord[]): Promise<void> {

@@ -222,7 +222,8 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     partition: string,
     until: AbortSignal,
   ): Promise<void> {
-    for await (const { records } of wholePartition(log, pipeline.topic, partition, until)) {
+    const least = state.position(pipeline.topic, partition);
+    for await (const { records } of wholePartition(log, pipeline.topic, partition, until, least)) {
       for (const record of records) {
         const decoded = await decodeRecord(log, pipeline.topic, record);
         if ('event' in decoded && pipeline.wrong(decoded.event) === null) take(fold, pipeline.topic, [decoded.event]);

@@ -28,6 +28,8 @@ import { ConsumerState, type Mark } from './state.ts';
 
 /** How often an end of the log that is not where its lag says is looked at again. */
 const EMPTY_READS = 20;
+/** The same of a broker, a quarter of a second each: one that a quota throttles answers without records for a while. */
+const EMPTY_ANSWERS = 240;
 /** A ClickHouse that is away for longer than this ends the replay. */
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 500;
@@ -122,7 +124,8 @@ class LogUpTo {
     if (batch.records.length === 0 && batch.damage.length === 0) {
       reading.empty += 1;
       const lag = await this.#log.lag(topic, partition, batch.next);
-      reading.ended = lag === null || lag === 0 || reading.empty >= EMPTY_READS;
+      const most = this.#log.kind === 'kafka' ? EMPTY_ANSWERS : EMPTY_READS;
+      reading.ended = lag === null || lag === 0 || reading.empty >= most;
       return batch;
     }
     reading.empty = 0;
