@@ -22,6 +22,7 @@ import {
   CkpoolLog,
   FRESH_STATE,
   type LogContext,
+  type LogFact,
   type LogState,
   reaches,
   type SolvedFact,
@@ -39,6 +40,8 @@ const ENTRIES_A_WRITE = 2_000;
 /** A million statistics lines without one that tells something would keep the place; so it is kept at least so often. */
 const LINES_A_CHECKPOINT = 50_000;
 const BAD_BYTES_KEPT = 4096;
+/** Statistics come each minute: a log that was written so long ago has ended. */
+const ENDED_MS = 10 * 60_000;
 const NEWLINE = 0x0a;
 const BUSY_MS = 10_000;
 
@@ -204,8 +207,9 @@ export interface MainLogFile {
 
 const ENDING = /\.(gz|zst)$/;
 // ckpool.log.3, ckpool.log-20261126(-1764115200); with logrotate's `extension .log`: ckpool.3.log, ckpool-20261126.log.
-const MARKED_BEHIND = /^(.+\.log)[.-](\d+(?:-\d+)?)$/;
-const MARKED_BEFORE = /^(.+?)[.-](\d+(?:-\d+)?)\.log$/;
+// Its `dateformat` may part a date and have hours behind it: ckpool.log-2026-11-26, ckpool.log-20261126_04.
+const MARKED_BEHIND = /^(.+\.log)[.-](\d+(?:[-_]\d+)*)$/;
+const MARKED_BEFORE = /^(.+?)[.-](\d+(?:[-_]\d+)*)\.log$/;
 
 /** What a name says of a main log; null where it is none. */
 export function mainLogOf(path: string): MainLogFile | null {
@@ -239,8 +243,16 @@ export function mainLogFiles(family: string): MainLogFile[] {
   return inOrder(files);
 }
 
+const DATE_DIGITS = 8;
+const digitsOf = (mark: string): string => mark.replace(/[-_]/g, '');
 /** Eight digits and more are a date, fewer count rotations. */
-const isDate = (mark: string): boolean => mark.length >= 8;
+const isDate = (mark: string): boolean => digitsOf(mark).length >= DATE_DIGITS;
+
+/** A number that rises with the date; what lies behind its day is a part of one. */
+function dateOrder(mark: string): number {
+  const digits = digitsOf(mark);
+  return Number(`${digits.slice(0, DATE_DIGITS)}.${digits.slice(DATE_DIGITS)}`);
+}
 
 export function inOrder(files: readonly MainLogFile[]): MainLogFile[] {
   const mtime = (file: MainLogFile): number => statSync(file.path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
@@ -255,8 +267,8 @@ export function inOrder(files: readonly MainLogFile[]): MainLogFile[] {
         : mixed
           ? mtime(file)
           : isDate(mark)
-            ? Number(mark.replace('-', '.'))
-            : -Number(mark);
+            ? dateOrder(mark)
+            : -Number(digitsOf(mark));
     return { file, at };
   });
   // A pack beside what it is made of comes behind it.
@@ -292,11 +304,17 @@ export async function ingestMainLog(
 ): Promise<void> {
   /** Where the file before left off. */
   let state: LogState = FRESH_STATE;
-  for (const file of files) state = await ingestFile(file, state, options, checkpoints, summary);
+  for (const file of files) {
+    const newest = mainLogFiles(file.family).at(-1);
+    const isLast = newest !== undefined && resolve(newest.path) === resolve(file.path);
+    state = await ingestFile(file, isLast, state, options, checkpoints, summary);
+  }
 }
 
+/** @param isLast - no other file goes on where it ends */
 async function ingestFile(
   file: MainLogFile,
+  isLast: boolean,
   before: LogState,
   options: MainLogOptions,
   checkpoints: MainLogCheckpoints,
@@ -337,7 +355,7 @@ async function ingestFile(
   try {
     const opened = fstatSync(fd);
     if (!opened.isFile()) return unread('is not a regular file');
-    return await readFile(file, fd, opened, before, options, checkpoints, summary, unread);
+    return await readFile(file, isLast, fd, opened, before, options, checkpoints, summary, unread);
   } finally {
     closeSync(fd);
   }
@@ -346,6 +364,7 @@ async function ingestFile(
 /** @param unread - says why it stays as it is */
 async function readFile(
   file: MainLogFile,
+  isLast: boolean,
   fd: number,
   stat: Stats,
   before: LogState,
@@ -408,7 +427,11 @@ async function readFile(
     lines += 1;
     summary.log_lines += 1;
     const text = line.toString('utf8');
-    for (const fact of log.take(text.endsWith('\r') ? text.slice(0, -1) : text)) {
+    tell(log.take(text.endsWith('\r') ? text.slice(0, -1) : text), line);
+    if (entries.length >= ENTRIES_A_WRITE || lines - saved >= LINES_A_CHECKPOINT) save();
+  };
+  const tell = (facts: readonly LogFact[], line: Buffer): void => {
+    for (const fact of facts) {
       if ('status' in fact) {
         summary.statuses += 1;
         entries.push({ topic: 'session', event: fact.status });
@@ -428,7 +451,6 @@ async function readFile(
         bad(fact.bad, line);
       }
     }
-    if (entries.length >= ENTRIES_A_WRITE || lines - saved >= LINES_A_CHECKPOINT) save();
   };
   const takeEndless = (bytes: number): void => {
     offset += bytes + 1;
@@ -474,8 +496,15 @@ async function readFile(
     unread(failure(file, error));
     return log.state;
   }
+  if (length < skip) {
+    save();
+    return shrunken(length);
+  }
+  // A pool that was shut down says no more of its last block.
+  const ended = isLast && Date.now() - stat.mtimeMs > ENDED_MS;
+  if (ended) tell(log.end(), Buffer.alloc(0));
   save();
-  if (length < skip) return shrunken(length);
+  if (isLast && !ended && log.isOpen) return log.state;
   // What was written while we read has another size or time, and is read on by the next run.
   if (!options.dryRun) checkpoints.sawFile(path, stat, id);
   return log.state;

@@ -432,6 +432,11 @@ export class CkpoolLog {
     return told.map(({ done, ...said }) => ({ solved: { ...said, ...done!, node: this.#node } }));
   }
 
+  /** Whether `end` would tell something. */
+  get isOpen(): boolean {
+    return this.#pool !== null || this.#waiting.length > 0;
+  }
+
   /** What is still open, where no line will follow. */
   end(): LogFact[] {
     return [...this.#closePool(), ...this.#told(() => true)];

@@ -110,6 +110,8 @@ test.each([
   ['ckpool-20261126.log', 'ckpool.log', '20261126'],
   ['ckpool.2.log.gz', 'ckpool.log', '2'],
   ['pool-2.log', 'pool.log', '2'],
+  ['ckpool.log-2026-11-26.gz', 'ckpool.log', '2026-11-26'],
+  ['ckpool-2026-11-26_04.log', 'ckpool.log', '2026-11-26_04'],
 ])('%s is of %s', (name, family, mark) => {
   expect(mainLogOf(`/x/${name}`)).toMatchObject({ family: `/x/${family}`, mark });
 });
@@ -145,6 +147,17 @@ test('files come in the order in which they were written', () => {
     'ckpool.log-20261125.gz',
     'ckpool.log-20261126',
     'ckpool.log',
+  ]);
+});
+
+test('dates may have dashes, and hours behind them', () => {
+  const names = ['ckpool.log', 'ckpool.log-2026-11-26', 'ckpool.log-2026-11-09', 'ckpool.log-20251231', 'ckpool.log-2026-11-26_04']; // biome-ignore format: one list
+  expect(inOrder(names.map((name) => mainLogOf(`/x/${name}`)!)).map(({ path }) => path.slice(14))).toEqual([
+    '20251231',
+    '2026-11-09',
+    '2026-11-26',
+    '2026-11-26_04',
+    '',
   ]);
 });
 
@@ -445,6 +458,39 @@ describe('blocks', () => {
       [join(logDir, '00000070'), expect.stringContaining('only the main log is asked: ENOTDIR')],
     ]);
     expect(await run()).toMatchObject({ blocks: 0, log_lines: 0 });
+  });
+
+  test('of a pool that was shut down behind its last one are told when the log has ended, once', async () => {
+    cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
+    const lines = readFileSync(log(), 'utf8').split('\n');
+    const solved = lines.findIndex((each) => each.includes('Solved and confirmed block 114'));
+    // The last tip line is not there: the block's hash stands in the share log alone.
+    const text = `${lines.slice(0, solved + 1).join('\n')}\n`.replace(/^.* (?:ZMQ|Block) .*000000002a1c07bb.*\n/gm, '');
+    writeFileSync(log(), text);
+    expect(await run()).toMatchObject({ blocks: 2 });
+    const long = new Date(Date.now() - 3_600_000);
+    utimesSync(log(), long, long);
+    expect(await run()).toMatchObject({ blocks: 1, log_lines: 0 });
+    expect(blocks.at(-1)).toMatchObject({
+      height: 114,
+      hash: '000000002a1c07bb4db46970667372043e0b80e5a3055eb4751d080e3feffc03',
+    });
+    expect(await run()).toMatchObject({ blocks: 0, log_files_unchanged: 1 });
+  });
+
+  test('that a rotation parts from their tip wait for the next log, also where it is read alone', async () => {
+    cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
+    for (const name of readdirSync(logDir))
+      if (/^[0-9a-f]{8}$/.test(name)) rmSync(join(logDir, name), { recursive: true });
+    const lines = readFileSync(log(), 'utf8').split('\n');
+    const tip = lines.findIndex((each) => each.includes('000000002a1c07bb'));
+    writeFileSync(`${log()}.1`, `${lines.slice(0, tip).join('\n')}\n`);
+    writeFileSync(log(), lines.slice(tip).join('\n'));
+    const long = new Date(Date.now() - 3_600_000);
+    for (const path of [log(), `${log()}.1`]) utimesSync(path, long, long);
+    expect(await run({}, () => [mainLogOf(`${log()}.1`)!])).toMatchObject({ log_bad: 0 });
+    expect(await run()).toMatchObject({ log_bad: 0 });
+    expect(blocks.map(({ height }) => height)).toEqual([111, 112, 114]);
   });
 
   test('whose hash nobody tells are named', async () => {
