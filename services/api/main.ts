@@ -33,8 +33,9 @@ export interface ApiOptions {
 
 /** Many browsers ask the same: an answer serves them all for this long. */
 const ANSWER_LIVES_MS = 1_000;
-/** Luck reads the minutes of all time: it is asked for less often, and an answer does not wait for it for long. */
-const LUCK_LIVES_MS = 15_000;
+/** Luck reads the minutes of all time: it is asked for so much less often as it takes longer, and an answer does not wait for it for long. */
+const LUCK_LIVES_MS = 2_000;
+const LUCK_SHARE = 20;
 const LUCK_WAIT_MS = 5_000;
 const HEALTH_LIVES_MS = 900;
 /** Whoever watches over us waits ten seconds or less: a ClickHouse that hangs is said by then. */
@@ -186,10 +187,11 @@ function carries(request: FastifyRequest, token: string): boolean {
 }
 
 /** Keeps an answer for a while; whoever asks meanwhile waits for the same one. A failure is not kept. */
-function remember<T>(livesMs: number, make: () => Promise<T>): () => Promise<T> {
+function remember<T>(lives: number | (() => number), make: () => Promise<T>): () => Promise<T> {
   let at = Number.NEGATIVE_INFINITY;
   let kept: Promise<T> | null = null;
   return () => {
+    const livesMs = typeof lives === 'number' ? lives : lives();
     if (kept === null || performance.now() - at > livesMs) {
       at = performance.now();
       const made = make();
@@ -314,7 +316,18 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
     let found = kept.get(key);
     if (found === undefined) {
       if (kept.size > 200) kept.clear();
-      found = remember(LUCK_LIVES_MS, () => ask(QUERIES[query], params, LUCK_WAIT_MS));
+      let tookMs = 0;
+      found = remember(
+        () => Math.max(LUCK_LIVES_MS, tookMs * LUCK_SHARE),
+        async () => {
+          const begun = performance.now();
+          try {
+            return await ask(QUERIES[query], params, LUCK_WAIT_MS);
+          } finally {
+            tookMs = performance.now() - begun;
+          }
+        },
+      );
       kept.set(key, found);
     }
     try {

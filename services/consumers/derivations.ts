@@ -104,6 +104,7 @@ export class Derivations {
       try {
         const { events, differences } = dueOf(state, this.#published, chain, touched, this.#parts.profileOf);
         this.#tell(differences);
+        const closed: Events['epoch'][] = [];
         for (let i = 0; i < events.length; i += APPEND_AT_ONCE) {
           if (!go()) {
             this.note(chain, touched);
@@ -113,10 +114,11 @@ export class Derivations {
           await this.#parts.append(some);
           for (const { topic, event } of some) {
             this.#published.take(topic, event as Events[typeof topic]);
-            if (topic === 'epoch' && event.kind === 'closed') this.#lookAtBits(event as Events['epoch']);
+            if (topic === 'epoch' && event.kind === 'closed') closed.push(event as Events['epoch']);
           }
           appended += some.length;
         }
+        this.#lookAtBits(closed);
       } catch (error) {
         // A chain whose profile is not known here must not hold up the others.
         this.note(chain, touched);
@@ -128,12 +130,15 @@ export class Derivations {
   }
 
   /** The chain's own nBits are the truth; a prediction that differs is an alarm. Said when the epoch closes, once. */
-  #lookAtBits(epoch: Events['epoch']): void {
-    const { chain, last_height, next_nbits, next_nbits_predicted } = epoch;
-    if (next_nbits_predicted === '' || next_nbits_predicted === next_nbits) return;
-    this.#alarms += 1;
+  #lookAtBits(closed: readonly Events['epoch'][]): void {
+    const wrong = closed.filter((each) => ![each.next_nbits, ''].includes(each.next_nbits_predicted));
+    this.#alarms += wrong.length;
+    const last = wrong.at(-1);
+    if (last === undefined) return;
+    const { epoch, chain, last_height, next_nbits, next_nbits_predicted } = last;
+    const more = wrong.length > 1 ? `; likewise ${wrong.length - 1} epochs before` : '';
     this.#parts.say(
-      `epoch ${epoch.epoch} of ${chain}: block ${last_height + 1} has nBits ${next_nbits}, the profile's retarget rule gives ${next_nbits_predicted}`,
+      `epoch ${epoch} of ${chain}: block ${last_height + 1} has nBits ${next_nbits}, the profile's retarget rule gives ${next_nbits_predicted}${more}`,
     );
   }
 
