@@ -11,9 +11,10 @@
  */
 import type { BlockEvent, BlockInput } from '../../schemas/events.ts';
 import { addressFromScript } from '../core/bitcoin/address.ts';
-import { parseBlockSummary } from '../core/bitcoin/block.ts';
-import { bytesFromHex, hexFromBytes, uint32Be } from '../core/bitcoin/bytes.ts';
+import { type BlockSummary, blockTxids, parseBlockSummary } from '../core/bitcoin/block.ts';
+import { bytesFromHex, equalBytes, hexFromBytes, uint32Be } from '../core/bitcoin/bytes.ts';
 import { blockHash, HEADER_SIZE_BYTES, type Header, hashHex, headerFromBytes } from '../core/bitcoin/header.ts';
+import { merkleRoot } from '../core/bitcoin/merkle.ts';
 import { meetsTarget, powHash } from '../core/bitcoin/pow.ts';
 import { bitsHex, targetFromBits, workFromBits } from '../core/bitcoin/target.ts';
 import { CHAIN_FOLLOWER, type ChainTailFold } from '../core/chain-tail.ts';
@@ -271,9 +272,11 @@ export class ChainFollower {
 
   async #connectOne({ height, hash, bytes }: { height: number; hash: string; bytes: Uint8Array }): Promise<void> {
     const { profile, ourScript, nowUs } = this.#o;
-    let summary: ReturnType<typeof parseBlockSummary>;
+    let summary: BlockSummary;
+    let txids: Uint8Array[];
     try {
       summary = parseBlockSummary(bytes);
+      txids = blockTxids(bytes);
     } catch (cause) {
       throw new PoolError('node_answer', `node ${this.#rpc.name}: block ${hash}: ${(cause as Error).message}`, {
         cause,
@@ -291,6 +294,16 @@ export class ChainFollower {
       throw new PoolError('node_answer', `node ${this.#rpc.name}: block ${hash} lacks the work that its bits ask for`, {
         facts: { hash, height, bits: bitsHex(header.bits) },
       });
+    }
+    // Fees, subsidy and whose it is are read from the coinbase: it has to be the one that was worked for.
+    if (!equalBytes(merkleRoot(txids), header.merkleRoot)) {
+      throw new PoolError(
+        'node_answer',
+        `node ${this.#rpc.name}: block ${hash} came with other transactions than its own`,
+        {
+          facts: { hash, height },
+        },
+      );
     }
     const prevHash = hashHex(header.prevHash);
     const tip = this.tip;

@@ -9,7 +9,7 @@
  */
 import { bytesFromHex, compactSize, concatBytes, readBytes, readCompactSize } from './bytes.ts';
 import { HEADER_SIZE_BYTES, type Header, headerFromBytes } from './header.ts';
-import { isCoinbase, parseTransaction, type Tx } from './transaction.ts';
+import { isCoinbase, parseTransaction, type Tx, txidAt } from './transaction.ts';
 
 /** What stands at a block's front: enough for its height, time, difficulty, fees and whom it pays. */
 export interface BlockSummary {
@@ -93,4 +93,24 @@ export function parseBlock(bytes: Uint8Array): Block {
     at = read.next;
   }
   return { ...summary, txs, extra: bytes.slice(at) };
+}
+
+/**
+ * The ids of all transactions of a block, the coinbase first, in internal order: what its merkle root covers. What follows the last
+ * transaction is not looked at.
+ *
+ * @throws RangeError when it ends early
+ */
+export function blockTxids(bytes: Uint8Array): Uint8Array[] {
+  const count = readCompactSize(bytes, HEADER_SIZE_BYTES);
+  if (count.value * LEAST_TX_BYTES > bytes.length - count.next) {
+    throw new RangeError(`block: ${count.value} transactions announced, ${bytes.length - count.next} bytes left`);
+  }
+  const txids: Uint8Array[] = [];
+  for (let at = count.next; txids.length < count.value; ) {
+    const read = txidAt(bytes, at);
+    txids.push(read.txid);
+    at = read.next;
+  }
+  return txids;
 }

@@ -278,6 +278,23 @@ describe('reorganisations', () => {
     expect(story(log)).toEqual(['connected 0', 'connected 1', 'connected 2', 'connected 3']);
   });
 
+  test('a block that came with another coinbase, or cut, is not taken: fees and owner are read from it', async () => {
+    const node = new MemoryNode();
+    node.mine(2);
+    const { hash, hex } = node.tip;
+    const richer = hex.replace(
+      50_0000_0000n.toString(16).padStart(16, '0').replace(/../g, '$& ').trim().split(' ').reverse().join(''),
+      `${'ff'.repeat(7)}00`,
+    );
+    expect(richer).not.toBe(hex);
+    for (const lie of [richer, hex.slice(0, -2)]) {
+      node.blocks.set(hash, { ...node.tip, hex: lie });
+      const log: BlockEvent[] = [];
+      await expect(follow(log).round(node)).rejects.toMatchObject({ code: 'node_answer' });
+      expect(story(log)).toEqual(['connected 0', 'connected 1']);
+    }
+  });
+
   test('a pruned node is told as one, with what to do', async () => {
     const node = new MemoryNode();
     node.mine(3);

@@ -1,6 +1,7 @@
 /** A node of a few lines for the follower's tests: any tree of blocks, its best tip set by hand, served as `NodeRpc`. */
 import { serializeBlock } from '../../../services/core/bitcoin/block.ts';
 import { hexFromBytes } from '../../../services/core/bitcoin/bytes.ts';
+import { sha256d } from '../../../services/core/bitcoin/hash.ts';
 import { blockHash, bytesFromHashHex, hashHex, headerBytes } from '../../../services/core/bitcoin/header.ts';
 import { meetsTarget, powHash } from '../../../services/core/bitcoin/pow.ts';
 import { targetFromBits, workFromBits } from '../../../services/core/bitcoin/target.ts';
@@ -66,7 +67,7 @@ export class MemoryNode implements NodeRpc {
     const parts = {
       version: 0x20000000,
       prevHash: parent === null ? new Uint8Array(32) : bytesFromHashHex(parent.hash),
-      merkleRoot: new Uint8Array(32).fill(this.#salt & 255),
+      merkleRoot: sha256d(coinbase),
       time: timeS ?? 1_700_000_000 + height * 600,
       bits,
       nonce: this.#salt * 1_000_000,
@@ -87,7 +88,11 @@ export class MemoryNode implements NodeRpc {
   /** A block on a parent that states bits for which nobody worked. */
   forge(parent: MemoryBlock, bits: number): MemoryBlock {
     const header = headerBytes({
-      ...{ version: 0x20000000, prevHash: bytesFromHashHex(parent.hash), merkleRoot: new Uint8Array(32) },
+      ...{
+        version: 0x20000000,
+        prevHash: bytesFromHashHex(parent.hash),
+        merkleRoot: Buffer.from(parent.hex.slice(72, 136), 'hex'),
+      },
       ...{ time: 1_700_000_000 + (parent.height + 1) * 600, bits, nonce: 0 },
     });
     const hex = hexFromBytes(header) + parent.hex.slice(160);

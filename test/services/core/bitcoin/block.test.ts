@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseBlock, parseBlockSummary, serializeBlock } from '../../../../services/core/bitcoin/block.ts';
+import { blockTxids, parseBlock, parseBlockSummary, serializeBlock } from '../../../../services/core/bitcoin/block.ts';
 import { bytesFromHex, concatBytes, equalBytes, hexFromBytes } from '../../../../services/core/bitcoin/bytes.ts';
 import {
   heightFromCoinbase,
@@ -105,5 +105,25 @@ describe('refused', () => {
   test('a header of another size, and hex that is none, when writing', () => {
     expect(() => serializeBlock(new Uint8Array(79), new Uint8Array(0), [])).toThrow('expected 80 bytes, got 79');
     expect(() => serializeBlock(new Uint8Array(80), new Uint8Array(0), ['0x'])).toThrow('transaction 1: expected hex');
+  });
+});
+
+describe('the ids of a block without parsing it', () => {
+  const blocks = [...recorded.blocks, ...litecoin.blocks].map(({ hex }) => bytesFromHex(hex));
+
+  test('are those of its parsed transactions: with witnesses, without, and of the HogEx', () => {
+    for (const bytes of blocks) {
+      const { txs, header } = parseBlock(bytes);
+      expect(blockTxids(bytes)).toEqual(txs.map(txid));
+      expect(merkleRoot(blockTxids(bytes))).toEqual(header.merkleRoot);
+    }
+  });
+
+  test('a block that is cut anywhere within its transactions is refused, as it is by the parser', () => {
+    for (const bytes of blocks.slice(0, 2).concat(blocks.slice(-1))) {
+      const end = bytes.length - parseBlock(bytes).extra.length;
+      for (let size = 81; size < end; size += 7) expect(() => blockTxids(bytes.subarray(0, size))).toThrow(RangeError);
+      expect(() => blockTxids(bytes.subarray(0, end - 1))).toThrow(RangeError);
+    }
   });
 });
