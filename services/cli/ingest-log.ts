@@ -20,6 +20,7 @@ import {
   type MainLogSummary,
   mainLogFiles,
   mainLogOf,
+  mainLogTakenAs,
 } from '../ingestor/ckpool-log-files.ts';
 import { Zone } from '../ingestor/ckpool-log-time.ts';
 import type { IngestOptions } from '../ingestor/main.ts';
@@ -117,6 +118,14 @@ export async function ingestMainLogs(
   const families = familiesOf(logDir, logs, origin, config, wholeTree);
   const status = parsed.values.status === true;
   if (families.length === 0 && !status) return summary;
+  for (const family of new Set(families.flat().map((file) => file.family))) {
+    const other = mainLogTakenAs(data.state, origin, family);
+    if (other !== null)
+      throw new PoolError(
+        'usage',
+        `${family} was taken in as origin ${other}; as ${origin} its blocks and statistics would count once more`,
+      );
+  }
   const name = hash('sha256', resolve(logDir), 'hex').slice(0, 16);
   const lock = acquireLock(join(data.state, `ingest-${name}-log.lock`), {
     waitMs: 1_000,

@@ -167,6 +167,27 @@ export class MainLogCheckpoints {
   }
 }
 
+/**
+ * The other origin that has a main log's lines; null where none has: its blocks and statistics would count once more.
+ * @param state - folder of all checkpoints @param origin - whose log it is said to be @param family - as in `MainLogFile`
+ */
+export function mainLogTakenAs(state: string, origin: string, family: string): string | null {
+  for (const name of readdirSync(state)) {
+    const other = /^ingest-(.+)-log\.sqlite$/.exec(name)?.[1];
+    if (other === undefined || other === origin) continue;
+    let database: DatabaseSync | undefined;
+    try {
+      database = new DatabaseSync(join(state, name), { readOnly: true, timeout: BUSY_MS });
+      if (database.prepare('SELECT 1 FROM main_log WHERE family = ? LIMIT 1').get(family) !== undefined) return other;
+    } catch {
+      // What is no database is told by its own origin's run.
+    } finally {
+      database?.close();
+    }
+  }
+  return null;
+}
+
 interface Row {
   readonly id: number;
   readonly head_bytes: number;

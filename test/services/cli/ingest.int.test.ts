@@ -66,6 +66,16 @@ test('the folder that archive fills is read like the archives in it', async () =
   expect(again.output).toContain(`${accepted} accepted`);
 }, 60_000);
 
+test('a main log that one origin has is not read as that of another', async () => {
+  await lodestreamOnce(['ingest', ...words, '--origin', 'ckpool']);
+  for (const more of [[], [join(logs, 'ckpool.log')]]) {
+    const { status, output } = await lodestreamOnce(['ingest', ...words, '--origin', 'farm', ...more]);
+    expect(output).toContain('ckpool.log was taken in as origin ckpool; as farm');
+    expect(status).toBe(64);
+  }
+  expect(readdirSync(join(dir.path, 'data/journal')).sort()).toEqual(['ingest-ckpool', 'ingest-ckpool-log']);
+}, 60_000);
+
 test('--follow takes in what is written, prints each pass as JSON, and ends with 0 when it is told to', async () => {
   writeFileSync(join(logs, '.lodestream-origin'), 'farm\n');
   const following = await lodestream(['ingest', ...words, '--follow', '--json']);
