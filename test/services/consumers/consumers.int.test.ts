@@ -6,16 +6,17 @@ import { fileURLToPath } from 'node:url';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { decimal18Text, unitsFromDouble } from '../../../pipelines/shares/decimal.ts';
-import { encodeEvent } from '../../../schemas/codec.ts';
+import { decoderFor, encodeEvent } from '../../../schemas/codec.ts';
 import type { Inputs } from '../../../schemas/events.ts';
-import { shareIdentity } from '../../../schemas/identity.ts';
+import { eventKey, shareIdentity } from '../../../schemas/identity.ts';
 import { readPublished } from '../../../services/consumers/derivations.ts';
 import { type Consumers, startConsumers } from '../../../services/consumers/main.ts';
 import { verifyTables } from '../../../services/consumers/replay.ts';
+import { wholePartition } from '../../../services/consumers/whole.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
-import { newSeed, randomFrom } from '../../pipelines/blocks.ts';
+import { chainOf, newSeed, numbered, randomFrom } from '../../pipelines/blocks.ts';
 import { packTopic } from '../core/log/packing.ts';
 import { configFor, shareOf, type TestLife, tempDir, testLife, until } from './world.ts';
 
@@ -299,6 +300,60 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
     }
     run(0);
     await settled(shares);
+  });
+
+  test('kills while derivations are appended leave none of them out, and say none twice', async () => {
+    await fresh();
+    const random = randomFrom(newSeed());
+    const chain = writer('chain');
+    const blocks = numbered(chainOf(0, 2400));
+    const runner = fileURLToPath(new URL('./runner.ts', import.meta.url));
+    const clickhouse = { url: ch.url, user: ch.user, password: ch.token };
+    const log = openJournalLog({ dir: journal() });
+    writers.push(log as unknown as JournalWriter);
+    const said = async (): Promise<string[]> => {
+      const keys: string[] = [];
+      for (const topic of ['epoch', 'hashrate'] as const) {
+        for (const partition of await log.partitions(topic)) {
+          for await (const { records } of wholePartition(log, topic, partition, new AbortController().signal)) {
+            const decode = decoderFor(topic);
+            for (const record of records) keys.push(`${topic} ${eventKey(topic, decode(record.body), record)}`);
+          }
+        }
+      }
+      return keys;
+    };
+    let before = 0;
+    for (let round = 0; round < 4; round++) {
+      chain.append(
+        blocks
+          .slice(round * 600, round * 600 + 600 + (round === 3 ? 1 : 0))
+          .map((event) => ({ topic: 'block', event })),
+      );
+      const child = spawn(
+        process.execPath,
+        [runner, JSON.stringify({ dir: dir.path, clickhouse, killAfterInsert: 0 })],
+        {
+          stdio: ['pipe', 'inherit', 'inherit'],
+        },
+      );
+      children.push(child);
+      if (round === 3) break;
+      const ended = once(child, 'exit');
+      // As soon as there is anything new, or some of it later.
+      const enough = before + 1 + random(400);
+      await until('something was said', async () => ((await said()).length >= enough ? true : undefined));
+      child.kill('SIGKILL');
+      await ended;
+      before = (await said()).length;
+    }
+    // A hashrate for each block but the first, 99 epochs closed and final, the hundredth closed.
+    await until('everything was said', async () => {
+      expect((await said()).length).toBe(2400 + 99 * 2 + 1);
+      return true;
+    });
+    const keys = await said();
+    expect(new Set(keys).size).toBe(keys.length);
   });
 
   test('a record that breaks a constraint goes to dead_letters, once, and the rest goes on', async () => {
