@@ -6,7 +6,7 @@ import { run } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
 import { ingestArchives } from '../ingestor/archive-read.ts';
-import { emptySummary } from '../ingestor/intake.ts';
+import { addSummary, emptySummary } from '../ingestor/intake.ts';
 import { type BadLine, type IngestOptions, ingest, originOf, type Summary } from '../ingestor/main.ts';
 import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';
 import { HOOK_FLAGS, hookCommand } from './ingest-hook.ts';
@@ -104,7 +104,7 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
   const summary = archives.length > 0 ? await ingestArchives(archives, { ...options, signal }) : emptySummary();
   if (archives.length === 0 || others.length > 0) {
     const read = await ingest({ ...options, paths: others, signal });
-    for (const key of Object.keys(summary) as (keyof Summary)[]) summary[key] += read[key];
+    addSummary(summary, read);
   }
   process.stderr.write(wipe);
   const { origin } = options;

@@ -5,7 +5,7 @@ import { createZstdDecompress } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
 import { acquireLock } from '../core/lock.ts';
 import { readTar } from './archive-tar.ts';
-import { emptySummary, type Summary } from './intake.ts';
+import { addSummary, emptySummary, type Summary } from './intake.ts';
 import { type IngestOptions, ingest } from './main.ts';
 
 const ARCHIVE = /^[0-9a-f]{8}\.tar\.zst$/;
@@ -49,7 +49,7 @@ export async function ingestArchives(paths: readonly string[], options: IngestOp
     for (const path of paths) {
       if (options.signal?.aborted === true) break;
       const one = await ingestArchive(path, options);
-      for (const key of Object.keys(sum) as (keyof Summary)[]) sum[key] += one[key];
+      addSummary(sum, one);
     }
   } finally {
     lock.release();

@@ -29,18 +29,17 @@ import {
 import { join } from 'node:path';
 import { constants, createGunzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
+import { syncDirectory } from '../core/sync-directory.ts';
 import { readTar, TAR_END, tarHeader, tarPadding } from './archive-tar.ts';
-import { shareFromLine } from './line.ts';
+import { HEAD_BYTES } from './checkpoints.ts';
+import { LINE_LIMIT_BYTES, shareFromLine } from './line.ts';
+import { isHeightFolder, isShareLog, logicalName, packingOf } from './walk.ts';
 
 /** Heights next to the highest that are never packed: their jobs may still get late shares, and a chain may go back. */
 const KEEP_HEIGHTS = 100;
 const ARCHIVE_DIR = 'archive';
-const HEAD_BYTES = 4096;
-const LINE_LIMIT_BYTES = 65_536;
 /** Share logs pack 9 to 1; higher levels take much longer for little. */
 const ZSTD_LEVEL = 9;
-const HEIGHT_FOLDER = /^[0-9a-f]{8}$/;
-const SHARE_LOG = /\.sharelog(?:\.(gz|zst))?$/;
 const NEWLINE = 0x0a;
 
 export interface ArchiveSummary {
@@ -114,9 +113,7 @@ export async function archive(options: ArchiveOptions): Promise<ArchiveSummary> 
   const { logDir, olderThanMs } = options;
   let folders: string[];
   try {
-    folders = readdirSync(logDir)
-      .filter((name) => HEIGHT_FOLDER.test(name))
-      .sort();
+    folders = readdirSync(logDir).filter(isHeightFolder).sort();
   } catch (cause) {
     throw new PoolError('usage', `${logDir}: ${(cause as Error).message}`, { cause });
   }
@@ -175,7 +172,7 @@ async function archiveHeight(
     return;
   }
   for (const { name, stat } of originals) {
-    if (!stat.isFile() || !SHARE_LOG.test(name)) throw new Left(`${name} is no share log`);
+    if (!stat.isFile() || !isShareLog(name)) throw new Left(`${name} is no share log`);
   }
   const newestS = Math.floor(Math.max(...originals.map(({ stat }) => stat.mtimeMs)) / 1000);
   // Its time is that of the newest file in it: packed already, and nothing came since.
@@ -197,7 +194,7 @@ async function archiveHeight(
       chmodSync(temporary, mode & 0o666);
       utimesSync(temporary, newestS, newestS);
       renameSync(temporary, path);
-      syncFolder(target);
+      syncDirectory(target);
     } catch (error) {
       rmSync(temporary, { force: true });
       if (error instanceof Left || error instanceof PoolError) throw error;
@@ -272,7 +269,7 @@ async function checked(
   { name, stat }: Original,
   options: ArchiveOptions,
 ): Promise<string> {
-  const mark = options.mark(folder, name.replace(/\.(?:gz|zst)$/, ''));
+  const mark = options.mark(folder, logicalName(name));
   if (mark === null) throw new Left(`${name} was never read: run lodestream ingest first`);
   if (mark.refused !== '') throw new Left(`${name}: ${mark.refused}`);
   const whole = createHash('sha256');
@@ -284,8 +281,8 @@ async function checked(
   let rest: Buffer = Buffer.alloc(0);
   const raw = createReadStream(join(dir, name), { highWaterMark: 1 << 20 });
   raw.on('data', (chunk) => whole.update(chunk));
-  const packing = SHARE_LOG.exec(name)![1];
-  const unpack = packing === 'gz' ? createGunzip() : packing === 'zst' ? createZstdDecompress() : null;
+  const packing = packingOf(name);
+  const unpack = packing === 'gzip' ? createGunzip() : packing === 'zstd' ? createZstdDecompress() : null;
   if (unpack !== null) raw.once('error', (error) => unpack.destroy(error));
   try {
     for await (const chunk of (unpack === null ? raw : raw.pipe(unpack)) as AsyncIterable<Buffer>) {
@@ -406,13 +403,4 @@ async function compare(path: string, folder: string, originals: readonly Origina
   }
   if (exact && found.size !== originals.length)
     throw new Left(`${path} has ${found.size} files, expected ${originals.length}`);
-}
-
-function syncFolder(dir: string): void {
-  const fd = openSync(dir, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

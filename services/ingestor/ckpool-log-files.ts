@@ -18,6 +18,7 @@ import { bytesFromHashHex } from '../core/bitcoin/header.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
 import { PoolError } from '../core/errors.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
+import { HEAD_BYTES } from './checkpoints.ts';
 import {
   CkpoolLog,
   FRESH_STATE,
@@ -28,14 +29,13 @@ import {
   type SolvedFact,
   userOf,
 } from './ckpool-log.ts';
-import { type ShareInput, shareFromLine } from './line.ts';
+import { LINE_LIMIT_BYTES, type ShareInput, shareFromLine } from './line.ts';
 import type { BadLine } from './main.ts';
 import { unpacked } from './unpack.ts';
+import { isShareLog } from './walk.ts';
 
-const HEAD_BYTES = 4096;
 /** Where the first statistics of a log are looked for; they come each minute. */
 const PEEK_BYTES = 256 * 1024;
-const LINE_LIMIT_BYTES = 65_536;
 const ENTRIES_A_WRITE = 2_000;
 /** A million statistics lines without one that tells something would keep the place; so it is kept at least so often. */
 const LINES_A_CHECKPOINT = 50_000;
@@ -593,7 +593,7 @@ function winningShare(solved: SolvedFact, options: MainLogOptions): ShareInput |
   }
   let found: ShareInput | null = null;
   for (const name of names) {
-    if (!/\.sharelog(?:\.(?:gz|zst))?$/.test(name)) continue;
+    if (!isShareLog(name)) continue;
     let text: string;
     try {
       // Who opens a pipe waits for who writes to it.

@@ -7,7 +7,7 @@ import { basename, dirname, resolve, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { watch } from 'chokidar';
 import { type IngestOptions, openIngest, type Summary } from './main.ts';
-import { type ShareLogFolder, shareLogFolders } from './walk.ts';
+import { isHeightFolder, type ShareLogFolder, shareLogFolders } from './walk.ts';
 
 /** Folders that are watched: late shares go to the files of their own jobs. */
 const WATCHED_HEIGHTS = 3;
@@ -16,8 +16,6 @@ const GATHER_MS = 200;
 /** How often the watched folders are looked at in any case; and all. */
 const LOOK_MS = 2_000;
 const LOOK_ALL_MS = 60_000;
-
-const HEIGHT_FOLDER = /^[0-9a-f]{8}$/;
 
 export interface FollowOptions extends IngestOptions {
   readonly signal: AbortSignal;
@@ -79,7 +77,7 @@ export async function followShareLogs(options: FollowOptions): Promise<void> {
       const full = resolve(path);
       if (full === root) return false;
       const [folder, ...rest] = full.slice(root.length + 1).split(sep);
-      if (!HEIGHT_FOLDER.test(folder!)) return true;
+      if (!isHeightFolder(folder!)) return true;
       const height = Number.parseInt(folder!, 16);
       if (height < lowest) return true;
       if (rest.length === 0) watched.add(height);
@@ -87,7 +85,7 @@ export async function followShareLogs(options: FollowOptions): Promise<void> {
     },
   });
   const happened = (path: string): void => {
-    const folder = HEIGHT_FOLDER.test(basename(path)) ? path : dirname(path);
+    const folder = isHeightFolder(basename(path)) ? path : dirname(path);
     touched.add(resolve(folder));
     wake();
   };

@@ -14,6 +14,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PoolError } from '../core/errors.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
 import { type Checkpoints, type FileCheckpoint, type FolderState, folderState, HEAD_BYTES } from './checkpoints.ts';
+import { LINE_LIMIT_BYTES } from './line.ts';
 import { Scanner, SLACK_BYTES } from './scanner.ts';
 import { unpacked } from './unpack.ts';
 import { logicalName, type Packing, packingOf, type ShareLogFolder, shareLogsIn } from './walk.ts';
@@ -56,6 +57,11 @@ export function emptySummary(): Summary {
   };
 }
 
+/** What two pieces of one run did, together in the first. */
+export function addSummary(sum: Summary, more: Summary): void {
+  for (const key of Object.keys(sum) as (keyof Summary)[]) sum[key] += more[key];
+}
+
 export interface IntakeParts {
   readonly origin: string;
   /** Instance name of the journal that the events go to. */
@@ -71,7 +77,6 @@ export interface IntakeParts {
   onProgress(summary: Summary, path: string): void;
 }
 
-const LINE_LIMIT_BYTES = 65_536;
 const CHUNK_BYTES = 1 << 20;
 /** Records that are given to the journal at once, bytes. */
 const APPEND_BYTES = 1 << 20;

@@ -21,6 +21,9 @@ export interface LineContext {
 
 export type LineOutcome = { readonly share: ShareInput } | { readonly bad: string };
 
+/** Of share logs and of a main log; what is longer is no line of CKPool's. */
+export const LINE_LIMIT_BYTES = 65_536;
+
 const WORKINFOID = /"workinfoid"\s*:\s*(\d{1,20})\s*[,}]/;
 const UINT64_MAX = (1n << 64n) - 1n;
 const HEX = /^(?:[0-9a-fA-F]{2})*$/;

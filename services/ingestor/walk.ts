@@ -22,6 +22,15 @@ const SHARE_LOG = /\.sharelog(?:\.(?:gz|zst))?$/;
 const HEIGHT_FOLDER = /^[0-9a-f]{8}$/;
 const PACKED = /\.(?:gz|zst)$/;
 
+export function isShareLog(name: string): boolean {
+  return SHARE_LOG.test(name);
+}
+
+/** @param name - of a folder, without its path */
+export function isHeightFolder(name: string): boolean {
+  return HEIGHT_FOLDER.test(name);
+}
+
 export function packingOf(name: string): Packing {
   return name.endsWith('.gz') ? 'gzip' : name.endsWith('.zst') ? 'zstd' : 'none';
 }
@@ -33,7 +42,7 @@ export function logicalName(name: string): string {
 
 function folderOf(path: string, only: readonly string[] | null): ShareLogFolder {
   const name = basename(resolve(path));
-  return { path, height: HEIGHT_FOLDER.test(name) ? Number.parseInt(name, 16) : 0, only };
+  return { path, height: isHeightFolder(name) ? Number.parseInt(name, 16) : 0, only };
 }
 
 /**
@@ -64,9 +73,8 @@ export function shareLogFolders(paths: readonly string[]): ShareLogFolder[] {
       else known.push(basename(path));
       continue;
     }
-    if (names.some((name) => SHARE_LOG.test(name)) || HEIGHT_FOLDER.test(basename(resolve(path))))
-      found.push(folderOf(path, null));
-    const heights = names.filter((name) => HEIGHT_FOLDER.test(name)).sort();
+    if (names.some(isShareLog) || isHeightFolder(basename(resolve(path)))) found.push(folderOf(path, null));
+    const heights = names.filter(isHeightFolder).sort();
     for (const name of heights) found.push(folderOf(join(path, name), null));
   }
   for (const [folder, names] of named) found.push(folderOf(folder, names));
@@ -78,7 +86,5 @@ export function shareLogFolders(paths: readonly string[]): ShareLogFolder[] {
  * @throws Error of the file system
  */
 export function shareLogsIn(folder: string): string[] {
-  return readdirSync(folder)
-    .filter((name) => SHARE_LOG.test(name))
-    .sort();
+  return readdirSync(folder).filter(isShareLog).sort();
 }

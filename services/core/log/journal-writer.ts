@@ -32,6 +32,7 @@ import { currentSchema, currentSchemaText, encodeEvent } from '../../../schemas/
 import type { Topic } from '../../../schemas/events.ts';
 import { PoolError } from '../errors.ts';
 import { acquireLock } from '../lock.ts';
+import { syncDirectory } from '../sync-directory.ts';
 import { encodeHead, SYNC_BYTES, writeLong } from './container.ts';
 import { APPEND_ORDER, type EncodedEvents, type JournalWriter, type LogEntry } from './event-log.ts';
 import {
@@ -263,15 +264,6 @@ class Segment {
       closeSync(this.#indexFd);
       if (!this.#syncing) closeSync(this.#fd);
     }
-  }
-}
-
-function syncDirectory(dir: string): void {
-  const fd = openSync(dir, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }
 

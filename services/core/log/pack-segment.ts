@@ -17,6 +17,7 @@ import { closeSync, fchmodSync, fdatasyncSync, fsyncSync, openSync, renameSync, 
 import { open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { syncDirectory } from '../sync-directory.ts';
 import { encodeHead, SYNC_BYTES, writeLong } from './container.ts';
 import { HEAD_KEYS, PACKING_SUFFIX, type SegmentName } from './journal-files.ts';
 import { writeAll } from './journal-recovery.ts';
@@ -166,15 +167,6 @@ function writeSynced(path: string, mode: number, write: (fd: number) => void): v
     // Who could read the old files reads the new ones.
     fchmodSync(fd, mode);
     write(fd);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function syncDirectory(dir: string): void {
-  const fd = openSync(dir, 'r');
-  try {
     fsyncSync(fd);
   } finally {
     closeSync(fd);
