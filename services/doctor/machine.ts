@@ -14,6 +14,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { Config } from '../core/config.ts';
 import { secretPath } from '../core/data-dir.ts';
 import { reserveBytesOf } from '../core/disk-watch.ts';
+import { readOrigin } from '../core/origin-file.ts';
 import type { Status } from '../core/status.ts';
 import { bad, type Finding, ok, warn } from './findings.ts';
 
@@ -182,13 +183,13 @@ function foreign(dataDir: string): { path: string; uid: number; owner: number } 
 
 /** The name under which back-filled shares meet the live ones. */
 function checkOrigin({ logDir, origin }: Config): Finding[] {
-  let there: string;
+  let there: string | null;
   try {
-    there = readFileSync(join(logDir, '.lodestream-origin'), 'utf8').trim();
+    there = readOrigin(logDir);
   } catch {
     return [];
   }
-  if (there === origin) return [];
+  if (there === null || there === origin) return [];
   return [
     bad(
       'folders',

@@ -3,7 +3,7 @@
  * read before is not read again, and what the daemon saw itself merges with it by identity.
  */
 import { hash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { DataPaths } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
@@ -11,6 +11,7 @@ import { acquireLock } from '../core/lock.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { openJournalLog } from '../core/log/journal.ts';
 import { NAME } from '../core/names.ts';
+import { originPath, readOrigin } from '../core/origin-file.ts';
 import { type Checkpoints, OtherOrigins, openCheckpoints } from './checkpoints.ts';
 import { type BadLine, emptySummary, Intake, type Summary } from './intake.ts';
 import { logicalName, type ShareLogFolder, shareLogFolders } from './walk.ts';
@@ -43,19 +44,17 @@ const LOCK_WAIT_MS = 1_000;
  * @throws PoolError usage
  */
 export function originOf(logDir: string, given: string | null): string {
-  const path = join(logDir, '.lodestream-origin');
-  let stored: string | null = null;
+  const path = originPath(logDir);
+  // With --origin it need not be there: named files may lie anywhere.
+  if (given === null && statSync(logDir, { throwIfNoEntry: false }) === undefined)
+    throw new PoolError('usage', `${logDir}: there is no such directory; --logdir names the one CKPool writes to`);
+  let stored: string | null;
   try {
-    // Empty where a power cut took what the daemon had written.
-    stored = readFileSync(path, 'utf8').trim() || null;
+    stored = readOrigin(logDir);
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
-    const missing = statSync(logDir, { throwIfNoEntry: false }) === undefined;
-    // Named files may lie anywhere.
-    if (missing && given === null)
-      throw new PoolError('usage', `${logDir}: there is no such directory; --logdir names the one CKPool writes to`);
     if (code === 'ENOTDIR') throw new PoolError('usage', `${logDir} is no directory`, { cause });
-    if (code !== 'ENOENT') throw new PoolError('usage', `${path} cannot be read: ${message}`, { cause });
+    throw new PoolError('usage', `${path} cannot be read: ${message}`, { cause });
   }
   if (given !== null && stored !== null && given !== stored) {
     throw new PoolError('usage', `--origin ${given}, but ${path} says ${stored}: leave the flag out, or name that one`);

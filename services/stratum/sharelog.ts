@@ -3,13 +3,14 @@
  * order of keys and form of numbers. Written in the turn in which the event is journaled; a file that was opened for it is closed again within
  * `KEPT_MS`, so that files may be moved away at any moment. Source: CKPool 0.9.9, its files.
  */
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { ShareInput } from '../../schemas/events.ts';
 import { createdate } from '../../schemas/identity.ts';
 import type { Config } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
 import type { Log } from '../core/lifecycle.ts';
+import { originPath, readOrigin } from '../core/origin-file.ts';
 import { copyText, TEXT } from './share-record.ts';
 
 /**
@@ -352,26 +353,13 @@ export class ShareLog {
 }
 
 /** Names the origin of what lies in a log directory, for `ingest`. */
-const ORIGIN_FILE = '.lodestream-origin';
-
-/** The origin that a log directory names; null where it names none. @throws Error of the file system */
-function originOf(logDir: string): string | null {
-  try {
-    // Empty where a power cut took what was written.
-    return readFileSync(join(logDir, ORIGIN_FILE), 'utf8').trim() || null;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw error;
-  }
-}
-
 /**
  * Says it where a log directory is another origin's.
  * @returns false where nobody has claimed it
  * @throws Error of the file system
  */
 export function sayOtherOrigin({ logDir, origin }: Pick<Config, 'logDir' | 'origin'>, log: Log): boolean {
-  const there = originOf(logDir);
+  const there = readOrigin(logDir);
   if (there !== null && there !== origin) {
     log(`logdir ${logDir} belongs to origin ${there}, this is ${origin}: give each its own logdir`);
   }
@@ -383,7 +371,7 @@ export function openShareLog(config: Config, log: Log): ShareLog {
   const { logDir, origin } = config;
   try {
     mkdirSync(logDir, { recursive: true, mode: 0o750 });
-    if (!sayOtherOrigin(config, log)) writeFileSync(join(logDir, ORIGIN_FILE), `${origin}\n`);
+    if (!sayOtherOrigin(config, log)) writeFileSync(originPath(logDir), `${origin}\n`);
   } catch (cause) {
     throw new PoolError('config', `logdir ${logDir}: ${(cause as Error).message}`, { cause });
   }

@@ -81,6 +81,9 @@ describe('folders', () => {
 
   test('a log directory of another origin is told: shares that are read back would count twice', () => {
     const { logDir, look } = folders();
+    // What a power cut may leave: it is nobody's.
+    writeFileSync(join(logDir, '.lodestream-origin'), '');
+    expect(look()).toEqual([expect.objectContaining({ state: 'ok' })]);
     writeFileSync(join(logDir, '.lodestream-origin'), 'ckproxy\n');
     expect(look()).toEqual([
       expect.objectContaining({ state: 'bad', what: expect.stringContaining('belongs to origin ckproxy') }),
