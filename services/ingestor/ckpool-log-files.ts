@@ -75,6 +75,8 @@ export interface MainLogOptions extends LogContext {
   readonly chain: { readonly name: string; readonly pow: string } | null;
   readonly openJournal: () => JournalWriter;
   readonly dryRun: boolean;
+  /** Only files written at or after this, milliseconds since 1970; others are left for another run. */
+  readonly sinceMs?: number;
   onBad(bad: BadLine): void;
 }
 
@@ -358,6 +360,7 @@ async function ingestFile(
   }
   if (!stat.isFile()) return unread('is not a regular file');
   summary.log_files += 1;
+  if (stat.mtimeMs < (options.sinceMs ?? Number.NEGATIVE_INFINITY)) return before;
   const same = checkpoints.unchanged(path, stat);
   if (same !== null) {
     summary.log_files_unchanged += 1;

@@ -99,6 +99,7 @@ export function ingestStatusFiles(
       const stat = statSync(path);
       if (!stat.isFile()) return;
       summary.status_files += 1;
+      if (stat.mtimeMs < (options.sinceMs ?? Number.NEGATIVE_INFINITY)) return;
       if (checkpoints.unchanged(resolve(path), stat) !== null) return;
       const events =
         stat.size > FILE_LIMIT_BYTES ? null : read(readFileSync(path, 'utf8'), Math.floor(stat.mtimeMs) * 1000);

@@ -267,6 +267,17 @@ test('a run that dies at any write is made good by the next: no line is missing,
   }
 });
 
+test('files written before a time are left for another run', async () => {
+  writeFileSync(`${log()}.1`, lines(0, 3));
+  writeFileSync(log(), lines(3, 5));
+  const old = new Date('2026-01-01T00:00:00Z');
+  utimesSync(`${log()}.1`, old, old);
+  expect(await run({ sinceMs: old.getTime() + 1 })).toMatchObject({ log_files: 2, log_lines: 2 });
+  expect(told()).toEqual([3, 4]);
+  expect(await run({ sinceMs: old.getTime() })).toMatchObject({ log_lines: 3 });
+  expect(told()).toEqual([3, 4, 0, 1, 2]);
+});
+
 test('a log that lost its end after it was read is named', async () => {
   writeFileSync(log(), lines(0, 100));
   await run();
