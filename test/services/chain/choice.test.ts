@@ -20,9 +20,10 @@ function nodes(count: number, tellsWork: boolean) {
   });
   const clock = { s: 1_000 };
   const own = { ...profile, genesis_hash: genesis.at(0).hash };
-  const choice = new NodeChoice(list, own, () => clock.s * 1e6, new AbortController().signal);
+  const stopping = new AbortController();
+  const choice = new NodeChoice(list, own, () => clock.s * 1e6, stopping.signal);
   const order = async (followed = 'n0') => (await choice.order(followed)).map(({ name }) => name);
-  return { list, clock, choice, order };
+  return { list, clock, choice, order, stopping };
 }
 
 describe.each([
@@ -121,4 +122,15 @@ test('where every node is on another chain the program is to end', async () => {
     Object.assign(node, { call: other.call.bind(other) });
   }
   await expect(choice.order('')).rejects.toMatchObject({ code: 'chain_mismatch' });
+});
+
+test('the end of the program amid a question to a node that hangs is no error of its own', async () => {
+  const { list, order, stopping } = nodes(2, true);
+  const { promise, reject } = Promise.withResolvers<never>();
+  Object.assign(list[1]!, { call: () => promise });
+  expect(await order('n0')).toEqual(['n0', 'n1']);
+  stopping.abort(new Error('stopping'));
+  reject(stopping.signal.reason);
+  // An unhandled rejection would fail the run.
+  await expect(order('n0')).rejects.toThrow('stopping');
 });
