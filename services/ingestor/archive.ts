@@ -27,12 +27,13 @@ import {
   utimesSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { constants, createGunzip, createZstdCompress, createZstdDecompress } from 'node:zlib';
+import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
 import { syncDirectory } from '../core/sync-directory.ts';
 import { readTar, TAR_END, tarHeader, tarPadding } from './archive-tar.ts';
 import { HEAD_BYTES } from './checkpoints.ts';
 import { LINE_LIMIT_BYTES, shareFromLine } from './line.ts';
+import { unpacked } from './unpack.ts';
 import { isHeightFolder, isShareLog, logicalName, packingOf } from './walk.ts';
 
 /** Heights next to the highest that are never packed: their jobs may still get late shares, and a chain may go back. */
@@ -279,13 +280,13 @@ async function checked(
   let length = 0;
   let lines = 0;
   let rest: Buffer = Buffer.alloc(0);
-  const raw = createReadStream(join(dir, name), { highWaterMark: 1 << 20 });
-  raw.on('data', (chunk) => whole.update(chunk));
   const packing = packingOf(name);
-  const unpack = packing === 'gzip' ? createGunzip() : packing === 'zstd' ? createZstdDecompress() : null;
-  if (unpack !== null) raw.once('error', (error) => unpack.destroy(error));
+  let fd = -1;
   try {
-    for await (const chunk of (unpack === null ? raw : raw.pipe(unpack)) as AsyncIterable<Buffer>) {
+    fd = openSync(join(dir, name), 'r');
+    if (packing !== 'none') for await (const chunk of unpacked(fd, 'none', true)) whole.update(chunk);
+    for await (const chunk of unpacked(fd, packing, true)) {
+      if (packing === 'none') whole.update(chunk);
       if (headBytes < HEAD_BYTES) {
         head.push(chunk.subarray(0, HEAD_BYTES - headBytes));
         headBytes = Math.min(HEAD_BYTES, headBytes + chunk.length);
@@ -307,7 +308,7 @@ async function checked(
     if (error instanceof Left || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
     throw new Left(`${name} cannot be read: ${(error as Error).message}`);
   } finally {
-    raw.destroy();
+    if (fd >= 0) closeSync(fd);
   }
   if (rest.length > 0) throw new Left(`${name} ends within a line`);
   if (mark.offset !== length)

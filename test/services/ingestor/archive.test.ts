@@ -264,6 +264,22 @@ describe('a height stays, and is named, where', () => {
   });
 });
 
+test('a log that was packed in several pieces is archived as it is', async () => {
+  tree();
+  const path = join(logs, '0000006f/6b02870800000000.sharelog');
+  const text = readFileSync(path);
+  await read();
+  const cut = text.indexOf('\n', 500) + 1;
+  writeFileSync(
+    `${path}.zst`,
+    Buffer.concat([text.subarray(0, cut), text.subarray(cut)].map((part) => zstdCompressSync(part))),
+  );
+  rmSync(path);
+  age();
+  expect(await run({ remove: true })).toMatchObject({ packed: 2, left: 0 });
+  expect(left).toEqual([]);
+});
+
 test('logs that somebody packed one by one are archived as they are', async () => {
   tree();
   const path = join(logs, '0000006f/6b02870800000000.sharelog');
