@@ -1,8 +1,12 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { NodeChoice } from '../../../services/chain/choice.ts';
+import { ChainFollower } from '../../../services/chain/follower.ts';
+import { workFromBits } from '../../../services/core/bitcoin/target.ts';
+import { ChainTailFold } from '../../../services/core/chain-tail.ts';
 import { loadChain } from '../../../services/core/chains/profile.ts';
 import { PoolError } from '../../../services/core/errors.ts';
-import { MemoryNode } from './memory-node.ts';
+import { type MemoryBlock, MemoryNode } from './memory-node.ts';
 
 const profile = loadChain('regtest');
 
@@ -23,7 +27,7 @@ function nodes(count: number, tellsWork: boolean) {
   const stopping = new AbortController();
   const choice = new NodeChoice(list, own, () => clock.s * 1e6, stopping.signal);
   const order = async (followed = 'n0') => (await choice.order(followed)).map(({ name }) => name);
-  return { list, clock, choice, order, stopping };
+  return { list, clock, choice, order, stopping, own };
 }
 
 describe.each([
@@ -133,4 +137,69 @@ test('the end of the program amid a question to a node that hangs is no error of
   reject(stopping.signal.reason);
   // An unhandled rejection would fail the run.
   await expect(order('n0')).rejects.toThrow('stopping');
+});
+
+test('whatever three nodes do, the chain that is told is the heaviest of those that answer, and never one with less work than before', async () => {
+  const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
+  console.log(`seed ${seed} (SEED=${seed} repeats it)`);
+  const step = fc.record({
+    node: fc.nat({ max: 2 }),
+    back: fc.nat({ max: 5 }),
+    mine: fc.nat({ max: 6 }),
+    down: fc.boolean(),
+    copies: fc.option(fc.nat({ max: 2 }), { freq: 3 }),
+    hard: fc.nat({ max: 9 }),
+  });
+  const bitsWork = ({ hex }: MemoryBlock): bigint =>
+    workFromBits(Buffer.from(hex.slice(144, 152), 'hex').readUInt32LE());
+  const workOf = (node: MemoryNode): bigint => {
+    let work = 0n;
+    for (let block = node.tip; block.height > 0; block = node.blocks.get(block.prev)!) work += bitsWork(block);
+    return work;
+  };
+  await fc.assert(
+    fc.asyncProperty(fc.boolean(), fc.array(step, { minLength: 1, maxLength: 12 }), async (tellsWork, steps) => {
+      const { list, order, own } = nodes(3, tellsWork);
+      const told: string[] = [];
+      const follower = new ChainFollower({
+        ...{ profile: own, fold: new ChainTailFold(own.name, 200), instance: 'chain', ourScript: null, fromHeight: 0 },
+        append: (events) => {
+          for (const { kind, hash } of events) {
+            if (kind === 'connected') told.push(hash);
+            else expect(told.pop()).toBe(hash);
+          }
+        },
+        ...{ maxReorg: 150, nowUs: () => 1_800_000_000_000_000, signal: new AbortController().signal },
+      });
+      let [followed, known, salt] = ['n0', 0n, 1_750_000_000];
+      for (const { node: i, back, mine, down, copies, hard } of steps) {
+        const node = list[i]!;
+        if (copies !== null) {
+          const from = list[copies]!;
+          for (const [hash, block] of from.blocks) node.blocks.set(hash, block);
+          if (workOf(from) > workOf(node)) node.tip = from.tip;
+        } else {
+          node.tip = node.at(Math.max(0, node.tip.height - back));
+          // Sometimes one block that is worth eight.
+          salt += 1_000;
+          if (hard === 0) node.mine(1, { bits: 0x200fffff, timeS: salt });
+          node.mine(mine, { timeS: salt });
+        }
+        list[(i + 1) % 3]!.down = down ? new PoolError('node_unreachable', 'away') : null;
+        for (const name of await order(followed)) {
+          const round = await follower.round(list.find((each) => each.name === name)!).catch(() => null);
+          if (round?.state !== 'followed') continue;
+          followed = name;
+          break;
+        }
+        const works = list.filter((each) => each.down === null).map(workOf);
+        const blocks = told.slice(1).map((hash) => list.find((each) => each.blocks.has(hash))!.blocks.get(hash)!);
+        const now = blocks.reduce((sum, block) => sum + bitsWork(block), 0n);
+        expect(now >= known && works.every((work) => now >= work)).toBe(true);
+        known = now;
+        for (const each of list) each.down = null;
+      }
+    }),
+    { numRuns: 60, seed },
+  );
 });
