@@ -6,7 +6,7 @@ import { closeSync, fstatSync, openSync, readdirSync, readSync, rmSync, writeSyn
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from '../helpers/leash.ts';
-import { seeded } from '../services/stratum/seeded.ts';
+import { seeded } from '../helpers/seed.ts';
 import { settled } from './checks.ts';
 import { ACKNOWLEDGED, type Load, startLoad } from './load.ts';
 import { forget, type Stack, startStack } from './stack.ts';

@@ -10,9 +10,9 @@ import { targetFromBits } from '../../services/core/bitcoin/target.ts';
 import { listInstances } from '../../services/core/log/journal-files.ts';
 import { startToyChain } from '../../services/playground/main.ts';
 import { freePort, type Leashed, tempDir, until } from '../helpers/leash.ts';
+import { seeded } from '../helpers/seed.ts';
 import { lodestream } from '../helpers/tree.ts';
 import { Client, type Found, journaled } from '../services/stratum/rig.ts';
-import { seeded } from '../services/stratum/seeded.ts';
 
 const KILLS = Number(process.env.LODESTREAM_KILLS ?? 20);
 const MINERS = 12;
@@ -147,8 +147,8 @@ test.each([1, 3])(
   'with %i workers kills lose and double nothing',
   async (workers) => {
     working.clear();
-    const seed = Number(process.env.LODESTREAM_SEED ?? Math.floor(Math.random() * 2 ** 31));
-    console.log(`seed ${seed}`);
+    const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
+    console.log(`SEED=${seed}`);
     const random = seeded(seed);
     const dir = tempDir('kills');
     ends.push(() => dir.remove());

@@ -21,6 +21,7 @@ import { openJournalLog, openJournalWriter } from '../../../services/core/log/jo
 import { positionSince } from '../../../services/core/log/journal-since.ts';
 import { startProxy } from '../../../services/stratum/main.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 import { packTopic } from '../core/log/packing.ts';
 import {
   ADDRESS_REGTEST,
@@ -33,7 +34,6 @@ import {
   template,
   testLife,
 } from '../stratum/rig.ts';
-import { seeded } from '../stratum/seeded.ts';
 
 /** Events as a daemon left them, in the order of its journal. */
 type Log = readonly LogEntry[];
@@ -622,7 +622,6 @@ describe('one changed field', () => {
 });
 
 describe('flipped bits', () => {
-  const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   const FLIPS = 500;
   const place = (topic: 'share' | 'job', sequence: number) => ({
     topic,

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { type About, divide, FOLDED_TOPICS, type Member, SHARED_TOPICS } from '../../../services/consumers/divide.ts';
 import type { GroupPlace } from '../../../services/core/log/kafka-group.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 
 const about = (has: readonly GroupPlace[] = [], aside = false): About => ({
   host: 'h',
@@ -14,13 +15,9 @@ const partitions = (shares: number, others: number) => {
   return { share: of(shares), job: of(others), session: of(others), quarantine: of(1), block: of(1), contract: of(1) };
 };
 
-test('every partition has one member, each topic is divided evenly, and who derives has both its topics, whoever comes and goes', () => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  let state = seed;
-  const random = (below: number): number => {
-    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
+test(`every partition has one member, each topic is divided evenly, and who derives has both its topics, whoever comes and goes (SEED=${SEED})`, () => {
+  const next = seeded(SEED);
+  const random = (below: number): number => Math.floor(next() * below);
   const names = ['a', 'b', 'c', 'd', 'e', 'f'];
   let had = new Map<string, GroupPlace[]>();
   let counts = partitions(1 + random(8), 1 + random(4));
@@ -29,7 +26,7 @@ test('every partition has one member, each topic is divided evenly, and who deri
     const present = names.filter(() => random(3) > 0);
     const members: Member[] = present.map((id) => ({ id, about: about(had.get(id)) }));
     const { places, told } = divide(members, counts);
-    const context = `seed ${seed}, round ${round}`;
+    const context = `seed ${SEED}, round ${round}`;
     expect(told.members, context).toBe(present.length);
     if (present.length > 0) {
       const all = [...places.values()].flat().map(({ topic, partition }) => `${topic}/${partition}`);

@@ -13,6 +13,7 @@ import {
   type SolvedFact,
 } from '../../../services/ingestor/ckpool-log.ts';
 import { LineTimes, stampOf, Zone } from '../../../services/ingestor/ckpool-log-time.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 
 const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
 const UTC = new Zone('UTC');
@@ -34,15 +35,6 @@ const blocks = (facts: readonly LogFact[]): SolvedFact[] =>
   facts.flatMap((fact) => ('solved' in fact ? [fact.solved] : []));
 const bad = (facts: readonly LogFact[]): string[] => facts.flatMap((fact) => ('bad' in fact ? [fact.bad] : []));
 const rest = (facts: readonly LogFact[]): LogFact[] => facts.filter((fact) => 'bad' in fact || 'foreign' in fact);
-
-/** Numbers from 0 to below 1, the same for a seed. */
-function randomFrom(seed: number): () => number {
-  let state = seed + 1;
-  return () => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state / 2_147_483_647;
-  };
-}
 
 describe('stamps', () => {
   const berlin = new Zone('Europe/Berlin');
@@ -108,9 +100,8 @@ describe('stamps', () => {
     expect(iso(havana.next(clock('2026-11-01 00:00:01.000')))).toBe('2026-11-01T05:00:01.000Z');
   });
 
-  test('every instant of ten years comes back from its stamp, in order (seed printed)', () => {
-    const seed = Date.now() % 1_000_000;
-    const random = randomFrom(seed);
+  test(`every instant of ten years comes back from its stamp, in order (SEED=${SEED})`, () => {
+    const random = seeded(SEED);
     for (const name of ['Europe/Berlin', 'America/New_York', 'Asia/Kathmandu', 'Pacific/Chatham', 'UTC']) {
       const zone = new Zone(name);
       const times = new LineTimes(zone, NEW);
@@ -119,7 +110,7 @@ describe('stamps', () => {
       for (let i = 0; i < 4_000; i++) {
         expect(
           times.next(clock(`${shown.format(at)}.${String(at % 1000).padStart(3, '0')}`)),
-          `${name} ${at} seed ${seed}`,
+          `${name} ${at} seed ${SEED}`,
         ).toBe(at);
         // Never a gap that hides a whole doubled hour: logs have lines each minute.
         at += Math.floor(random() * 1_800_000);
@@ -317,9 +308,8 @@ test('a line of the hour left out is bad, and named with the zone', () => {
   expect(statuses(facts)).toEqual([]);
 });
 
-test('mutated lines never throw, and what they give holds (seed printed)', () => {
-  const seed = Date.now() % 1_000_000;
-  const next = randomFrom(seed);
+test(`mutated lines never throw, and what they give holds (SEED=${SEED})`, () => {
+  const next = seeded(SEED);
   const random = (n: number): number => Math.floor(next() * n);
   const lines = linesOf('regtest-rejects/logs/ckpool.log');
   const log = new CkpoolLog({ origin: 'ckpool', instance: 'test', zone: UTC });
@@ -333,9 +323,9 @@ test('mutated lines never throw, and what they give holds (seed printed)', () =>
     for (const fact of log.take(line.join(''))) {
       if (!('status' in fact)) continue;
       const { time_us, pool_status } = fact.status;
-      expect(Number.isSafeInteger(time_us), `seed ${seed}`).toBe(true);
+      expect(Number.isSafeInteger(time_us), `seed ${SEED}`).toBe(true);
       for (const value of Object.values(pool_status![0]!)) {
-        expect(typeof value === 'string' || (Number.isFinite(value) && value >= -1), `seed ${seed}`).toBe(true);
+        expect(typeof value === 'string' || (Number.isFinite(value) && value >= -1), `seed ${SEED}`).toBe(true);
       }
     }
   }

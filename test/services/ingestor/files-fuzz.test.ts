@@ -1,6 +1,6 @@
 /**
  * Damaged files, as they come and in pieces, plain and packed: what the ingestor makes of one is what its lines give one by one. FUZZ_FILES files (60),
- * FUZZ_SEED repeats them.
+ * SEED repeats them.
  */
 import { appendFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,6 +12,7 @@ import { openJournalWriter } from '../../../services/core/log/journal.ts';
 import { shareFromLine } from '../../../services/ingestor/line.ts';
 import { ingest } from '../../../services/ingestor/main.ts';
 import { tempDir } from '../../helpers/leash.ts';
+import { SEED } from '../../helpers/seed.ts';
 import { mutatedLine, randomFrom, usualLine } from './mutations.ts';
 
 const FILES = Number(process.env.FUZZ_FILES ?? 60);
@@ -70,10 +71,8 @@ function damagedFile(random: Random): Buffer {
   return bytes.subarray(0, random(3) === 0 ? random(bytes.length + 1) : bytes.length);
 }
 
-test('damaged files give what their lines give', { timeout: 60_000 + FILES * 500 }, async () => {
-  const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1e9);
-  console.log(`FUZZ_SEED=${seed}`);
-  const random = randomFrom(seed);
+test(`damaged files give what their lines give (SEED=${SEED})`, { timeout: 60_000 + FILES * 500 }, async () => {
+  const random = randomFrom(SEED);
   const dir = tempDir('ingest-fuzz');
   try {
     for (let n = 0; n < FILES; n++) {
@@ -124,7 +123,7 @@ test('damaged files give what their lines give', { timeout: 60_000 + FILES * 500
         await run();
       }
       const wanted = plainly(bytes);
-      const which = `file ${n} of seed ${seed}`;
+      const which = `file ${n} of seed ${SEED}`;
       expect(records, which).toEqual(wanted.records);
       expect([bad, letters], which).toEqual([wanted.bad, wanted.bad]);
       rmSync(join(dir.path, 'logs'), { recursive: true });

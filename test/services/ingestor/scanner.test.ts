@@ -5,10 +5,10 @@ import { gunzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { isTextOf, Scanner, SLACK_BYTES } from '../../../services/ingestor/scanner.ts';
 import { realText } from '../../../services/stratum/sharelog.ts';
+import { SEED } from '../../helpers/seed.ts';
 import { BothWays } from './both-ways.ts';
 import { mutatedLine, randomFrom, usualLine } from './mutations.ts';
 
-const seed = Number(process.env.FUZZ_SEED ?? Date.now() % 1e9);
 const cases = Number(process.env.FUZZ_CASES ?? 6_000);
 const context = { origin: 'ckpool', instance: 'ingest-ckpool', height: 700 };
 const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
@@ -30,8 +30,8 @@ test('every recorded line gives the same record both ways, nearly all by the sca
   expect(both.scanned / lines).toBeGreaterThan(0.95);
 });
 
-test(`lines of every usual form give the same record both ways (FUZZ_SEED=${seed})`, () => {
-  const random = randomFrom(seed);
+test(`lines of every usual form give the same record both ways (SEED=${SEED})`, () => {
+  const random = randomFrom(SEED);
   const both = new BothWays(context);
   for (let i = 0; i < cases; i++) {
     const line = usualLine(random);
@@ -41,8 +41,8 @@ test(`lines of every usual form give the same record both ways (FUZZ_SEED=${seed
   expect(both.scanned / cases).toBeGreaterThan(0.7);
 });
 
-test(`damaged lines give the same record or the same refusal both ways (FUZZ_SEED=${seed})`, () => {
-  const random = randomFrom(seed + 1);
+test(`damaged lines give the same record or the same refusal both ways (SEED=${SEED})`, () => {
+  const random = randomFrom(SEED + 1);
   const both = new BothWays(context);
   for (let i = 0; i < cases; i++) {
     const line = usualLine(random);
@@ -52,8 +52,8 @@ test(`damaged lines give the same record or the same refusal both ways (FUZZ_SEE
   }
 });
 
-test(`a difficulty's digits are recognised, and those of its neighbours are not (FUZZ_SEED=${seed})`, () => {
-  const random = randomFrom(seed + 2);
+test(`a difficulty's digits are recognised, and those of its neighbours are not (SEED=${SEED})`, () => {
+  const random = randomFrom(SEED + 2);
   const view = new DataView(new ArrayBuffer(8));
   const holds = (text: string, value: number): boolean => {
     const bytes = Buffer.from(`${text}, `.padEnd(64));

@@ -4,6 +4,7 @@ import { hasWitness, serializeTransaction, type Tx, txid } from '../../../servic
 import { ToyChain } from '../../../services/playground/chain.ts';
 import { Mempool, makeTransaction } from '../../../services/playground/mempool.ts';
 import { memoryStorage } from '../../../services/playground/store.ts';
+import { seeded } from '../../helpers/seed.ts';
 import { buildBlock, easyProfile, GENESIS_TIME_S, grow, nextParts, spend } from './easy-chain.ts';
 
 const COIN = 100_000_000n;
@@ -22,14 +23,6 @@ function richChain(blocks = 14): {
     chain,
     mempool,
     coin: (height) => ({ txid: txid(parseBlock(chain.bytes(chain.at(height)!)).txs[0]!), index: 0 }),
-  };
-}
-
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
   };
 }
 

@@ -8,11 +8,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Job } from '../../../services/stratum/work/job.ts';
 import { PoolSource, poolIdentity } from '../../../services/stratum/work/pool.ts';
 import { until } from '../../helpers/leash.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 import { type Drawn, FIRMWARES, ModelMiner } from './line-model.ts';
 import { BITS_HARD, type Rig, someHash, startRig, template } from './rig.ts';
-import { seeded } from './seeded.ts';
-
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 
 /** Difficulty 1, and 256, 16 and 65536 times it. */
 const BITS = [BITS_HARD, 0x1c00ffff, 0x1c0ffff0, 0x1b00ffff] as const;

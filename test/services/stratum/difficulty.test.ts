@@ -11,6 +11,7 @@ import {
   tellable,
   wholeTellable,
 } from '../../../services/stratum/difficulty.ts';
+import { SEED } from '../../helpers/seed.ts';
 
 describe('what is told', () => {
   test.each([
@@ -150,8 +151,6 @@ class Miner {
     if (this.kind === 'next job' || clean) this.believed = this.told;
   }
 }
-
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 
 test(`no honest share is too low, whenever a miner takes a new difficulty (SEED=${SEED})`, () => {
   const action = fc.oneof(

@@ -1,8 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Duplicates } from '../../../services/stratum/duplicates.ts';
-import { seeded } from './seeded.ts';
-
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
+import { SEED, seeded } from '../../helpers/seed.ts';
 
 /** 32-bit numbers. */
 function random(seed: number): () => number {

@@ -4,9 +4,8 @@ import { currentSchemaText, encodeEvent } from '../../../schemas/codec.ts';
 import type { ShareInput } from '../../../schemas/events.ts';
 import { shareLook } from '../../../services/stratum/earlier-shares.ts';
 import { sampleShare } from '../../contracts/samples.ts';
-import { seeded } from './seeded.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const SINCE_US = 1_700_000_000_000_000;
 const ORIGIN = 'püool';
 

@@ -5,8 +5,8 @@
  */
 import { afterEach, expect, test } from 'vitest';
 import { until } from '../../helpers/leash.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 import { BITS_HARD, type Client, type Found, type Rig, someHash, startRig, template } from './rig.ts';
-import { seeded } from './seeded.ts';
 
 let rig: Rig | undefined;
 afterEach(() => rig?.close());
@@ -31,8 +31,6 @@ async function submit(client: Client, share: Found): Promise<{ result: unknown; 
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
-
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 
 test.each(['at once', 'with the next job', 'with a clean job'] as const)(
   `a miner that takes a difficulty %s is never refused an honest share (SEED=${SEED})`,

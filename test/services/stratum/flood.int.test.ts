@@ -2,8 +2,8 @@
 import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
 import { until } from '../../helpers/leash.ts';
+import { seeded } from '../../helpers/seed.ts';
 import { type Client, type Found, type Rig, startRig } from './rig.ts';
-import { seeded } from './seeded.ts';
 
 /** One hash of 65,536 solves it. */
 const BITS = 0x1f00ffff;

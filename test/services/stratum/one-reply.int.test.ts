@@ -1,10 +1,9 @@
 /** Whatever a client sends: each request with an id has exactly one reply, with id, result and error; nothing is a fault of ours. */
 import { afterEach, expect, test } from 'vitest';
 import { until } from '../../helpers/leash.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 import { type Rig, someHash, startRig, template } from './rig.ts';
-import { seeded } from './seeded.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const ROUNDS = 40;
 const REQUESTS = 60;
 

@@ -2,9 +2,8 @@ import { expect, test } from 'vitest';
 import { decoderFor, encodeEvent } from '../../../schemas/codec.ts';
 import type { ShareInput } from '../../../schemas/events.ts';
 import { isUsualTime, ShareRecords, shareTemplate, TEXT, TEXT_BYTES } from '../../../services/stratum/share-record.ts';
-import { seeded } from './seeded.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const random = seeded(SEED);
 
 function digits(n: number): string {

@@ -15,7 +15,7 @@ import {
   shareLogLine,
 } from '../../../services/stratum/sharelog.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
-import { seeded } from './seeded.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 
 describe("numbers as CKPool's JSON library prints them", () => {
   test.each([
@@ -165,7 +165,6 @@ test('of many jobs in one turn no file stays open', () => {
 });
 
 describe('the bytes of the hot path', () => {
-  const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   const random = seeded(SEED);
 
   test(`numbers are those of realText (SEED=${SEED})`, () => {

@@ -10,11 +10,10 @@ import { type Config, loadConfig } from '../../../services/core/config.ts';
 import { startToyChain } from '../../../services/playground/main.ts';
 import { startPool } from '../../../services/stratum/main.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 import { FIRMWARES, ModelMiner, type ModelMinerOptions } from './line-model.ts';
 import { Client, type Rig, someHash, startRig, template, testLife } from './rig.ts';
-import { seeded } from './seeded.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 let rig: Rig;
 afterEach(() => rig?.close());
 

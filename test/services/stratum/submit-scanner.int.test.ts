@@ -7,10 +7,9 @@ import { afterEach, expect, test } from 'vitest';
 import { SubmitScanner } from '../../../services/stratum/submit-scanner.ts';
 import { parseLine } from '../../../services/stratum/wire.ts';
 import { until } from '../../helpers/leash.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 import { BITS_HARD, type Client, type Rig, startRig, template } from './rig.ts';
-import { seeded } from './seeded.ts';
 
-const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
 const random = seeded(SEED);
 const below = (n: number): number => Math.floor(random() * n);
 const pick = <T>(of: readonly T[]): T => of[below(of.length)]!;

@@ -7,7 +7,7 @@ import {
   vardiffPooled,
   vardiffStep,
 } from '../../../services/stratum/vardiff.ts';
-import { seeded } from './seeded.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 
 const open = { min: 1, max: Infinity, cap: Infinity, wish: null };
 
@@ -105,7 +105,6 @@ describe('vardiff', () => {
     expect(old.state.sharesSinceChange).toBe(0);
   });
 
-  const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   test(`a share taken in without a new state leaves the state that a step makes (SEED=${SEED})`, () => {
     const random = seeded(SEED);
     let pooled = 0;
@@ -235,7 +234,6 @@ describe('under compat ckpool vardiff is CKPool 0.9.9 to the digit', () => {
     expect(wanted).toBe(2294);
   });
 
-  const SEED = Number(process.env.SEED ?? Date.now() % 2 ** 31);
   test(`any sequence of shares changes what the reference changes, at the same share (SEED=${SEED})`, () => {
     const random = seeded(SEED);
     let changes = 0;

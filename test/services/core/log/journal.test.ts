@@ -18,6 +18,7 @@ import { openJournalLog, openJournalWriter } from '../../../../services/core/log
 import { listSegments, type SegmentName } from '../../../../services/core/log/journal-files.ts';
 import { INDEX_ENTRY_BYTES, INDEX_HEAD_BYTES, parseIndexEntry } from '../../../../services/core/log/segment-index.ts';
 import { sampleContract, sampleJob, sampleSession, shareEntries } from '../../../contracts/samples.ts';
+import { SEED } from '../../../helpers/seed.ts';
 import { tempJournal } from './journal-files.ts';
 
 let dir: string;
@@ -335,7 +336,7 @@ describe('after a crash', () => {
   });
 });
 
-describe('bit rot', () => {
+describe(`bit rot (SEED=${SEED})`, () => {
   test('a flipped bit costs the block that it is in, is reported with position and bytes, and no record is altered', async () => {
     const turns = [1, 5, 1, 1, 30, 2, 1, 1, 8, 1];
     const run = writeRun(0, turns);
@@ -364,7 +365,7 @@ describe('bit rot', () => {
         );
       },
     );
-    await fc.assert(property, { numRuns: 150, ...seedOf('journal bit rot') });
+    await fc.assert(property, { numRuns: 150, seed: SEED });
     // A writer that opens afterwards leaves rot where it is: it is no torn tail.
     const rotten = Buffer.from(original);
     rotten[original.length - 30]! ^= 1;
@@ -392,7 +393,7 @@ describe('bit rot', () => {
         expect(records.map(numberOf)).toEqual(range(0, 52));
       },
     );
-    await fc.assert(property, { numRuns: 150, ...seedOf('sidecar bit rot') });
+    await fc.assert(property, { numRuns: 150, seed: SEED });
   });
 
   test('bits flipped anywhere in segments and sidecars cost what they hit, which is reported; the rest is read as it was', async () => {
@@ -478,7 +479,7 @@ describe('bit rot', () => {
       read += got.size;
       lost += reported.size;
     });
-    await fc.assert(property, { numRuns: 300, ...seedOf('journal and sidecar bit rot') });
+    await fc.assert(property, { numRuns: 300, seed: SEED });
     expect(read).toBeGreaterThan(lost * 3);
     expect(lost).toBeGreaterThan(300);
   });
@@ -515,13 +516,6 @@ describe('bit rot', () => {
     expect(damage).toHaveLength(1);
   });
 });
-
-/** A run's seed is printed where it fails; LODESTREAM_SEED repeats it. */
-function seedOf(what: string): { seed: number } {
-  const seed = Number(process.env.LODESTREAM_SEED ?? Math.floor(Math.random() * 2 ** 31));
-  console.log(`${what}: LODESTREAM_SEED=${seed}`);
-  return { seed };
-}
 
 describe('who may write', () => {
   test('a second writer of an instance is refused, another instance is not', () => {
