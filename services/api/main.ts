@@ -110,7 +110,9 @@ export function buildApi(config: Config, book: ContractBook, log: Log, options: 
       return reply.code(status).send(errorBody(error.code, error.message));
     }
     if (error.statusCode !== undefined && error.statusCode < 500) {
-      return reply.code(error.statusCode).send(errorBody('usage', error.message));
+      const message =
+        error.statusCode === 415 ? 'a JSON body is expected, with `content-type: application/json`' : error.message;
+      return reply.code(error.statusCode).send(errorBody('usage', message));
     }
     log(`request failed: ${errorLine(error)}`);
     return reply.code(500).send(errorBody('internal', 'the request failed; the log of api says why'));
@@ -176,7 +178,9 @@ function errorBody(
   code: keyof typeof ERRORS,
   message: string,
 ): { error: { code: string; message: string; mend: string } } {
-  return { error: { code, message, mend: ERRORS[code].mend } };
+  // The caller has no command line.
+  const mend = code === 'usage' ? 'see services/api/README.md for the paths and what they take' : ERRORS[code].mend;
+  return { error: { code, message, mend } };
 }
 
 /** Whether a request carries the operator's token; the comparison takes the same time for every guess. */
@@ -350,10 +354,11 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
   app.get('/api/summary', async (request) => {
     const chain = chainOf();
     const origin = originOf(request);
-    const [chains, network, pools, epochs, effort, [search], now] = await Promise.all([
+    const [chains, network, pools, origins, epochs, effort, [search], now] = await Promise.all([
       rowsOf('chain', { chain }),
       rowsOf('network', { chain }),
       rowsOf('pools'),
+      rowsOf('origins'),
       rowsOf('epochs', { chain, limit: 1 }),
       rowsOf('effort', { chain, origin }),
       luckOf('search', { origin }),
@@ -367,6 +372,7 @@ function addQueries(app: FastifyInstance, config: Config, ask: Ask, context: Con
       network: network[0] ?? null,
       origin,
       pools,
+      origins: origins.map((row) => row.origin),
       epoch: epochs[0] ?? null,
       effort: effort[0] ?? null,
       search: search[0] ?? null,

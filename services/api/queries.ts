@@ -83,6 +83,10 @@ export const QUERIES = {
     FROM shares_1m AS m LEFT JOIN (SELECT origin, toFloat64(hashes_per_difficulty) AS w FROM origins) AS o ON o.origin = m.origin
     WHERE m.minute >= toStartOfMinute(now('UTC')) - 86400 GROUP BY origin ORDER BY origin`,
 
+  /** All that the tables know, also those of a back-fill that ended long ago. */
+  origins: `SELECT origin FROM (SELECT DISTINCT origin FROM shares_1m UNION DISTINCT SELECT DISTINCT origin FROM pool_status UNION DISTINCT SELECT origin FROM origins)
+    WHERE origin != '' ORDER BY origin`,
+
   /** Accepted difficulty since the running epoch's first block, for the pool's luck in it: whole minutes, and the first one share by share. */
   effort: `WITH (SELECT max(first_time) FROM epochs WHERE chain = {chain:String}) AS since
     SELECT e.epoch AS epoch, e.difficulty AS difficulty, e.own_blocks AS own_blocks,

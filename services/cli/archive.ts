@@ -6,7 +6,7 @@ import { openDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
 import { acquireLock } from '../core/lock.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
-import { type ArchiveSummary, archive } from '../ingestor/archive.ts';
+import { type ArchiveSummary, archive, KEEP_HEIGHTS } from '../ingestor/archive.ts';
 import { type FileCheckpoint, openCheckpoints } from '../ingestor/checkpoints.ts';
 import { openIngest, originOf } from '../ingestor/main.ts';
 import { configFrom, type Flag, type Parsed } from './flags.ts';
@@ -16,7 +16,7 @@ export const ARCHIVE_FLAGS: Readonly<Record<string, Flag>> = {
   logdir: { value: 'DIR', doc: "CKPool's log directory; default: logdir of the configuration" },
   'older-than': {
     value: 'AGE',
-    doc: 'only heights whose files were last written so long ago: 30d, 12h, 90m; default 30d',
+    doc: 'only heights whose files were last written so long ago: 30d, 12h, 90m; default 30d; never the highest 100',
   },
   delete: { doc: 'remove the originals, once the archive was read back and has them' },
 };
@@ -134,7 +134,7 @@ function text(summary: ArchiveSummary): string {
   const { heights, packed, known, left, files, bytes, packed_bytes, files_removed, seconds } = summary;
   const mebibytes = (count: number): string => (count / 1024 ** 2).toFixed(1);
   return [
-    `${heights} heights old enough: ${packed} packed, ${known} packed before, ${left} left`,
+    `${heights} heights old enough: ${packed} packed, ${known} packed before, ${left} left; the highest ${KEEP_HEIGHTS} stay as they are`,
     `${files} files of ${mebibytes(bytes)} MiB became ${mebibytes(packed_bytes)} MiB; ${files_removed} files removed; ${seconds.toFixed(2)} s`,
   ].join('\n');
 }

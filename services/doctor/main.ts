@@ -8,7 +8,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { scriptFromAddress } from '../core/bitcoin/address.ts';
 import { CHAIN_FOLLOWER, readChainTail } from '../core/chain-tail.ts';
-import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
+import { builtInChains, type ChainProfile, loadChain } from '../core/chains/profile.ts';
 import { type Config, hostPortText, reachable } from '../core/config.ts';
 import { openJournalLog } from '../core/log/journal.ts';
 import { parseNodeUrl } from '../core/node/rpc.ts';
@@ -76,6 +76,15 @@ function checkConfiguration(config: Config): Finding[] {
       bad(check, '"btcaddress" is not set: the pool has nobody to pay a block to', 'set "btcaddress" to your address'),
     );
   }
+  if (config.file === null) {
+    // Who runs doctor beside a playground, or where ckpool.conf lies, means that file.
+    const meant = [join(config.dataDir, 'playground', 'ckpool.conf'), 'ckpool.conf'].find((file) => existsSync(file));
+    if (meant !== undefined) {
+      findings.unshift(
+        warn(check, `no file was named, and ${meant} was not read`, `\`./lodestream doctor -c ${meant}\``),
+      );
+    }
+  }
   if (findings.length > 0) return findings;
   return [ok(check, config.file === null ? 'no file: defaults and flags alone' : `${config.file} can be read`)];
 }
@@ -91,7 +100,6 @@ function namedChain(config: Config): { profile: ChainProfile | null; findings: F
 }
 
 function checkAddresses(config: Config, profile: ChainProfile | null): Finding[] {
-  if (profile === null) return [];
   return (
     [
       ['btcaddress', config.btcAddress],
@@ -99,6 +107,12 @@ function checkAddresses(config: Config, profile: ChainProfile | null): Finding[]
     ] as const
   ).flatMap(([key, address]) => {
     if (address === null) return [];
+    if (profile === null) {
+      // No node said which chain: what no chain takes is wrong all the same, such as the example's words.
+      if (config.chain !== 'auto' || builtInChains().some((name) => pays(address, loadChain(name)))) return [];
+      const what = `"${key}": ${address} is an address of no built-in chain`;
+      return [bad('configuration', what, 'give an address of your wallet')];
+    }
     try {
       scriptFromAddress(address, profile.address);
       return [];
@@ -112,6 +126,15 @@ function checkAddresses(config: Config, profile: ChainProfile | null): Finding[]
       ];
     }
   });
+}
+
+function pays(address: string, { address: format }: ChainProfile): boolean {
+  try {
+    scriptFromAddress(address, format);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** The lowest block that the follower has to read: the one behind the end of its log, or what is configured. */

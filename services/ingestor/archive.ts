@@ -37,7 +37,7 @@ import { unpacked } from './unpack.ts';
 import { isHeightFolder, isShareLog, logicalName, packingOf } from './walk.ts';
 
 /** Heights next to the highest that are never packed: their jobs may still get late shares, and a chain may go back. */
-const KEEP_HEIGHTS = 100;
+export const KEEP_HEIGHTS = 100;
 const ARCHIVE_DIR = 'archive';
 /** Share logs pack 9 to 1; higher levels take much longer for little. */
 const ZSTD_LEVEL = 9;

@@ -14,13 +14,14 @@ import {
   poolLine,
   scaled,
   short,
+  timeRange,
 } from './format.js';
 import uPlot from './uplot.js';
 
 const FAST_MS = 3_000;
 const SLOW_MS = 5_000;
 const $ = (id) => document.getElementById(id);
-const state = { minutes: 180, origin: null, unit: null, offset: 0 };
+const state = { minutes: 180, origin: new URLSearchParams(location.search).get('origin'), unit: null, offset: 0 };
 
 /** An element with text or children. */
 function el(tag, { title, ...props } = {}, ...children) {
@@ -148,7 +149,7 @@ async function summary() {
   text(
     'luck-sub',
     s.effort
-      ? `${count(s.effort.own_blocks)} blocks found, ${expected.toFixed(expected < 10 ? 2 : 1)} expected${s.search?.effort == null ? '' : ` · next one at ${percent(s.search.effort, 0)}`}`
+      ? `${count(s.effort.own_blocks)} blocks found, ${expected.toFixed(expected < 10 ? 2 : 1)} expected${s.search?.effort == null ? '' : ` · effort since: ${percent(s.search.effort, 0)}`}`
       : ' ',
     s.search?.effort == null
       ? undefined
@@ -158,7 +159,7 @@ async function summary() {
 }
 
 function origins(s) {
-  const names = s.pools.map((pool) => pool.origin);
+  const names = [...s.origins];
   if (!names.includes(s.origin)) names.unshift(s.origin);
   const select = $('origin');
   if (names.join() !== [...select.options].map((option) => option.value).join()) {
@@ -242,11 +243,6 @@ const TIMES = [
   [60, '{HH}:{mm}', DAY, null, DAY, null, null, null, 1],
   [1, '{HH}:{mm}:{ss}', DAY, null, DAY, null, null, null, 1],
 ];
-
-/** Seconds since 1970 that a chart spans: a lone point has a minute on both sides, not years. */
-function timeRange(_u, min, max) {
-  return max > min ? [min, max] : [min - 60, max + 60];
-}
 
 function draw(id, emptyId, data, name, colour, format) {
   const box = $(id);
@@ -591,6 +587,7 @@ for (const button of $('spans').querySelectorAll('button')) {
 $('ours').addEventListener('change', refresh);
 $('origin').addEventListener('change', () => {
   state.origin = $('origin').value;
+  history.replaceState(null, '', `?origin=${encodeURIComponent(state.origin)}`);
   refresh();
 });
 document.addEventListener('visibilitychange', () => {

@@ -130,3 +130,10 @@ export function poolLine(s, nowS) {
   }
   return [times, values];
 }
+
+/** Seconds since 1970 that a chart spans: a lone point has a minute on both sides, not years. */
+export function timeRange(u, min, max) {
+  // Of a lone point, uPlot gives 86,400,000 s after it as the end.
+  const times = u.data[0];
+  return times.length === 1 ? [times[0] - 60, times[0] + 60] : [min, max];
+}

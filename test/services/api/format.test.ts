@@ -99,3 +99,21 @@ describe("the pool's line", () => {
     expect(format.poolLine({ ...step, pool: [], status: [] }, 1000)).toEqual([[], []]);
   });
 });
+
+test('a chart of a lone point spans a minute on both sides, though uPlot offers years; any other what it has', () => {
+  expect(format.timeRange({ data: [[1_795_744_080], [1]] }, 1_795_744_080, 1_882_144_080)).toEqual([
+    1_795_744_020, 1_795_744_140,
+  ]);
+  expect(
+    format.timeRange(
+      {
+        data: [
+          [60, 120],
+          [1, 2],
+        ],
+      },
+      60,
+      120,
+    ),
+  ).toEqual([60, 120]);
+});

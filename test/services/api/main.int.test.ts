@@ -131,7 +131,11 @@ describe('without anything behind it', () => {
       fetch(`${url}/api/contracts`, { method: 'POST', headers: { authorization, 'content-type': type }, body });
     expect((await post('{')).status).toBe(400);
     expect((await post('x'.repeat(70_000), 'application/json')).status).toBe(413);
-    expect((await post('id=1', 'application/x-www-form-urlencoded')).status).toBe(415);
+    const other = await post('id=1', 'application/x-www-form-urlencoded');
+    expect([other.status, ((await other.json()) as { error: { message: string } }).error.message]).toEqual([
+      415,
+      'a JSON body is expected, with `content-type: application/json`',
+    ]);
   });
 
   test('a port in use, and a second API on the same directory, are one clear error each', async () => {
@@ -337,6 +341,7 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
     expect(summary).toMatchObject({
       chain: { name: profile.name, payout_blocks: 24, decimals: 8 },
       origin: 'testpool',
+      origins: expect.arrayContaining(['testpool']),
       network: { height: tip },
     });
     expect(summary.pools).toEqual([
@@ -439,6 +444,8 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
       expect(old.pool).toEqual([]);
       expect(old.status.map((row: { hashrate_hps: number }) => row.hashrate_hps)).toEqual(Array(points).fill(4.2e12));
     }
+    // It has no share in the last day, and can be chosen on the page all the same.
+    await until('both origins', async () => (await get('summary')).origins.join() === 'oldpool,testpool');
   });
 
   test.skipIf(browser === undefined)(
@@ -470,6 +477,10 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
         expect(await page.locator('#payouts .bad').count()).toBe(0);
         expect(await page.locator('#programs article').count()).toBeGreaterThanOrEqual(3);
         expect(await page.locator('html').evaluate((html: Element) => html.scrollWidth <= html.clientWidth)).toBe(true);
+        await page.selectOption('#origin', 'oldpool');
+        await until('the address names the origin', async () => page.url() === `${url}/?origin=oldpool`);
+        await page.reload();
+        await until('it is the origin chosen', async () => (await page.inputValue('#origin')) === 'oldpool');
         expect(complaints).toEqual([]);
         await page.close();
       }

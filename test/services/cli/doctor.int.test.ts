@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -79,6 +79,38 @@ describe('lodestream doctor', () => {
       expect.stringMatching(/^configuration: "btcaddress": .*\(chain playground\)$/),
       'programs: chain: is dizzy',
     ]);
+  });
+
+  test("the example's words for an address are bad though no node says which chain it is", async () => {
+    const nobody = await freePort();
+    const { file } = await site((config) => ({
+      ...config,
+      btcd: [{ url: `127.0.0.1:${nobody}`, auth: 'u', pass: 'p' }],
+      btcaddress: 'ADDRESS-OF-YOUR-WALLET',
+      lodestream: { ...(config.lodestream as object), chain: 'auto' },
+    }));
+    const bads = async () => (await doctor('-c', file)).out.split('\n').filter((line) => line.startsWith('bad'));
+    expect(await bads()).toEqual([
+      expect.stringMatching(
+        /configuration .*"btcaddress": ADDRESS-OF-YOUR-WALLET is an address of no built-in chain → /,
+      ),
+      expect.stringMatching(/node .*nobody listens there/),
+    ]);
+    writeFileSync(
+      file,
+      readFileSync(file, 'utf8').replace('ADDRESS-OF-YOUR-WALLET', 'bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu'),
+    );
+    expect(await bads()).toEqual([expect.stringMatching(/node .*nobody listens there/)]);
+  });
+
+  test("without -c it names the playground's file in the data directory, which it has not read", async () => {
+    const { dataDir } = await site();
+    const meant = join(openDataDir(dataDir).playground, 'ckpool.conf');
+    mkdirSync(join(dataDir, 'playground'));
+    writeFileSync(meant, '{}');
+    const { out } = await doctor('--data-dir', dataDir);
+    expect(out.split('\n')[0]).toMatch(/^warn {2}configuration +no file was named, /);
+    expect(out.split('\n')[0]).toContain(`→ \`./lodestream doctor -c ${meant}\``);
   });
 
   test('a configuration that cannot be read is the one finding; an unknown flag is a mistake in the call', async () => {

@@ -122,7 +122,7 @@ test('the verb says what it did, names what it left, and ends with 1 then', () =
   const done = lodestream('archive', '--older-than', '30d', '--delete');
   expect([done.status, done.stderr]).toEqual([0, '']);
   expect(done.stdout).toMatch(
-    /^2 heights old enough: 2 packed, 0 packed before, 0 left\n\d+ files of [\d.]+ MiB became [\d.]+ MiB; \d+ files removed/,
+    /^2 heights old enough: 2 packed, 0 packed before, 0 left; the highest 100 stay as they are\n\d+ files of [\d.]+ MiB became [\d.]+ MiB; \d+ files removed/,
   );
   const again = lodestream('ingest', '--json');
   expect(JSON.parse(again.stdout)).toMatchObject({ lines: 0, bad: 0 });
