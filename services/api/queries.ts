@@ -88,8 +88,9 @@ export const QUERIES = {
     WHERE origin != '' ORDER BY origin`,
 
   /** Accepted difficulty since the running epoch's first block, for the pool's luck in it: whole minutes, and the first one share by share. */
-  effort: `WITH (SELECT max(first_time) FROM epochs WHERE chain = {chain:String}) AS since
-    SELECT e.epoch AS epoch, e.difficulty AS difficulty, e.own_blocks AS own_blocks,
+  effort: `WITH (SELECT max(first_time) FROM epochs WHERE chain = {chain:String}) AS since, (SELECT max(first_height) FROM epochs WHERE chain = {chain:String}) AS first
+    SELECT e.epoch AS epoch, e.difficulty AS difficulty,
+      (SELECT toUInt32(count()) FROM found_blocks WHERE chain = {chain:String} AND origin = {origin:String} AND height >= first) AS own_blocks,
       ifNull((SELECT sum(toFloat64(diff)) FROM shares_1m WHERE origin = {origin:String} AND minute > toStartOfMinute(since)), 0)
       + ifNull((SELECT sum(toFloat64(diff)) FROM shares WHERE origin = {origin:String} AND accepted AND time >= since AND time < toStartOfMinute(since) + 60
           AND bucket >= toStartOfHour(since) - 7200 AND bucket <= toStartOfHour(since) + 7200), 0) AS diff

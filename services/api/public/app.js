@@ -148,7 +148,7 @@ async function summary() {
   text('luck', expected >= 0.05 ? percent(s.effort.own_blocks / expected, 0) : '–');
   text(
     'luck-sub',
-    s.effort
+    expected > 0
       ? `${count(s.effort.own_blocks)} blocks found, ${expected.toFixed(expected < 10 ? 2 : 1)} expected${s.search?.effort == null ? '' : ` · effort since: ${percent(s.search.effort, 0)}`}`
       : ' ',
     s.search?.effort == null
