@@ -240,7 +240,8 @@ export function reaches(hash: string, diff: string): boolean {
   return Math.abs(shareDifficulty(bytesFromHashHex(hash)) - named) <= 1e-6 + named * 1e-9;
 }
 
-function parse(text: string): Json | null {
+/** A JSON object; null where the text is none. */
+export function parseObject(text: string): Json | null {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : null;
@@ -329,7 +330,7 @@ export class CkpoolLog {
 
   #statistics(text: string, match: RegExpExecArray, clockMs: number, timeMs: number): LogFact[] {
     const [, who, name = '', body] = match;
-    const json = parse(body!);
+    const json = parseObject(body!);
     if (json === null) {
       if (Buffer.byteLength(text) === BROKEN_BYTES) {
         this.#half = { clockMs, text };

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { Inputs, PoolStatus } from '../../schemas/events.ts';
 import type { LogEntry } from '../core/log/event-log.ts';
-import { memberStatus, poolPart, poolStatus, statusEvent } from './ckpool-log.ts';
+import { memberStatus, parseObject, poolPart, poolStatus, statusEvent } from './ckpool-log.ts';
 import { badEntry, type MainLogCheckpoints, type MainLogOptions, type MainLogSummary } from './ckpool-log-files.ts';
 
 const FILE_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -14,15 +14,6 @@ const ENTRIES_A_WRITE = 2_000;
 
 type From = Pick<MainLogOptions, 'origin' | 'instance'>;
 type Json = Readonly<Record<string, unknown>>;
-
-function parse(text: string): Json | null {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : null;
-  } catch {
-    return null;
-  }
-}
 
 /**
  * `pool/pool.status`.
@@ -34,7 +25,7 @@ function poolStatusFile(text: string, mtimeUs: number, from: From): Inputs['sess
   let timeUs = mtimeUs;
   let parts = 0;
   for (const line of text.split('\n').filter((each) => each.trim() !== '')) {
-    const json = parse(line);
+    const json = parseObject(line);
     const found = json === null ? null : poolPart(json);
     if (found === null) return null;
     status = { ...status, ...found.says };
@@ -65,7 +56,7 @@ function memberStatusFile(
   mtimeUs: number,
   from: From,
 ): Inputs['session'][] | null {
-  const json = parse(text);
+  const json = parseObject(text);
   if (json === null) return null;
   const name = nameOfFile(file);
   const events = name === null ? [] : [statusEvent(from, mtimeUs, memberStatus(scope, 'status', json), name)];

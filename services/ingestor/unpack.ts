@@ -2,7 +2,7 @@
 import { fstatSync, read } from 'node:fs';
 import { Readable } from 'node:stream';
 import { promisify } from 'node:util';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { createGunzip, createZstdDecompress, gunzipSync, zstdDecompressSync } from 'node:zlib';
 import type { Packing } from './walk.ts';
 
 const CHUNK_BYTES = 1 << 20;
@@ -59,4 +59,24 @@ export async function* unpacked(fd: number, packing: Packing, regular: boolean, 
     }
     start = behind;
   }
+}
+
+/**
+ * A whole file at once, unpacked; also of several pieces.
+ * @throws Error where the pack is damaged
+ */
+export function unpackedNow(bytes: Buffer, packing: Packing): Buffer {
+  if (packing === 'none') return bytes;
+  if (packing === 'gzip') return gunzipSync(bytes);
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    // With `info` it says how much of them the piece was.
+    const { buffer, engine } = zstdDecompressSync(bytes.subarray(at), { info: true }) as unknown as {
+      readonly buffer: Buffer;
+      readonly engine: { readonly bytesWritten: number };
+    };
+    pieces.push(buffer);
+    at += engine.bytesWritten;
+  }
+  return Buffer.concat(pieces);
 }

@@ -448,6 +448,18 @@ describe('blocks', () => {
     ]);
   });
 
+  test('have what a share log in several packs adds', async () => {
+    cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
+    for (const name of readdirSync(join(logDir, '0000006f'))) {
+      const path = join(logDir, '0000006f', name);
+      const pieces = readFileSync(path, 'utf8').split(/(?<=\n)/);
+      writeFileSync(`${path}.zst`, Buffer.concat(['', ...pieces].map((text) => zstdCompressSync(text))));
+      rmSync(path);
+    }
+    await run();
+    expect(blocks.find(({ height }) => height === 111)!.job_id).not.toBe('');
+  });
+
   test('of a chain with another proof of work are named, since logs have its hash and not that of the block', async () => {
     cpSync(join(fixtures, 'regtest-rejects/logs'), logDir, { recursive: true });
     expect(await run({ chain: { name: 'litecoin', pow: 'scrypt' } })).toMatchObject({ blocks: 0, log_bad: 3 });
