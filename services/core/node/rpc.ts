@@ -322,19 +322,3 @@ export function hexAnswer(what: string, value: unknown, sizeBytes?: number): str
 export function satsFromUnits(what: string, value: unknown): bigint {
   return BigInt(integerAnswer(what, value));
 }
-
-/** Above this many coins a double no longer tells 10^-8 apart: from 2^26 on its steps are wider than one smallest unit. */
-const EXACT_COINS_LIMIT = 2 ** 26;
-
-/**
- * An amount that the node states in coins with eight decimals (`vout[].value`), exact: 0.1 + 0.2 never happens.
- * @throws PoolError node_answer where it is negative, has more than eight decimals, or is too large to have survived as a JSON number
- */
-export function satsFromCoins(what: string, value: unknown): bigint {
-  if (typeof value !== 'number' || !(value >= 0 && value < EXACT_COINS_LIMIT)) {
-    throw wrongAnswer(what, `an amount in coins, from 0 to below ${EXACT_COINS_LIMIT}`, value);
-  }
-  const text = value.toFixed(8);
-  if (Number(text) !== value) throw wrongAnswer(what, 'an amount in coins with at most eight decimals', value);
-  return BigInt(text.replace('.', ''));
-}

@@ -5,7 +5,7 @@ import { bytesFromHex, hexFromBytes } from '../../../services/core/bitcoin/bytes
 import { hashHex } from '../../../services/core/bitcoin/header.ts';
 import { serializeTransaction, txid } from '../../../services/core/bitcoin/transaction.ts';
 import { PoolError } from '../../../services/core/errors.ts';
-import { createNodeRpc, type NodeRpc, satsFromCoins } from '../../../services/core/node/rpc.ts';
+import { createNodeRpc, type NodeRpc } from '../../../services/core/node/rpc.ts';
 import { checkTemplate, templateRequest } from '../../../services/core/node/template.ts';
 import { type RunningToyChain, startToyChain } from '../../../services/playground/main.ts';
 import { tempDir, until } from '../../helpers/leash.ts';
@@ -271,11 +271,11 @@ describe('blocks', () => {
       tx: { txid: string; fee?: number; vin: { coinbase?: string }[]; vout: { value: number }[] }[];
     }>('getblock', [hash, 2]);
     expect(full.tx.map(({ txid: t }) => t)).toEqual(brief.tx);
-    expect(satsFromCoins('fee', full.tx.find((tx) => tx.txid === id)?.fee)).toBe(25_000n);
+    expect(full.tx.find((tx) => tx.txid === id)?.fee).toBe(0.00025);
     expect(full.tx[0]).toMatchObject({ vin: [{ coinbase: expect.stringMatching(/^[0-9a-f]+$/) }] });
     const stats = await rpc.call<Record<string, number>>('getblockstats', [toy.chain.tip.height]);
     expect(stats.subsidy).toBe(5_000_000_000);
-    const claimed = full.tx[0]!.vout.reduce((sum, { value }) => sum + satsFromCoins('value', value), 0n);
+    const claimed = full.tx[0]!.vout.reduce((sum, { value }) => sum + BigInt(value.toFixed(8).replace('.', '')), 0n);
     expect(BigInt(stats.totalfee! + stats.subsidy!)).toBe(claimed);
     expect(await rpc.call('getblockstats', [hash, ['totalfee', 'txs']])).toEqual({
       totalfee: stats.totalfee,
