@@ -14,6 +14,7 @@ import { startRelay } from '../../services/relay/relay.ts';
 import { kafkaForTests } from '../helpers/kafka-broker.ts';
 import { type Leashed, startLeashed, until } from '../helpers/leash.ts';
 import { havePart } from '../helpers/require.ts';
+import { SEED } from '../helpers/seed.ts';
 import { compareLogs, mine } from './carried.ts';
 import type { ChildOptions, ChildState } from './relay-child.ts';
 
@@ -51,9 +52,8 @@ describe.skipIf(!broker)('the relay and one broker', () => {
   test('kill -9 of the relay again and again while it carries: it goes on, in order, and nothing is lost', async () => {
     const { brokers } = broker!;
     const topicPrefix = 'kills.';
-    const seed = Date.now() % 1e9;
     const writers = [writerOf('pool-0'), writerOf('pool-1')];
-    let state = seed;
+    let state = SEED;
     const random = (): number => {
       state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
       return state / 2 ** 31;
@@ -89,7 +89,7 @@ describe.skipIf(!broker)('the relay and one broker', () => {
     await relay.stop();
     await kafka.close();
     const copies = await compareLogs(journalDir(), brokers, topicPrefix);
-    console.log(`seed ${seed}; killed after ${moments.join(', ')} records; ${copies} copies`);
+    console.log(`SEED=${SEED}; killed after ${moments.join(', ')} records; ${copies} copies`);
   }, 120_000);
 
   test('a broker away while 50 MB are mined: memory stays bounded, it is said once, and all of it arrives', async () => {

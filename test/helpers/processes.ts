@@ -30,6 +30,12 @@ export function processTree(root: number): number[] {
   return tree;
 }
 
+/** What a process has started; none where it has ended. */
+export function childrenOf(pid: number): number[] {
+  const text = read(`/proc/${pid}/task/${pid}/children`) ?? '';
+  return text.trim().split(' ').filter(Boolean).map(Number);
+}
+
 /** CPU seconds, user and system, of these processes so far. */
 export function cpuSeconds(pids: readonly number[]): number {
   let ticks = 0;

@@ -1,5 +1,5 @@
 /** Solved blocks whose processes die before the node has answered: each is on the chain in the end. Real processes, `kill -9`. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -7,6 +7,7 @@ import { targetFromBits } from '../../services/core/bitcoin/target.ts';
 import { createNodeRpc } from '../../services/core/node/rpc.ts';
 import { startToyChain } from '../../services/playground/main.ts';
 import { freePort, type Leashed, tempDir, until } from '../helpers/leash.ts';
+import { childrenOf } from '../helpers/processes.ts';
 import { lodestream } from '../helpers/tree.ts';
 import { Client, type Found } from '../services/stratum/rig.ts';
 
@@ -51,10 +52,6 @@ function connectTo(port: number): Socket {
   const socket = connect({ host: '127.0.0.1', port });
   socket.on('error', () => {});
   return socket;
-}
-
-function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
 }
 
 let dir: { path: string; remove(): void };

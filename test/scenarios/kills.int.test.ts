@@ -10,7 +10,8 @@ import { targetFromBits } from '../../services/core/bitcoin/target.ts';
 import { listInstances } from '../../services/core/log/journal-files.ts';
 import { startToyChain } from '../../services/playground/main.ts';
 import { freePort, type Leashed, tempDir, until } from '../helpers/leash.ts';
-import { seeded } from '../helpers/seed.ts';
+import { childrenOf } from '../helpers/processes.ts';
+import { SEED, seeded } from '../helpers/seed.ts';
 import { lodestream } from '../helpers/tree.ts';
 import { Client, type Found, journaled } from '../services/stratum/rig.ts';
 
@@ -121,15 +122,6 @@ function gone(client: Client): Promise<void> {
   return new Promise((resolve) => client.socket.once('close', () => resolve()));
 }
 
-/** The workers of a pool. */
-function childrenOf(pid: number): number[] {
-  try {
-    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number);
-  } catch {
-    return [];
-  }
-}
-
 function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
@@ -147,9 +139,8 @@ test.each([1, 3])(
   'with %i workers kills lose and double nothing',
   async (workers) => {
     working.clear();
-    const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
-    console.log(`SEED=${seed}`);
-    const random = seeded(seed);
+    console.log(`SEED=${SEED}`);
+    const random = seeded(SEED);
     const dir = tempDir('kills');
     ends.push(() => dir.remove());
     const toy = await startToyChain({ dir: join(dir.path, 'toy'), rpcPort: 0, zmqPort: 0, user: 'u', pass: 'p' });

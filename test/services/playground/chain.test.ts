@@ -5,6 +5,7 @@ import { targetFromBits, workFromBits } from '../../../services/core/bitcoin/tar
 import { type Tx, txid } from '../../../services/core/bitcoin/transaction.ts';
 import { BlockDecodeError, OP_TRUE_SCRIPT, type TipChange, ToyChain } from '../../../services/playground/chain.ts';
 import { memoryStorage } from '../../../services/playground/store.ts';
+import { SEED } from '../../helpers/seed.ts';
 import { type BlockParts, buildBlock, easyProfile, GENESIS_TIME_S, grow, nextParts, spend } from './easy-chain.ts';
 
 const COIN = 100_000_000n;
@@ -316,8 +317,7 @@ describe('for tests of followers', () => {
 });
 
 it('any reorganisation restores the outputs as if the branch had been built alone', () => {
-  const seed = Date.now() >>> 0;
-  let state = seed;
+  let state = SEED;
   const random = (below: number): number => {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return Math.floor((state / 2 ** 32) * below);
@@ -350,6 +350,6 @@ it('any reorganisation restores the outputs as if the branch had been built alon
   }
   const alone = newChain();
   for (let height = 1; height <= chain.tip.height; height++) alone.submit(chain.bytes(chain.at(height)!));
-  expect(alone.tip.hash, `seed ${seed}`).toBe(chain.tip.hash);
-  expect(Object.fromEntries(alone.coins()), `seed ${seed}`).toEqual(Object.fromEntries(chain.coins()));
+  expect(alone.tip.hash, `SEED=${SEED}`).toBe(chain.tip.hash);
+  expect(Object.fromEntries(alone.coins()), `SEED=${SEED}`).toEqual(Object.fromEntries(chain.coins()));
 });

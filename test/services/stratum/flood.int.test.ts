@@ -2,15 +2,13 @@
 import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
 import { until } from '../../helpers/leash.ts';
-import { seeded } from '../../helpers/seed.ts';
+import { SEED, seeded } from '../../helpers/seed.ts';
 import { type Client, type Found, type Rig, startRig } from './rig.ts';
 
 /** One hash of 65,536 solves it. */
 const BITS = 0x1f00ffff;
 const EACH = 1e-12;
 const LINES = 10_000;
-
-const seed = Date.now() % 2 ** 31;
 
 let rig: Rig;
 afterEach(() => rig.close());
@@ -79,8 +77,8 @@ test.each(['end', 'reset'] as const)(
   },
 );
 
-test(`authorize, wishes, pings and shares of two workers, cut anywhere, mean what they mean line by line (seed ${seed})`, async () => {
-  const random = seeded(seed);
+test(`authorize, wishes, pings and shares of two workers, cut anywhere, mean what they mean line by line (SEED=${SEED})`, async () => {
+  const random = seeded(SEED);
   const below = (n: number): number => Math.floor(random() * n);
   const miner = await start();
   let text = '';

@@ -9,6 +9,7 @@ import { HTTP_ANSWER } from '../../../../services/stratum/edge/http-probe.ts';
 import type { ListenerSpec } from '../../../../services/stratum/edge/listeners.ts';
 import { type StratumServer, startServer } from '../../../../services/stratum/edge/server.ts';
 import { tempDir, until } from '../../../helpers/leash.ts';
+import { SEED } from '../../../helpers/seed.ts';
 
 const fixture = (name: string): string => fileURLToPath(new URL(`../../../fixtures/tls/${name}`, import.meta.url));
 const ONE = { cert: fixture('one.cert.pem'), key: fixture('one.key.pem') };
@@ -321,8 +322,7 @@ describe('TLS', () => {
 });
 
 test('however connections end, their places are free again: any bytes, any cut, any end, at each kind of listener', async () => {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  let state = seed;
+  let state = SEED;
   const random = (below: number): number => {
     state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
     return Math.floor((state / 2 ** 31) * below);
@@ -358,10 +358,10 @@ test('however connections end, their places are free again: any bytes, any cut, 
     else client.socket.destroy();
   };
   for (let i = 0; i < 25; i++) await Promise.all(Array.from({ length: 8 }, one));
-  await until(`all are gone (seed ${seed})`, () => server.connections === 0);
+  await until(`all are gone (SEED=${SEED})`, () => server.connections === 0);
   // Those that had not yet come to be a line are left after ten seconds.
   now += 10_000;
-  await until(`all are left (seed ${seed})`, () => server.waiting === 0);
+  await until(`all are left (SEED=${SEED})`, () => server.waiting === 0);
   const opened = gone.length;
   for (const index of [2, 3]) {
     const eight = Array.from({ length: 8 }, () => {
@@ -371,9 +371,9 @@ test('however connections end, their places are free again: any bytes, any cut, 
       client.socket.write('z\n');
       return client;
     });
-    await until(`eight places are free (seed ${seed})`, () => eight.every((each) => each.text() === '192.0.2.7 z\n'));
+    await until(`eight places are free (SEED=${SEED})`, () => eight.every((each) => each.text() === '192.0.2.7 z\n'));
   }
-  expect(gone, `seed ${seed}`).toHaveLength(opened);
+  expect(gone, `SEED=${SEED}`).toHaveLength(opened);
 });
 
 test('a client over IPv4 has its IPv4 address on a listener of both', async (context) => {
