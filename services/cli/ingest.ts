@@ -24,7 +24,7 @@ export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
     value: 'TIME',
     doc: 'only files written at or after this: 2026-11-26, 2026-11-26T10:00Z, or seconds since 1970; others are left for another run',
   },
-  'dry-run': { doc: 'read and check, write nothing' },
+  'dry-run': { doc: 'read and check: no event is written, and the next run finds all as new as this one' },
   ...MAIN_LOG_FLAGS,
   ...HOOK_FLAGS,
 };
@@ -110,7 +110,7 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
   const { origin } = options;
   const mainText = mainLogText(main);
   if (parsed.values.json === true) process.stdout.write(`${JSON.stringify({ origin, ...summary, ...main })}\n`);
-  else process.stdout.write(`${summaryText(summary, origin)}\n${mainText === null ? '' : `${mainText}\n`}`);
+  else process.stdout.write(`${summaryText(summary, origin)}\n${archives.length > 0 ? ARCHIVES_TEXT : ''}${mainText === null ? '' : `${mainText}\n`}`);
   if (!stopping.signal.aborted) return;
   process.stderr.write('stopped; the next run goes on from here\n');
   process.exitCode = INTERRUPTED;
@@ -140,6 +140,9 @@ async function followCommand(parsed: Parsed, config: Config): Promise<void> {
     following.catch((error: unknown) => life.stop(error));
   });
 }
+
+/** Of an archive there is no checkpoint: it is for when a journal was lost. */
+const ARCHIVES_TEXT = 'archives are read whole each time: what the log has already counts once in the tables\n';
 
 function summaryText(summary: Summary, origin: string): string {
   const rate = summary.seconds > 0 ? Math.round(summary.lines / summary.seconds) : 0;

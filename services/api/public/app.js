@@ -111,7 +111,7 @@ async function summary() {
     'pool-sub',
     pool
       ? `${count(pool.workers)} workers, ${count(pool.users)} users · 24 h ${hashrate(pool.hashrate_day_hps)}`
-      : 'no share yet',
+      : 'no share in 24 h',
   );
   text('net-hashrate', hashrate(s.network?.hashrate_hps));
   text(
