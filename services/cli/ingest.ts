@@ -110,7 +110,10 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
   const { origin } = options;
   const mainText = mainLogText(main);
   if (parsed.values.json === true) process.stdout.write(`${JSON.stringify({ origin, ...summary, ...main })}\n`);
-  else process.stdout.write(`${summaryText(summary, origin)}\n${archives.length > 0 ? ARCHIVES_TEXT : ''}${mainText === null ? '' : `${mainText}\n`}`);
+  else
+    process.stdout.write(
+      `${summaryText(summary, origin)}\n${archives.length > 0 ? ARCHIVES_TEXT : ''}${mainText === null ? '' : `${mainText}\n`}`,
+    );
   if (!stopping.signal.aborted) return;
   process.stderr.write('stopped; the next run goes on from here\n');
   process.exitCode = INTERRUPTED;
