@@ -1,7 +1,7 @@
 /**
  * The consumers: run the pipelines over the log and keep ClickHouse at what they say.
  *
- *   log ─► one loop per partition of share, job, session, block, contract ─► raw tables (partition.ts)
+ *   log ─► one loop per partition of each topic of facts ─► raw tables (partition.ts)
  *                         │ minutes touched                └─ blocks and contracts ─► derived tables (derived.ts)
  *                         └─► roll-ups (rollups.ts)
  *
