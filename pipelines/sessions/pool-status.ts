@@ -1,33 +1,11 @@
 /** `session` events of kind `pool_status` to rows of `pool_status_raw`: what CKPool said of itself, from its log or its status files. */
 import type { PoolStatus, SessionEvent } from '../../schemas/events.ts';
+import { rateFromSuffix } from '../../schemas/rate-suffix.ts';
 import { firstWrong, type Row, rankFrom, rowDigest, timeText, timeTextOrNull, wrongDouble, wrongTime } from '../row.ts';
 
 const SCOPES: ReadonlySet<string> = new Set(['pool', 'user', 'worker']);
 /** Windows of decaying averages. */
 const RATES = ['1m', '5m', '15m', '1h', '6h', '1d', '7d'] as const;
-
-/** What the suffixes of printed hash rates stand for, as powers of ten. CKPool has those above one, its fork those below too. */
-const EXPONENTS: Readonly<Record<string, number>> = {
-  E: 18,
-  P: 15,
-  T: 12,
-  G: 9,
-  M: 6,
-  K: 3,
-  k: 3,
-  m: -3,
-  u: -6,
-  n: -9,
-};
-
-/** `9.52G`, `426`, `1e+03K` in hashes per second, as exact as its digits; null where it is none. */
-export function rateFromSuffix(text: string): number | null {
-  const match = /^(\d+(?:\.\d+)?)(?:e([+-]?\d+))?([EPTGMKkmun]?)$/.exec(text);
-  if (match === null) return null;
-  // By its digits and not by a product, so that 5.91G is 5910000000 and not a double beside it.
-  const value = Number(`${match[1]}e${Number(match[2] ?? 0) + (EXPONENTS[match[3]!] ?? 0)}`);
-  return Number.isFinite(value) ? value : null;
-}
 
 function wrongRecord(status: PoolStatus): string | null {
   if (!SCOPES.has(status.scope)) return `scope: expected pool, user or worker, got ${JSON.stringify(status.scope)}`;

@@ -23,7 +23,8 @@ const HOLD_AFTER_MS = 10_000;
 const SAMPLE_MS = 60_000;
 const SAMPLES = 60;
 const LEAST_SPAN_MS = 600_000;
-const ALERT_H = 24;
+/** Room for less than so many hours is a problem. */
+export const ALERT_H = 24;
 const MIB = 1024 * 1024;
 
 /** The reserve in bytes. @param totalBytes - of the file system */

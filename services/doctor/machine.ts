@@ -13,14 +13,12 @@ import {
 import { dirname, join, resolve } from 'node:path';
 import type { Config } from '../core/config.ts';
 import { secretPath } from '../core/data-dir.ts';
-import { reserveBytesOf } from '../core/disk-watch.ts';
+import { ALERT_H, reserveBytesOf } from '../core/disk-watch.ts';
 import { readOrigin } from '../core/origin-file.ts';
 import type { Status } from '../core/status.ts';
 import { bad, type Finding, ok, warn } from './findings.ts';
 
 const GIB = 1024 ** 3;
-/** As the daemon's own alert. */
-const ROOM_WARN_H = 24;
 const LEAST_INODES_PERCENT = 5;
 
 const stat = (path: string): Stats | null => {
@@ -73,7 +71,7 @@ export function checkDisk(
   const hours = Math.min(
     ...statuses.flatMap(({ values }) => (typeof values.disk_room_h === 'number' ? [values.disk_room_h] : [])),
   );
-  if (hours < ROOM_WARN_H) {
+  if (hours < ALERT_H) {
     findings.push(
       warn(
         'disk',

@@ -6,10 +6,11 @@
  * Names of users and workers come from miners. As a file a name is itself where it is plain; every other byte is `%` and two hex digits.
  */
 import { createHash } from 'node:crypto';
+import { rateFromSuffix } from '../../../schemas/rate-suffix.ts';
 import { userOf } from '../methods/authorize.ts';
 import { realText } from '../sharelog.ts';
 import { type Account, FORGOTTEN_MS, type PoolValues, type StoredPool, UserAccount, WorkerAccount } from './stats.ts';
-import { bestText, suffixText, sumText, valueOfSuffix } from './suffix.ts';
+import { bestText, suffixText, sumText } from './suffix.ts';
 
 const POOL_KEYS = ['hashrate1m', 'hashrate5m', 'hashrate15m', 'hashrate1hr', 'hashrate6hr', 'hashrate1d', 'hashrate7d'];
 const USER_KEYS = ['hashrate1m', 'hashrate5m', 'hashrate1hr', 'hashrate1d', 'hashrate7d'];
@@ -195,7 +196,7 @@ function ratesOf(json: Json, keys: readonly string[], form: Form): number[] {
   return keys.map((key) => {
     const text = json[key];
     if (text === undefined) return 0;
-    const value = typeof text === 'string' ? valueOfSuffix(text) : typeof text === 'number' ? text : null;
+    const value = typeof text === 'string' ? rateFromSuffix(text) : typeof text === 'number' ? text : null;
     if (value === null || value < 0) throw new Error(`"${key}" is ${JSON.stringify(text)?.slice(0, 40)}, no hash rate`);
     return value / form.hashesPerDifficulty;
   });

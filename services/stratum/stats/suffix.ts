@@ -1,6 +1,6 @@
 /**
- * Hash rates as CKPool's files and logs have them, `426G`, and back; numbers of its status files. Only computes.
- * Source: CKPool 0.9.9, its files; the small suffixes `m`, `u` are those of the fork ckpool-lhr, read and never written.
+ * Hash rates as CKPool's files and logs have them, `426G` (and back: schemas/rate-suffix.ts); numbers of its status files. Only computes.
+ * Source: CKPool 0.9.9, its files.
  */
 import { realText } from '../sharelog.ts';
 
@@ -12,15 +12,6 @@ const SUFFIXES = [
   [1e6, 'M'],
   [1e3, 'K'],
 ] as const;
-
-const FACTORS: Readonly<Record<string, number>> = {
-  ...Object.fromEntries(SUFFIXES.map(([factor, letter]) => [letter, factor])),
-  k: 1e3,
-  m: 1e-3,
-  u: 1e-6,
-  n: 1e-9,
-  p: 1e-12,
-};
 
 /** C's `%.3g`. */
 function threeDigits(value: number): string {
@@ -43,15 +34,6 @@ export function suffixPadded(value: number): string {
   const mantissa = value / factor;
   const decimals = mantissa < 10 ? 2 : mantissa < 100 ? 1 : 0;
   return `${mantissa.toFixed(decimals).padStart(4)}${letter}`;
-}
-
-/** The number that a suffix text stands for; null where it is none. */
-export function valueOfSuffix(text: string): number | null {
-  const match = /^(\d+(?:\.\d+)?(?:e\+?-?\d+)?)([A-Za-z])?$/.exec(text);
-  if (match === null) return null;
-  const factor = match[2] === undefined ? 1 : FACTORS[match[2]];
-  const value = factor === undefined ? NaN : Number(match[1]) * factor;
-  return Number.isFinite(value) ? value : null;
 }
 
 /**

@@ -1,5 +1,4 @@
-import { describe, expect, test } from 'vitest';
-import { rateFromSuffix } from '../../../pipelines/sessions/pool-status.ts';
+import { expect, test } from 'vitest';
 import { sessionPipeline } from '../../../pipelines/sessions/sessions.ts';
 import { decoderFor, encodeEvent } from '../../../schemas/codec.ts';
 import type { Events } from '../../../schemas/events.ts';
@@ -17,22 +16,6 @@ const event = (source: 'log' | 'status', says: object = {}): Events['session'] =
       }),
     ),
   );
-
-describe('hash rates', () => {
-  test.each([
-    ['426G', 426e9],
-    ['9.52G', 9_520_000_000],
-    ['1e+03K', 1e6],
-    ['0', 0],
-    ['11', 11],
-    ['1.2m', 0.0012],
-    ['21.7u', 0.0000217],
-    ['3.12E', 3.12e18],
-    ['', null],
-    ['-1G', null],
-    ['1G1', null],
-  ])('%s is %s', (text, value) => expect(rateFromSuffix(text)).toBe(value));
-});
 
 test('what CKPool says of itself is a row of its own table, with nulls where it says nothing', () => {
   const said = event('log', { hashrate_1m: '21.4M', users: 2, accepted_count: 0 });

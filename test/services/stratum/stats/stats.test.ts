@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { rateFromSuffix } from '../../../../schemas/rate-suffix.ts';
 import { Rates } from '../../../../services/stratum/stats/rates.ts';
 import {
   Stats,
@@ -10,7 +11,7 @@ import {
   type UserAccount,
   type WorkerAccount,
 } from '../../../../services/stratum/stats/stats.ts';
-import { suffixText, valueOfSuffix } from '../../../../services/stratum/stats/suffix.ts';
+import { suffixText } from '../../../../services/stratum/stats/suffix.ts';
 import type { Changes, WorkerChange } from '../../../../services/stratum/stats/tally.ts';
 import { decay } from '../../../../services/stratum/vardiff.ts';
 
@@ -162,7 +163,7 @@ describe('the 6,756 shares of the recorded proxy', () => {
         expect(Math.abs(ours / theirs - 1), `${ours} and ${theirs} after ${minute.runtime} s`).toBeLessThan(0.01);
       };
       for (const [i, key] of Object.keys(minute.rates).entries())
-        near(pool.dsps[i]! * W, valueOfSuffix(minute.rates[key]!)!);
+        near(pool.dsps[i]! * W, rateFromSuffix(minute.rates[key]!)!);
       for (const [i, key] of ['SPS1m', 'SPS5m', 'SPS15m', 'SPS1h'].entries()) near(pool.sps[i]!, minute.sums[key]!);
       near(pool.accepted, minute.sums.accepted!);
       expect(pool.acceptedCount / minute.sums.accepted_count!).toBeCloseTo(1, 1);

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { rateFromSuffix } from '../../../../schemas/rate-suffix.ts';
 import {
   fileNameOf,
   nameOfFile,
@@ -12,7 +13,6 @@ import {
   userText,
   workerText,
 } from '../../../../services/stratum/stats/status-text.ts';
-import { valueOfSuffix } from '../../../../services/stratum/stats/suffix.ts';
 import { CKPOOL, OURS, POOL, recorded, sheetUser, USER, W } from './status-sheet.ts';
 
 const USER_LINE =
@@ -157,7 +157,7 @@ test.each(['regtest-rejects', 'testnet-shares', 'testnet-proxy'])(
           (of: { ua: string; devices: number; hashrate5m: string; bestshare: number }) => ({
             name: of.ua,
             lines: of.devices,
-            dsps5m: valueOfSuffix(of.hashrate5m)! / W,
+            dsps5m: rateFromSuffix(of.hashrate5m)! / W,
             best: of.bestshare,
           }),
         ),

@@ -1,11 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import {
-  bestText,
-  suffixPadded,
-  suffixText,
-  sumText,
-  valueOfSuffix,
-} from '../../../../services/stratum/stats/suffix.ts';
+import { bestText, suffixPadded, suffixText, sumText } from '../../../../services/stratum/stats/suffix.ts';
 
 describe('hash rates', () => {
   test.each([
@@ -23,23 +17,6 @@ describe('hash rates', () => {
     [1.5e21, '1.5e+03E'],
   ])('%d is %s', (value, text) => {
     expect(suffixText(value)).toBe(text);
-  });
-
-  test.each([
-    ['426G', 426e9],
-    ['1e+03K', 1e6],
-    ['0', 0],
-    ['601', 601],
-    ['85.9', 85.9],
-    ['59.8u', 59.8e-6],
-    ['355m', 0.355],
-    ['3.21E', 3.21e18],
-  ])('%s is read as %d', (text, value) => {
-    expect(valueOfSuffix(text)).toBeCloseTo(value, 12);
-  });
-
-  test.each(['', 'G', '1.2.3G', '-1K', 'NaN', '1Q', 'Infinity', '1e999'])('%s is no number', (text) => {
-    expect(valueOfSuffix(text)).toBeNull();
   });
 
   test('on a terminal three digits take the same room', () => {
