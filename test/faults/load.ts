@@ -8,8 +8,8 @@
 import { connect, type Socket } from 'node:net';
 
 /** What is known of a share; `AGAIN` is added where it was sent more than once. */
-export const UNSENT = 0;
-export const SENT = 1;
+const UNSENT = 0;
+const SENT = 1;
 export const ACKNOWLEDGED = 2;
 export const REFUSED = 3;
 export const AGAIN = 8;
@@ -43,7 +43,7 @@ interface Message {
   readonly error?: readonly unknown[] | null;
 }
 
-export class LoadLine {
+class LoadLine {
   readonly worker: string;
   readonly spans: Span[] = [];
   /** Shares made so far. */

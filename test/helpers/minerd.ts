@@ -53,7 +53,7 @@ export function findMinerd(): { program: string } | Missing {
 }
 
 /** Takes one line of minerd's log into the tally. */
-export function countLine(tally: MinerdTally, line: string): void {
+function countLine(tally: MinerdTally, line: string): void {
   const answer = /accepted: (\d+)\/(\d+) \([\d.]+%\), ([\d.]+) (k?)hash\/s \((yay!!!|booooo)\)/.exec(line);
   if (answer) {
     tally.accepted = Number(answer[1]);

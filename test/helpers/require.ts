@@ -14,7 +14,7 @@ import { appendFileSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Name of a part, and what the tests without it do not show. */
-export const PARTS = {
+const PARTS = {
   kafka: 'nothing was tried on a real broker',
   node: 'nothing was tried on a real coin node',
   btcd: 'nothing was tried on a real sha256d node',
@@ -40,7 +40,7 @@ export interface Missing {
   readonly missing: string;
 }
 
-export function isMissing(found: object): found is Missing {
+function isMissing(found: object): found is Missing {
   return 'missing' in found && typeof found.missing === 'string';
 }
 

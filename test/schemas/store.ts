@@ -51,7 +51,7 @@ function sample(type: AvroType, n: number): unknown {
 }
 
 /** Bodies, each behind its length. */
-export function framed(bodies: readonly Uint8Array[]): Buffer {
+function framed(bodies: readonly Uint8Array[]): Buffer {
   return Buffer.concat(
     bodies.flatMap((body) => {
       const length = Buffer.alloc(4);

@@ -41,7 +41,7 @@ export interface Outcome {
 /** For what never comes, not a measure of speed: the machine may be busy. */
 const REPLY_LIMIT_MS = 20_000;
 
-export function patternFor(want: Want, { flavour, proxy }: Pick<Target, 'flavour' | 'proxy'>): Pattern {
+function patternFor(want: Want, { flavour, proxy }: Pick<Target, 'flavour' | 'proxy'>): Pattern {
   const pattern = typeof want === 'string' ? want : want[flavour];
   return proxy === true ? pattern.replace('"<hex8>",8]', '"<hex>",<int>]') : pattern;
 }

@@ -23,7 +23,7 @@ export interface BlockOptions {
 }
 
 const OTHER_SCRIPT = Uint8Array.of(0x51);
-export const EASY_BITS = 0x207fffff;
+const EASY_BITS = 0x207fffff;
 
 export class MemoryNode implements NodeRpc {
   readonly name: string;

@@ -13,7 +13,7 @@ import type { Rig } from './rig.ts';
 let nextId = 1_000_000;
 
 /** What the pool writes, line by line. */
-export class ModelLine implements Connection {
+class ModelLine implements Connection {
   readonly id = nextId++;
   readonly address = '192.0.2.1';
   readonly listener = '127.0.0.1:0';

@@ -68,7 +68,7 @@ export function template(
   return reduceTemplate(full).template;
 }
 
-export class MemoryJournal implements JournalWriter {
+class MemoryJournal implements JournalWriter {
   readonly instance = 'test';
   readonly run = '0000000000000000';
   readonly cramped = false;
