@@ -68,3 +68,12 @@ export function digest52(view: DataView, start: number, end: number): number {
   h2 = (h2 + h1) | 0;
   return (h1 >>> 0) * 2 ** 20 + (h2 >>> 12);
 }
+
+/**
+ * Digest of an encoded share, by which its copies of one instant are put in order, the smaller first: one whose height is not known (a share
+ * log that was read away from its folder) comes behind one whose height is.
+ * @returns 53 bits
+ */
+export function copyDigest(view: DataView, start: number, end: number, height: number): number {
+  return digest52(view, start, end) + (height === 0 ? 2 ** 52 : 0);
+}

@@ -19,7 +19,7 @@ import {
   wrongTime,
 } from '../row.ts';
 import { decimal18FromDouble } from './decimal.ts';
-import { digest52 } from './digest.ts';
+import { copyDigest } from './digest.ts';
 
 const HOUR_S = 3600;
 
@@ -41,9 +41,9 @@ export function bucketS(share: ShareEvent): number {
  *
  * @returns 14 hex digits, of which the first is 0
  */
-function bodyDigest(body: Uint8Array): string {
+function bodyDigest(body: Uint8Array, height: number): string {
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  return digest52(view, 0, body.length).toString(16).padStart(14, '0');
+  return copyDigest(view, 0, body.length, height).toString(16).padStart(14, '0');
 }
 
 export const sharePipeline: RowPipeline<'share'> = {
@@ -102,7 +102,7 @@ export const sharePipeline: RowPipeline<'share'> = {
       ntime: share.ntime,
       version_bits: share.version_bits,
       upstream: share.upstream,
-      rank: rankFrom(share.source === 'live' ? 1 : 0, instantNs, bodyDigest(encodeEvent('share', share))),
+      rank: rankFrom(share.source === 'live' ? 1 : 0, instantNs, bodyDigest(encodeEvent('share', share), share.height)),
     };
   },
 };

@@ -11,7 +11,7 @@
 import { isUtf8 } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import { unitsFromDouble } from '../../pipelines/shares/decimal.ts';
-import { digest52 } from '../../pipelines/shares/digest.ts';
+import { copyDigest } from '../../pipelines/shares/digest.ts';
 import { bucketS, sharePipeline } from '../../pipelines/shares/shares.ts';
 import { currentSchema, currentSchemaText, encodeEvent } from '../../schemas/codec.ts';
 import type { ShareEvent } from '../../schemas/events.ts';
@@ -440,7 +440,7 @@ export class ShareFile {
     }
     at = writeLong(bytes, at, bucketS);
     const timeUs = values[TIME_US]!;
-    const digest = digest52(this.#view, bodyAt, bodyAt + length);
+    const digest = copyDigest(this.#view, bodyAt, bodyAt + length, values[HEIGHT]!);
     at = writeRank(bytes, at, isText(bytes, SOURCE, LIVE) ? 1 : 0, timeUs, values[TIME_NS]!, digest);
     const units = unitsBytes(values[DIFF]!);
     for (let i = 0; i < 16; i++) bytes[at + i] = units[i]!;
@@ -554,7 +554,7 @@ function last8(bytes: Buffer, start: number): number {
   return value;
 }
 
-/** The number of `rankFrom` (pipelines/row.ts), little-endian, without a bigint. @param digest - 52 bits */
+/** The number of `rankFrom` (pipelines/row.ts), little-endian, without a bigint. @param digest - 53 bits */
 function writeRank(
   bytes: Buffer,
   start: number,

@@ -48,6 +48,10 @@ test('live wins over back-fill, then the earlier, then one of two by content alo
   expect(rank(share({ time_ns: 1 }))).toBeGreaterThan(rank(share({ time_ns: 2 })));
   expect(rank(share({ agent: 'a' }))).not.toBe(rank(share({ agent: 'b' })));
   expect(rank(share())).toBe(rank(share()));
+  // A copy that does not know its height never hides one that does.
+  for (let i = 0; i < 20; i++) {
+    expect(rank(share({ agent: `${i}` }))).toBeGreaterThan(rank(share({ agent: `${i}`, height: 0 })));
+  }
   expect(rank(live)).toBeLessThan(1n << 128n);
 });
 
