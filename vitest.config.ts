@@ -3,14 +3,15 @@ import { defineConfig } from 'vitest/config';
 
 /**
  * `npm test`: everything that needs no server started by hand; `*.int.test.ts` start their own and say so when they cannot.
- * `npm run test:scenarios`: whole process trees over minutes, epochs and kills included. `npm run test:faults`: what kills, stops and
- * repeated delivery may not change, under load.
+ * `npm run test:scenarios`: whole process trees over minutes, epochs and kills included, and `*.long.int.test.ts` of all rooms: those that
+ * wait for real nodes, or are killed at every step. `npm run test:faults`: what kills, stops and repeated delivery may not change, under load.
  */
 const apart = ['scenarios', 'faults'];
 const asked = apart.find((folder) => process.env[`LODESTREAM_${folder.toUpperCase()}`] === '1');
 
 const INT = 'test/**/*.int.test.ts';
-const exclude = ['test/bench/**', ...apart.map((folder) => `test/${folder}/**`)];
+const LONG = 'test/**/*.long.int.test.ts';
+const exclude = ['test/bench/**', LONG, ...apart.map((folder) => `test/${folder}/**`)];
 
 const options = {
   pool: 'forks',
@@ -42,7 +43,10 @@ export default defineConfig({
             },
           ],
         }
-      : { include: [`test/${asked}/**/*.test.ts`], exclude: ['test/bench/**'] }),
+      : {
+          include: [`test/${asked}/**/*.test.ts`, ...(asked === 'scenarios' ? [LONG] : [])],
+          exclude: ['test/bench/**'],
+        }),
     globalSetup: ['test/helpers/run.ts'],
     reporters: process.env.CI ? ['verbose'] : ['default'],
   },
