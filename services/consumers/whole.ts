@@ -38,7 +38,7 @@ export async function* wholePartition(
     }
     empty += 1;
     const isJournal = log.kind === 'journal';
-    const isBefore = !isJournal && least !== null && (from === null || BigInt(from) < BigInt(least));
+    const isBefore = !isJournal && least !== null && BigInt(from ?? 0) < BigInt(least);
     const behind = await log.lag(topic, partition, from);
     if (behind === null || (behind === 0 && (!isBefore || empty >= LOST_READS))) return;
     if (isJournal && empty >= EMPTY_READS) return;

@@ -70,3 +70,10 @@ test('a log that has lost its end is read to what is left of it', async () => {
     ),
   ).toBe(4);
 });
+
+test('an empty log whose place is its beginning is at its end at once', async () => {
+  let looks = 0;
+  const log = brokerOf(0, () => ++looks > 1_000);
+  expect(await read(log, '0')).toBe(0);
+  expect(looks).toBe(1);
+});
