@@ -401,7 +401,8 @@ export async function holdGroup(
   });
   const late = new AbortController();
   try {
-    const told = await Promise.race([held, pause(waitMs, late.signal), pause(waitMs, signal)]);
+    // Its timer ends with it: a process that has nothing else to do would wait for it.
+    const told = await Promise.race([held, pause(waitMs, AbortSignal.any([late.signal, signal]))]);
     signal.throwIfAborted();
     if (told === undefined) {
       throw new PoolError(
