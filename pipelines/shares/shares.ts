@@ -37,9 +37,9 @@ export function bucketS(share: ShareEvent): number {
 
 /**
  * What decides between copies of the same grade and instant: a digest of the share as the current schema encodes it, so that
- * copies written by two versions tie with themselves, and the bytes of the log can be taken as they are.
+ * copies written by two versions tie with themselves, and the bytes of the log can be taken as they are; behind all others those without a height.
  *
- * @returns 14 hex digits, of which the first is 0
+ * @returns 14 hex digits, of which the first is 1 without a height, else 0
  */
 function bodyDigest(body: Uint8Array, height: number): string {
   const view = new DataView(body.buffer, body.byteOffset, body.byteLength);

@@ -38,7 +38,7 @@ const LONGEST_RESTART_MS = 10_000;
 /** A child that lived so long begins with the short delay again. */
 const LIVED_MS = 60_000;
 const STOP_LIMIT_MS = 15_000;
-/** Statuses that a restart does not mend: usage, cannot create, configuration. */
+/** Statuses that a restart does not mend: usage, cannot create, configuration. In a child's first life they end the tree. */
 const FATAL = new Set([64, 73, 78]);
 /** Before the sentence of a line. */
 const STAMP = /^\[[^\]]*\] /;

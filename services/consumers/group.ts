@@ -59,10 +59,15 @@ async function beginFilling(client: ClickHouseClient, generation = randomBytes(8
 
 /** Tables were lost: everybody reads the log from its beginning. To be called before they are made again. @throws what the client throws */
 export async function refill(client: ClickHouseClient): Promise<void> {
+  // Where it is lost too, or is not there yet, the next filling is the first.
+  if (await hasFillings(client)) await beginFilling(client);
+}
+
+/** Whether these tables know of groups. */
+async function hasFillings(client: ClickHouseClient): Promise<boolean> {
   const answer = await client.query({ query: 'EXISTS TABLE consumer_group', format: 'JSONEachRow' });
   const [row] = await answer.json<{ result: number }>();
-  // Where it is lost too, or is not there yet, the next filling is the first.
-  if (Number(row?.result) === 1) await beginFilling(client);
+  return Number(row?.result) === 1;
 }
 
 /**
@@ -359,9 +364,7 @@ export async function groupPlaces(log: KafkaLog, name: string): Promise<HeldGrou
 
 /** Id of the group that fills the tables of this client; null: they were never filled from Kafka. @throws what the client throws */
 export async function groupOf(config: Config, client: ClickHouseClient): Promise<string | null> {
-  const answer = await client.query({ query: 'EXISTS TABLE consumer_group', format: 'JSONEachRow' });
-  const [row] = await answer.json<{ result: number }>();
-  const filling = Number(row?.result) === 1 ? await currentFilling(client) : null;
+  const filling = (await hasFillings(client)) ? await currentFilling(client) : null;
   return filling === null ? null : groupName(config, filling.generation);
 }
 
