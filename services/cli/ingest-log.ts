@@ -23,6 +23,7 @@ import {
   mainLogTakenAs,
 } from '../ingestor/ckpool-log-files.ts';
 import { Zone } from '../ingestor/ckpool-log-time.ts';
+import type { MainLogWork } from '../ingestor/follow-log.ts';
 import type { IngestOptions } from '../ingestor/main.ts';
 import { ingestStatusFiles } from '../ingestor/status-files.ts';
 import type { Flag, Parsed } from './flags.ts';
@@ -96,6 +97,29 @@ function chainOf(config: Config, data: DataPaths): MainLogOptions['chain'] {
 /** A journal of its own: share logs may be followed by another process, which keeps theirs open. */
 const mainLogInstance = (origin: string): string => `ingest-${origin}-log`;
 
+type OpenJournal = (instance: string) => JournalWriter;
+
+/** Which main logs a call means. */
+interface Meant {
+  /** None: no main log is there, or share logs alone were named. */
+  families(): MainLogFile[][];
+  readonly status: boolean;
+}
+
+function meantBy(parsed: Parsed, config: Config, { logDir, origin }: IngestOptions): Meant {
+  const { logs, others } = partedPaths(parsed.positionals);
+  // Named share logs are read alone, a named tree with all that is in it.
+  const wholeTree = parsed.positionals.length === 0 || others.some((path) => resolve(path) === resolve(logDir));
+  return {
+    families: () => familiesOf(logDir, logs, origin, config, wholeTree),
+    status: parsed.values.status === true,
+  };
+}
+
+function zoneOf({ values: { tz } }: Parsed): Zone {
+  return new Zone(typeof tz === 'string' ? tz : null);
+}
+
 /**
  * Reads what is new of main logs and status files.
  *
@@ -106,53 +130,91 @@ export async function ingestMainLogs(
   parsed: Parsed,
   config: Config,
   run: IngestOptions,
-  openJournal: (instance: string) => JournalWriter,
+  openJournal: OpenJournal,
 ): Promise<MainLogSummary> {
-  const { logDir, origin, data } = run;
-  const summary = emptyMainLogSummary();
-  const { tz } = parsed.values;
-  const zone = new Zone(typeof tz === 'string' ? tz : null);
-  const { logs, others } = partedPaths(parsed.positionals);
-  // Named share logs are read alone, a named tree with all that is in it.
-  const wholeTree = parsed.positionals.length === 0 || others.some((path) => resolve(path) === resolve(logDir));
-  const families = familiesOf(logDir, logs, origin, config, wholeTree);
-  const status = parsed.values.status === true;
-  if (families.length === 0 && !status) return summary;
-  for (const family of new Set(families.flat().map((file) => file.family))) {
-    const other = mainLogTakenAs(data.state, origin, family);
-    if (other !== null)
-      throw new PoolError(
-        'usage',
-        `${family} was taken in as origin ${other}; as ${origin} its blocks and statistics would count once more`,
-      );
+  const meant = meantBy(parsed, config, run);
+  const zone = zoneOf(parsed);
+  if (meant.families().length === 0 && !meant.status) return emptyMainLogSummary();
+  const work = openMainLogs(meant, zone, config, run, openJournal);
+  try {
+    return await work.pass(true);
+  } finally {
+    work.close();
   }
+}
+
+/** Main logs of one directory, as `followMainLogs` opens them. @throws PoolError usage where the time zone is none */
+export function mainLogsToFollow(
+  parsed: Parsed,
+  config: Config,
+  run: IngestOptions,
+  openJournal: OpenJournal,
+): () => MainLogWork {
+  const meant = meantBy(parsed, config, run);
+  const zone = zoneOf(parsed);
+  return () => openMainLogs(meant, zone, config, run, openJournal);
+}
+
+/** @throws PoolError held, data_dir */
+function openMainLogs(
+  { families, status }: Meant,
+  zone: Zone,
+  config: Config,
+  run: IngestOptions,
+  openJournal: OpenJournal,
+): MainLogWork {
+  const { logDir, origin, data } = run;
   const name = hash('sha256', resolve(logDir), 'hex').slice(0, 16);
   const lock = acquireLock(join(data.state, `ingest-${name}-log.lock`), {
     waitMs: 1_000,
     what: `ingest of the main logs of ${logDir}`,
   });
-  let journal: JournalWriter | null = null;
-  let checkpoints: MainLogCheckpoints | null = null;
+  let checkpoints: MainLogCheckpoints;
   try {
     checkpoints = new MainLogCheckpoints(join(data.state, `ingest-${origin}-log.sqlite`));
-    const options = {
-      ...run,
-      instance: mainLogInstance(origin),
-      zone,
-      chain: chainOf(config, data),
-      openJournal: (): JournalWriter => {
-        journal ??= openJournal(mainLogInstance(origin));
-        return journal;
-      },
-    };
-    for (const files of families) await ingestMainLog(files, options, checkpoints, summary);
-    if (status) ingestStatusFiles(options, checkpoints, summary);
-  } finally {
-    (journal as JournalWriter | null)?.close();
-    checkpoints?.close();
+  } catch (error) {
     lock.release();
+    throw error;
   }
-  return summary;
+  let journal: JournalWriter | null = null;
+  const options = {
+    ...run,
+    instance: mainLogInstance(origin),
+    zone,
+    openJournal: (): JournalWriter => {
+      journal ??= openJournal(mainLogInstance(origin));
+      return journal;
+    },
+  };
+  const claimed = new Set<string>();
+  /** @throws PoolError usage where another origin has its lines */
+  const claim = (family: string): void => {
+    const other = claimed.has(family) ? null : mainLogTakenAs(data.state, origin, family);
+    if (other !== null)
+      throw new PoolError(
+        'usage',
+        `${family} was taken in as origin ${other}; as ${origin} its blocks and statistics would count once more`,
+      );
+    claimed.add(family);
+  };
+  return {
+    async pass(all) {
+      const summary = emptyMainLogSummary();
+      const found = families();
+      for (const { family } of found.flat()) claim(family);
+      // The follower, which names the chain, may have come since.
+      const told = { ...options, chain: chainOf(config, data) };
+      for (const files of found) await ingestMainLog(files, told, checkpoints, summary);
+      if (status && all) ingestStatusFiles(told, checkpoints, summary);
+      return summary;
+    },
+    files: () => families().flatMap((files) => files.map(({ path }) => path)),
+    close() {
+      journal?.close();
+      checkpoints.close();
+      lock.release();
+    },
+  };
 }
 
 export function mainLogText(summary: MainLogSummary): string | null {

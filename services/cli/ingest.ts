@@ -6,11 +6,12 @@ import { run } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
 import { ingestArchives } from '../ingestor/archive-read.ts';
+import type { MainLogSummary } from '../ingestor/ckpool-log-files.ts';
 import { addSummary, emptySummary } from '../ingestor/intake.ts';
 import { type BadLine, type IngestOptions, ingest, originOf, type Summary } from '../ingestor/main.ts';
 import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';
 import { HOOK_FLAGS, hookCommand } from './ingest-hook.ts';
-import { ingestMainLogs, MAIN_LOG_FLAGS, mainLogText, partedPaths } from './ingest-log.ts';
+import { ingestMainLogs, MAIN_LOG_FLAGS, mainLogsToFollow, mainLogText, partedPaths } from './ingest-log.ts';
 import { refuseForeignRoot } from './owner.ts';
 
 export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
@@ -19,7 +20,7 @@ export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
     value: 'NAME',
     doc: 'whose shares these are; default: what the daemon left in <logdir>/.lodestream-origin',
   },
-  follow: { doc: 'go on with what is being written, until stopped' },
+  follow: { doc: 'go on with what is being written, share logs and main log, until stopped' },
   since: {
     value: 'TIME',
     doc: 'only files written at or after this: 2026-11-26, 2026-11-26T10:00Z, or seconds since 1970; others are left for another run',
@@ -87,7 +88,10 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
   refuseForeignRoot(config.dataDir, 'ingest');
   if (parsed.values.follow === true) return followCommand(parsed, config);
   if (parsed.values.hook === true) return await hookCommand(parsed, logDirOf(parsed, config), config.dataDir);
-  const options = optionsFrom(parsed, config);
+  const stopping = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
+  const { signal } = stopping;
+  const options = { ...optionsFrom(parsed, config), signal };
   const main = await ingestMainLogs(parsed, config, options, (instance) => journalOf(config, instance, true));
   const { logs, archives, others } = partedPaths(parsed.positionals);
   if (logs.length > 0 && archives.length + others.length === 0) {
@@ -96,14 +100,12 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
     const text =
       parsed.values.json === true ? JSON.stringify({ origin, ...main }) : `origin ${origin}: ${mainLogText(main)}`;
     process.stdout.write(`${text}\n`);
+    sayStopped(signal);
     return;
   }
-  const stopping = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort());
-  const { signal } = stopping;
-  const summary = archives.length > 0 ? await ingestArchives(archives, { ...options, signal }) : emptySummary();
+  const summary = archives.length > 0 ? await ingestArchives(archives, options) : emptySummary();
   if (archives.length === 0 || others.length > 0) {
-    const read = await ingest({ ...options, paths: others, signal });
+    const read = await ingest({ ...options, paths: others });
     addSummary(summary, read);
   }
   process.stderr.write(wipe);
@@ -114,7 +116,11 @@ export async function ingestCommand(parsed: Parsed): Promise<void> {
     process.stdout.write(
       `${summaryText(summary, origin)}\n${archives.length > 0 ? ARCHIVES_TEXT : ''}${mainText === null ? '' : `${mainText}\n`}`,
     );
-  if (!stopping.signal.aborted) return;
+  sayStopped(signal);
+}
+
+function sayStopped(signal: AbortSignal): void {
+  if (!signal.aborted) return;
   process.stderr.write('stopped; the next run goes on from here\n');
   process.exitCode = INTERRUPTED;
 }
@@ -127,20 +133,27 @@ async function followCommand(parsed: Parsed, config: Config): Promise<void> {
     throw new PoolError('usage', '--follow writes what it reads: leave --dry-run out');
   }
   const { followShareLogs } = await import('../ingestor/follow.ts');
+  const { followMainLogs } = await import('../ingestor/follow-log.ts');
   const options = optionsFrom(parsed, config);
   await run('ingest', async (life) => {
-    const following = followShareLogs({
+    const followed = {
       ...options,
       signal: life.signal,
-      onPass(summary) {
+      onPass(summary: Summary | MainLogSummary) {
         if (parsed.values.json === true) {
           process.stdout.write(`${JSON.stringify({ origin: options.origin, ...summary })}\n`);
         }
       },
-    });
-    life.onStop('share logs', () => following.catch(() => {}));
+    };
+    const open = mainLogsToFollow(parsed, config, followed, (instance) => journalOf(config, instance, true));
     life.log(`follows ${options.logDir} as origin ${options.origin}`);
-    following.catch((error: unknown) => life.stop(error));
+    for (const [what, following] of [
+      ['share logs', followShareLogs(followed)],
+      ['main logs', followMainLogs({ ...followed, open, log: life.log })],
+    ] as const) {
+      life.onStop(what, () => following.catch(() => {}));
+      following.catch((error: unknown) => life.stop(error));
+    }
   });
 }
 

@@ -9,7 +9,7 @@
  * it was without opening it.
  */
 import { hash } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readdirSync, type Stats, statSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { PoolError } from '../core/errors.ts';
@@ -27,6 +27,8 @@ const ENTRIES_A_WRITE = 2_000;
 /** A million statistics lines without one that tells something would keep the place; so it is kept at least so often. */
 const LINES_A_CHECKPOINT = 50_000;
 const BAD_BYTES_KEPT = 4096;
+/** A pack beside its plain file is being made for so long: who packs removes the plain one then. */
+const PACKING_MS = 60_000;
 /** Statistics come each minute: a log that was written so long ago has ended. */
 const ENDED_MS = 10 * 60_000;
 const NEWLINE = 0x0a;
@@ -64,6 +66,8 @@ export interface MainLogOptions extends LogContext {
   readonly dryRun: boolean;
   /** Only files written at or after this, milliseconds since 1970; others are left for another run. */
   readonly sinceMs?: number;
+  /** Ends after the present piece of a file; what was read is kept. */
+  readonly signal?: AbortSignal;
   onBad(bad: BadLine): void;
 }
 
@@ -79,6 +83,8 @@ interface Known {
 /** How far each main log and status file has been read. */
 export class MainLogCheckpoints {
   readonly #database: DatabaseSync;
+  /** By path, of this process: files that were named as not to be read, as they were then. Who follows a log would say it each few seconds. */
+  readonly #refused = new Map<string, string>();
 
   /** @throws PoolError data_dir where the file cannot be opened or is no database */
   constructor(file: string) {
@@ -117,6 +123,16 @@ export class MainLogCheckpoints {
     this.#database
       .prepare('INSERT OR REPLACE INTO main_log_file VALUES (?, ?, ?, ?, ?)')
       .run(path, log, stat.ino, stat.size, stat.mtimeMs);
+  }
+
+  /** @param stat - null where there is none to be had */
+  refuse(path: string, stat: Stats | null): void {
+    this.#refused.set(path, asIs(stat));
+  }
+
+  /** Whether a file is still as it was when it was refused. */
+  isRefused(path: string, stat: Stats | null): boolean {
+    return this.#refused.get(path) === asIs(stat);
   }
 
   /** The log that begins as these bytes do, the one whose beginning is known best. */
@@ -175,6 +191,10 @@ export function mainLogTakenAs(state: string, origin: string, family: string): s
     }
   }
   return null;
+}
+
+function asIs(stat: Stats | null): string {
+  return stat === null ? '' : [stat.ino, stat.size, stat.mtimeMs, stat.ctimeMs].join(' ');
 }
 
 interface Row {
@@ -315,36 +335,46 @@ export async function ingestMainLog(
   /** Where the file before left off. */
   let state: LogState = FRESH_STATE;
   for (const file of files) {
-    const newest = mainLogFiles(file.family).at(-1);
-    const isLast = newest !== undefined && resolve(newest.path) === resolve(file.path);
-    state = await ingestFile(file, isLast, state, options, checkpoints, summary);
+    if (options.signal?.aborted === true) return;
+    state = await ingestFile(file, state, options, checkpoints, summary);
   }
 }
 
-/** @param isLast - no other file goes on where it ends */
+/** Whether no other file goes on where it ends. The folder is listed, which has as many names as the chain had heights. */
+function isNewest(file: MainLogFile): boolean {
+  const newest = mainLogFiles(file.family).at(-1);
+  return newest !== undefined && resolve(newest.path) === resolve(file.path);
+}
+
+/** Whether a pack that cannot be read is not whole yet. */
+function isBeingPacked({ path, packing }: MainLogFile, { mtimeMs }: Stats): boolean {
+  return packing !== 'none' && Date.now() - mtimeMs < PACKING_MS && existsSync(path.replace(ENDING, ''));
+}
+
 async function ingestFile(
   file: MainLogFile,
-  isLast: boolean,
   before: LogState,
   options: MainLogOptions,
   checkpoints: MainLogCheckpoints,
   summary: MainLogSummary,
 ): Promise<LogState> {
   const path = resolve(file.path);
+  let stat: Stats | null = null;
   const unread = (reason: string, sizeBytes = 0): LogState => {
     summary.log_bad += 1;
     const entry = badEntry(options, { path, line: 0, reason, bytes: Buffer.alloc(0) }, sizeBytes);
     if (!options.dryRun) options.openJournal().append([entry]);
+    checkpoints.refuse(path, stat);
     return before;
   };
-  let stat: Stats;
   try {
     stat = statSync(path);
   } catch (error) {
     // Rotated away under our hands: the next run finds it under its new name.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return before;
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || checkpoints.isRefused(path, null)) return before;
     return unread(`cannot be read: ${(error as Error).message}`);
   }
+  if (checkpoints.isRefused(path, stat)) return before;
   if (!stat.isFile()) return unread('is not a regular file');
   summary.log_files += 1;
   if (stat.mtimeMs < (options.sinceMs ?? Number.NEGATIVE_INFINITY)) return before;
@@ -366,7 +396,7 @@ async function ingestFile(
   try {
     const opened = fstatSync(fd);
     if (!opened.isFile()) return unread('is not a regular file');
-    return await readFile(file, isLast, fd, opened, before, options, checkpoints, summary, unread);
+    return await readFile(file, fd, opened, before, options, checkpoints, summary, unread);
   } finally {
     closeSync(fd);
   }
@@ -375,7 +405,6 @@ async function ingestFile(
 /** @param unread - says why it stays as it is */
 async function readFile(
   file: MainLogFile,
-  isLast: boolean,
   fd: number,
   stat: Stats,
   before: LogState,
@@ -392,7 +421,7 @@ async function readFile(
     known = checkpoints.find(file.family, beginning.subarray(0, HEAD_BYTES));
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
-    return unread(failure(file, error));
+    return isBeingPacked(file, stat) ? before : unread(failure(file, error));
   }
 
   const shrunken = (length: number): LogState =>
@@ -500,11 +529,15 @@ async function readFile(
         dropped = rest.length;
         rest = Buffer.alloc(0);
       }
+      if (options.signal?.aborted === true) {
+        save();
+        return log.state;
+      }
     }
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
     save();
-    unread(failure(file, error));
+    if (!isBeingPacked(file, stat)) unread(failure(file, error));
     return log.state;
   }
   if (length < skip) {
@@ -512,6 +545,7 @@ async function readFile(
     return shrunken(length);
   }
   // A pool that was shut down says no more of its last block.
+  const isLast = isNewest(file);
   const ended = isLast && Date.now() - stat.mtimeMs > ENDED_MS;
   if (ended) tell(log.end(), Buffer.alloc(0));
   save();

@@ -82,9 +82,14 @@ test('--follow takes in what is written, prints each pass as JSON, and ends with
   const following = await lodestream(['ingest', ...words, '--follow', '--json']);
   await until(
     () => `the first pass (${following.output()})`,
-    () => /"origin":"farm".*"lines":\d+/.test(following.output()),
+    () => /"origin":"farm".*"lines":\d+/.test(following.output()) && /"statuses":\d+/.test(following.output()),
+  );
+  appendFileSync(join(logs, 'ckpool.log'), '[2026-11-27 06:00:00.000] User late:{"hashrate1m":"1G"}\n');
+  await until(
+    () => `the line of the main log (${following.output()})`,
+    () => following.output().includes('"log_lines":1,"log_bad":0,"statuses":1,'),
   );
   expect(await following.stop({ graceMs: 20_000 })).toBe(0);
   const { output } = await lodestreamOnce(['ingest', ...words, '--json']);
-  expect(JSON.parse(output.trim().split('\n').at(-1)!)).toMatchObject({ origin: 'farm', lines: 0 });
+  expect(JSON.parse(output.trim().split('\n').at(-1)!)).toMatchObject({ origin: 'farm', lines: 0, log_lines: 0 });
 }, 60_000);
