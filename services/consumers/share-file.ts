@@ -1,62 +1,42 @@
 /**
  * Shares as one Avro file for ClickHouse: the bodies of the journal as they are, with what a row needs besides appended to each.
  *
- *   body by the current schema, nothing unusual ──────────────────────────────────────────► copied
- *   another schema, refused, a verdict, odd bytes ─► decode ─► poison? ─► encode ─► look at ─► copied
+ *   body by the current schema, nothing unusual ───────────────────────────────► copied
+ *   another schema or kind, odd bytes ─► decode ─► poison? ─► encode ─► look at ─► copied
  *
  * The rows are those of `sharePipeline` (a test compares them over random and edge events); SQL only renames. A common share is walked
- * over once, byte by byte, and neither decoded nor turned into strings.
+ * over once, byte by byte, and neither decoded nor turned into strings; of a refused one the identity is made from its bytes.
  */
 
 import { isUtf8 } from 'node:buffer';
-import { randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { unitsFromDouble } from '../../pipelines/shares/decimal.ts';
 import { copyDigest } from '../../pipelines/shares/digest.ts';
 import { bucketS, sharePipeline } from '../../pipelines/shares/shares.ts';
 import { currentSchema, currentSchemaText, encodeEvent } from '../../schemas/codec.ts';
 import type { ShareEvent } from '../../schemas/events.ts';
-import { shareIdentity } from '../../schemas/identity.ts';
+import { createdate, shareIdentity } from '../../schemas/identity.ts';
 import { encodeHead, SYNC_BYTES, writeLong } from '../core/log/container.ts';
+import { readLong, recordWalk } from '../core/log/flat-record.ts';
 
-type Kind = 'string' | 'long' | 'int' | 'double' | 'boolean';
-const STRING = 0;
-const LONG = 1;
-const DOUBLE = 2;
-const BOOLEAN = 3;
-const CODE: Readonly<Record<Kind, number>> = {
-  string: STRING,
-  long: LONG,
-  int: LONG,
-  double: DOUBLE,
-  boolean: BOOLEAN,
-};
+const { fields: FIELDS, starts, ends, numbers, walk } = recordWalk(currentSchemaText('share'))!;
+const { fingerprint: FINGERPRINT } = currentSchema('share');
+const TEXTS = Int32Array.from(FIELDS.flatMap(({ type }, i) => (type === 'string' ? [i] : [])));
 
-interface Field {
-  readonly name: string;
-  readonly type: Kind;
-}
-const SCHEMA = JSON.parse(currentSchemaText('share')) as { name: string; namespace: string; fields: Field[] };
-const FIELDS = SCHEMA.fields;
-const CODES = Uint8Array.from(FIELDS, ({ type }) => CODE[type]);
-const FINGERPRINT = currentSchema('share').fingerprint;
-
-function indexOf(name: keyof ShareEvent): number {
-  return FIELDS.findIndex((field) => field.name === name);
-}
-const KIND = indexOf('kind');
-const ORIGIN = indexOf('origin');
-const SOURCE = indexOf('source');
-const TIME_US = indexOf('time_us');
-const TIME_NS = indexOf('time_ns');
-const ERRN = indexOf('errn');
-const CLIENT_ID = indexOf('client_id');
-const HEIGHT = indexOf('height');
-const ACCEPTED = indexOf('accepted');
-const DIFF = indexOf('diff');
-const SDIFF = indexOf('sdiff');
-const HASH = indexOf('hash');
-const BLOCK_HASH = indexOf('block_hash');
-const NTIME = indexOf('ntime');
+const NAMED = numbers([
+  ...(['kind', 'origin', 'source', 'time_us', 'time_ns', 'client_id', 'height', 'accepted', 'errn'] as const),
+  ...(['diff', 'sdiff', 'hash', 'block_hash', 'enonce1', 'nonce2', 'nonce', 'ntime', 'upstream'] as const),
+])!;
+const { kind: KIND, origin: ORIGIN, source: SOURCE, time_us: TIME_US, time_ns: TIME_NS, client_id: CLIENT_ID } = NAMED;
+const { height: HEIGHT, accepted: ACCEPTED, errn: ERRN, diff: DIFF, sdiff: SDIFF, hash: HASH } = NAMED;
+const {
+  block_hash: BLOCK_HASH,
+  enonce1: ENONCE1,
+  nonce2: NONCE2,
+  nonce: NONCE,
+  ntime: NTIME,
+  upstream: UPSTREAM,
+} = NAMED;
 
 /** What is appended to each body. `sent_identity` is empty where the identity is the hash; fixed numbers are little-endian, the decimal is Avro's. */
 const APPENDED = [
@@ -155,36 +135,20 @@ for (let value = 0; value < 10; value++) HEX[48 + value] = value;
 
 const LIVE = Buffer.from('live');
 const SUBMITTED = Buffer.from('submitted');
+const VERDICT = Buffer.from('verdict');
 const HOUR_S = 3600;
 /** Of the container's block: count and size, at most. */
 const BLOCK_HEAD_BYTES = 20;
 /** Length of the identity and what a verdict's has besides, bucket, rank, decimal. */
 const APPENDED_BYTES = 16 + 8 + 16 + 16;
 
-/** What of the common fields the last walk found; one for all, since a walk is used up before the next. */
-const starts = new Int32Array(FIELDS.length);
-const ends = new Int32Array(FIELDS.length);
-const values = new Float64Array(FIELDS.length);
+/** Numbers of the body that was walked over last; one for all, since a walk is used up before the next. */
+let timeUs = 0;
+let timeNs = 0;
+let height = 0;
+let diff = 0;
 /** Bits that no ASCII byte of four has. */
 const BEYOND_ASCII = 0x8080_8080 | 0;
-
-let longValue = 0;
-/** Reads a zigzag varint into `longValue`. @returns its length, or 0 where it is longer than 2^53 needs, ends with a zero that says nothing, or behind the bytes */
-function longLength(bytes: Buffer, at: number): number {
-  let value = 0;
-  let scale = 1;
-  let length = 0;
-  let byte: number;
-  do {
-    byte = bytes[at + length++]!;
-    value += (byte & 0x7f) * scale;
-    scale *= 128;
-  } while (byte >= 0x80 && length < 8);
-  if (!(byte < 0x80) || (byte === 0 && length > 1)) return 0;
-  const half = Math.floor(value / 2);
-  longValue = half * 2 === value ? half : -half - 1;
-  return length;
-}
 
 /**
  * Walks over a body of the current schema.
@@ -192,52 +156,21 @@ function longLength(bytes: Buffer, at: number): number {
  * @param view - on the same
  * @returns false where it is not exactly one record in the one way that it is encoded
  */
-function walk(bytes: Buffer, view: DataView, start: number, end: number): boolean {
-  let at = start;
-  for (let i = 0; i < CODES.length; i++) {
-    const code = CODES[i]!;
-    if (code <= LONG) {
-      let value: number;
-      const first = bytes[at]!;
-      const second = bytes[at + 1]!;
-      if (first < 0x80) {
-        value = (first >>> 1) ^ -(first & 1);
-        at += 1;
-      } else if (second < 0x80 && second > 0) {
-        const two = (first & 0x7f) | (second << 7);
-        value = (two >>> 1) ^ -(two & 1);
-        at += 2;
-      } else {
-        const length = longLength(bytes, at);
-        if (length === 0) return false;
-        value = longValue;
-        at += length;
-      }
-      if (code === LONG) {
-        values[i] = value;
-        continue;
-      }
-      const textEnd = at + value;
-      if (value < 0 || !(textEnd <= end)) return false;
-      starts[i] = at;
-      ends[i] = textEnd;
-      let high = 0;
-      let p = at;
-      for (; p + 4 <= textEnd; p += 4) high |= view.getInt32(p, true);
-      for (; p < textEnd; p++) high |= bytes[p]!;
-      if ((high & BEYOND_ASCII) !== 0 && !isUtf8(bytes.subarray(at, textEnd))) return false;
-      at = textEnd;
-    } else if (code === DOUBLE) {
-      if (at + 8 > end) return false;
-      values[i] = view.getFloat64(at, true);
-      at += 8;
-    } else {
-      const byte = bytes[at++];
-      if (byte !== 0 && byte !== 1) return false;
-      values[i] = byte;
-    }
+function walked(bytes: Buffer, view: DataView, start: number, end: number): boolean {
+  if (walk(bytes, start, end) !== end) return false;
+  for (let i = 0; i < TEXTS.length; i++) {
+    const textEnd = ends[TEXTS[i]!]!;
+    let at = starts[TEXTS[i]!]!;
+    let high = 0;
+    for (; at + 4 <= textEnd; at += 4) high |= view.getInt32(at, true);
+    for (; at < textEnd; at++) high |= bytes[at]!;
+    if ((high & BEYOND_ASCII) !== 0 && !isUtf8(bytes.subarray(starts[TEXTS[i]!]!, textEnd))) return false;
   }
-  return at === end;
+  timeUs = readLong(bytes, starts[TIME_US]!);
+  timeNs = readLong(bytes, starts[TIME_NS]!);
+  height = readLong(bytes, starts[HEIGHT]!);
+  diff = view.getFloat64(starts[DIFF]!, true);
+  return true;
 }
 
 function isText(body: Buffer, field: number, text: Buffer): boolean {
@@ -269,29 +202,54 @@ function hex8(body: Buffer, field: number): number {
   return value;
 }
 
-/** As `sharePipeline.wrong` asks, of an accepted submission that was walked over. */
-function holds(body: Buffer): boolean {
-  const timeUs = values[TIME_US]!;
+/** As `sharePipeline.wrong` asks of what every share must have, of the one that was walked over. */
+function holds(body: Buffer, view: DataView): boolean {
+  const clientId = readLong(body, starts[CLIENT_ID]!);
   return (
-    values[ACCEPTED] === 1 &&
-    isText(body, KIND, SUBMITTED) &&
-    Math.abs(values[ERRN]!) < 2 ** 31 &&
+    Math.abs(readLong(body, starts[ERRN]!)) < 2 ** 31 &&
     ends[ORIGIN]! > starts[ORIGIN]! &&
     timeUs >= 0 &&
     timeUs < 2 ** 32 * 1e6 &&
-    values[TIME_NS]! >= 0 &&
-    values[TIME_NS]! <= 999 &&
-    values[CLIENT_ID]! >= 0 &&
+    timeNs >= 0 &&
+    timeNs <= 999 &&
+    clientId >= 0 &&
     // The largest that avsc takes.
-    values[CLIENT_ID]! < Number.MAX_SAFE_INTEGER &&
-    values[HEIGHT]! >= 0 &&
-    values[HEIGHT]! <= 0xffff_ffff &&
-    values[DIFF]! >= 0 &&
-    values[DIFF]! < 1e20 &&
-    Number.isFinite(values[SDIFF]!) &&
-    isHash(body, HASH) &&
+    clientId < Number.MAX_SAFE_INTEGER &&
+    height >= 0 &&
+    height <= 0xffff_ffff &&
+    diff >= 0 &&
+    diff < 1e20 &&
+    Number.isFinite(view.getFloat64(starts[SDIFF]!, true)) &&
     (starts[BLOCK_HASH] === ends[BLOCK_HASH] || isHash(body, BLOCK_HASH))
   );
+}
+
+/** Holds what a refused share's identity is made of, where its texts have their usual length. */
+const identityText = Buffer.alloc(512);
+const PARTS_OF_IDENTITY = [ENONCE1, NONCE2, NONCE, NTIME];
+const BAR = 0x7c;
+
+/** As `shareIdentity` of a refused share that was walked over; null where its texts are too long for this or no ASCII. */
+function refusedIdentity(body: Buffer): string | null {
+  let at = 0;
+  for (const field of PARTS_OF_IDENTITY) {
+    const end = ends[field]!;
+    if (at + end - starts[field]! > identityText.length / 2) return null;
+    for (let i = starts[field]!; i < end; i++) {
+      const byte = body[i]!;
+      if (byte >= 0x80) return null;
+      identityText[at++] = byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte;
+    }
+    identityText[at++] = BAR;
+  }
+  at += identityText.write(`${readLong(body, starts[ERRN]!)}|${createdate(timeUs, timeNs)}`, at, 'latin1');
+  return hash('sha256', identityText.subarray(0, at), 'hex').slice(0, 32);
+}
+
+/** As `shareIdentity` of a verdict that was walked over. */
+function verdictIdentity(body: Buffer): string {
+  const hash = body.toString('latin1', starts[HASH], ends[HASH]);
+  return `verdict:${hash}:${body.toString('utf8', starts[UPSTREAM], ends[UPSTREAM])}`;
 }
 
 const UNITS_KEPT = 4096;
@@ -383,12 +341,22 @@ export class ShareFile {
    * @returns false where it has to be decoded: then nothing was taken in
    */
   addPlain(fingerprint: string, body: Buffer): boolean {
-    if (fingerprint !== FINGERPRINT || !this.#take(body) || !holds(this.#bytes)) return false;
-    const ntime = hex8(this.#bytes, NTIME);
-    if (ntime < 0) return false;
-    const hourS = ntime - (ntime % HOUR_S);
+    if (fingerprint !== FINGERPRINT || !this.#take(body)) return false;
+    const bytes = this.#bytes;
+    const submitted = isText(bytes, KIND, SUBMITTED);
+    if (!holds(bytes, this.#view) || !(submitted || isText(bytes, KIND, VERDICT))) return false;
+    const refused = submitted && bytes[starts[ACCEPTED]!] === 0;
+    const hashed = isHash(bytes, HASH);
+    if (!hashed && !(refused && starts[HASH] === ends[HASH])) return false;
+    // The hour: of what has a proof that of its ntime, else that of its receipt.
+    const seconds = refused ? Math.floor(timeUs / 1e6) : hex8(bytes, NTIME);
+    if (seconds < 0) return false;
+    const hourS = seconds - (seconds % HOUR_S);
     // One that is not wanted is written over by the next.
-    if (this.#takes === null || this.#takes(hourS, values[TIME_US]!)) this.#add(body.length, '', hourS, true);
+    if (this.#takes !== null && !this.#takes(hourS, timeUs)) return true;
+    const identity = refused ? refusedIdentity(bytes) : submitted ? '' : verdictIdentity(bytes);
+    if (identity === null) return false;
+    this.#add(body.length, identity, hourS, submitted);
     return true;
   }
 
@@ -404,12 +372,12 @@ export class ShareFile {
     return null;
   }
 
-  /** Copies a body to where the next begins, and walks over it there. @returns as `walk` */
+  /** Copies a body to where the next begins, and walks over it there. @returns as `walked` */
   #take(body: Buffer): boolean {
     if (this.#count >= this.#most) throw new RangeError(`a file of at most ${this.#most} shares is full`);
     this.#reserve(body.length);
     body.copy(this.#bytes, this.#at);
-    return walk(this.#bytes, this.#view, this.#at, this.#at + body.length);
+    return walked(this.#bytes, this.#view, this.#at, this.#at + body.length);
   }
 
   /** Makes room for a body so long and what is behind it, an identity as long as the body included. */
@@ -439,10 +407,9 @@ export class ShareFile {
       at += bytes.write(identity, at, 'utf8');
     }
     at = writeLong(bytes, at, bucketS);
-    const timeUs = values[TIME_US]!;
-    const digest = copyDigest(this.#view, bodyAt, bodyAt + length, values[HEIGHT]!);
-    at = writeRank(bytes, at, isText(bytes, SOURCE, LIVE) ? 1 : 0, timeUs, values[TIME_NS]!, digest);
-    const units = unitsBytes(values[DIFF]!);
+    const digest = copyDigest(this.#view, bodyAt, bodyAt + length, height);
+    at = writeRank(bytes, at, isText(bytes, SOURCE, LIVE) ? 1 : 0, timeUs, timeNs, digest);
+    const units = unitsBytes(diff);
     for (let i = 0; i < 16; i++) bytes[at + i] = units[i]!;
     this.#at = at + 16;
     this.#count++;

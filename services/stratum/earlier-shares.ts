@@ -4,9 +4,10 @@
  *
  *   predecessors.ts (reads the journal) → here → resumption.ts: the job's memory of duplicates
  *
- * @see Apache Avro specification 1.11, "Binary Encoding"; schemas/events/Share.avsc
+ * @see schemas/events/Share.avsc
  */
 import { fieldsDecoder } from '../../schemas/codec.ts';
+import { readLong, recordWalk } from '../core/log/flat-record.ts';
 
 /** What is looked for: where these stand, an event is one of ours. */
 export interface SharesWanted {
@@ -25,30 +26,6 @@ export interface SharesWanted {
 export type ShareLook = (body: Buffer) => void;
 
 const FIELDS = ['kind', 'origin', 'source', 'time_us', 'job_key', 'accepted', 'hash'] as const;
-type Wanted = (typeof FIELDS)[number];
-
-/** How a field is passed over. */
-const STRING = 0;
-const VARINT = 1;
-const BYTE = 2;
-const EIGHT_BYTES = 3;
-const FORMS: Readonly<Record<string, number>> = {
-  ...{ string: STRING, bytes: STRING, int: VARINT, long: VARINT, boolean: BYTE, double: EIGHT_BYTES },
-};
-
-/** What is done with a field; 0: it is passed over. */
-const KIND = 1;
-const ORIGIN = 2;
-const SOURCE = 3;
-const TIME_US = 4;
-const JOB_KEY = 5;
-const ACCEPTED = 6;
-const HASH = 7;
-const ROLES: Readonly<Record<Wanted, number>> = {
-  ...{ kind: KIND, origin: ORIGIN, source: SOURCE, time_us: TIME_US },
-  ...{ job_key: JOB_KEY, accepted: ACCEPTED, hash: HASH },
-};
-
 const SUBMITTED = Buffer.from('submitted');
 const LIVE = Buffer.from('live');
 const HASH_DIGITS = 64;
@@ -77,7 +54,7 @@ function readWords(body: Buffer, hashAt: number, words: Uint32Array): boolean {
   return seen < 16;
 }
 
-function holds(body: Buffer, from: number, to: number, text: Buffer): boolean {
+function isText(body: Buffer, from: number, to: number, text: Buffer): boolean {
   if (to - from !== text.length) return false;
   for (let i = 0; i < text.length; i++) if (body[from + i] !== text[i]) return false;
   return true;
@@ -90,12 +67,14 @@ function holds(body: Buffer, from: number, to: number, text: Buffer): boolean {
  * @throws Error where that schema and ours cannot be reconciled
  */
 export function shareLook(schemaText: string, wanted: SharesWanted): ShareLook {
-  const { fields } = JSON.parse(schemaText) as { fields: readonly { name: string; type: unknown }[] };
-  const roleOf = ({ name }: { name: string }): number => ROLES[name as Wanted] ?? 0;
-  const read = fields.slice(0, fields.findLastIndex((field) => roleOf(field) > 0) + 1);
-  const roles = Uint8Array.from(read, roleOf);
-  const forms = Uint8Array.from(read, ({ type }) => FORMS[type as string] ?? 255);
-  if (forms.includes(255) || !FIELDS.every((name) => roles.includes(ROLES[name]))) return decoded(schemaText, wanted);
+  const flat = recordWalk(schemaText);
+  const numbers = flat?.numbers(FIELDS) ?? null;
+  if (flat === null || numbers === null) return decoded(schemaText, wanted);
+  const { kind, origin: ofOrigin, source, time_us: timeUs, job_key: jobKey, accepted, hash } = numbers;
+  const { starts, ends, walk } = flat;
+  // Most that is not wanted shows in these; nothing behind them is looked at then.
+  const early = Math.max(kind, ofOrigin, source, timeUs) + 1;
+  const all = Math.max(early, jobKey + 1, accepted + 1, hash + 1);
 
   const { sinceUs, take } = wanted;
   const origin = Buffer.from(wanted.origin);
@@ -103,75 +82,23 @@ export function shareLook(schemaText: string, wanted: SharesWanted): ShareLook {
   // The key of the share before, which is nearly always that of this one too.
   let keyBytes = Buffer.alloc(0);
   let key = '';
+  const holds = (body: Buffer, field: number, text: Buffer): boolean =>
+    isText(body, starts[field]!, ends[field]!, text);
   return (body) => {
-    let at = 0;
-    let keyAt = 0;
-    let keyEnd = 0;
-    for (let i = 0; i < forms.length; i++) {
-      const start = at;
-      switch (forms[i]) {
-        case STRING: {
-          // A zigzag varint, never negative.
-          let byte = body[at++]!;
-          let twice = byte & 0x7f;
-          for (let shift = 7; byte >= 0x80; shift += 7) {
-            // No text of a share has 2^27 bytes.
-            if (shift > 21) return;
-            byte = body[at++]!;
-            twice |= (byte & 0x7f) << shift;
-          }
-          const text = at;
-          at += twice >>> 1;
-          switch (roles[i]) {
-            case KIND:
-              if (!holds(body, text, at, SUBMITTED)) return;
-              break;
-            case ORIGIN:
-              if (!holds(body, text, at, origin)) return;
-              break;
-            case SOURCE:
-              if (!holds(body, text, at, LIVE)) return;
-              break;
-            case JOB_KEY:
-              keyAt = text;
-              keyEnd = at;
-              break;
-            case HASH:
-              if (at - text !== HASH_DIGITS || at > body.length || !readWords(body, text, words)) return;
-              break;
-          }
-          break;
-        }
-        case VARINT:
-          while (body[at++]! >= 0x80);
-          if (roles[i] === TIME_US && longAt(body, start) < sinceUs) return;
-          break;
-        case BYTE:
-          at += 1;
-          if (roles[i] === ACCEPTED && body[start] !== 1) return;
-          break;
-        default:
-          at += 8;
-      }
-    }
-    if (!holds(body, keyAt, keyEnd, keyBytes)) {
-      keyBytes = Buffer.from(body.subarray(keyAt, keyEnd));
+    const behind = walk(body, 0, body.length, 0, early);
+    // What is not as our writers encode it is none of ours.
+    if (behind < 0 || !holds(body, kind, SUBMITTED) || !holds(body, ofOrigin, origin) || !holds(body, source, LIVE))
+      return;
+    if (readLong(body, starts[timeUs]!) < sinceUs) return;
+    if (walk(body, behind, body.length, early, all) < 0 || body[starts[accepted]!] !== 1) return;
+    const hashAt = starts[hash]!;
+    if (ends[hash]! - hashAt !== HASH_DIGITS || !readWords(body, hashAt, words)) return;
+    if (!holds(body, jobKey, keyBytes)) {
+      keyBytes = Buffer.from(body.subarray(starts[jobKey], ends[jobKey]));
       key = keyBytes.toString('utf8');
     }
     take(key, words);
   };
-}
-
-/** A zigzag varint, exact up to 2^53; of bytes that end in it, what is there. */
-function longAt(body: Buffer, start: number): number {
-  let value = 0;
-  let scale = 1;
-  for (let at = start; at < body.length; at++) {
-    value += (body[at]! & 0x7f) * scale;
-    if (body[at]! < 0x80) break;
-    scale *= 128;
-  }
-  return value % 2 === 0 ? value / 2 : -(value + 1) / 2;
 }
 
 /** For schemas of another shape: by the library. */

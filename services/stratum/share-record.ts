@@ -10,6 +10,7 @@
 import { currentSchemaText, encodeEvent } from '../../schemas/codec.ts';
 import type { ShareInput } from '../../schemas/events.ts';
 import type { EncodedEvents } from '../core/log/event-log.ts';
+import { recordWalk } from '../core/log/flat-record.ts';
 
 /**
  * Where the digits of a share stand from its beginning on, in the bytes that the scanner has put aside; as sent, ASCII.
@@ -25,46 +26,8 @@ const HASH_DIGITS = 64;
 /** Of the zigzag varint of a time between 1978 and 3111. */
 const TIME_BYTES = 8;
 
-const FIELDS = (JSON.parse(currentSchemaText('share')) as { fields: { name: keyof ShareInput; type: string }[] })
-  .fields;
-
-/** Steps over a varint. */
-function behindLong(body: Buffer, at: number): number {
-  let next = at;
-  while (body[next++]! >= 0x80);
-  return next;
-}
-
-function readLength(body: Buffer, at: number): number {
-  let value = 0;
-  let scale = 1;
-  for (let next = at; ; next++) {
-    value += (body[next]! & 0x7f) * scale;
-    if (body[next]! < 0x80) return value / 2;
-    scale *= 128;
-  }
-}
-
-/** Where the value of each field begins in an encoded share: of a string, its first letter. */
-function offsetsOf(body: Buffer): Map<keyof ShareInput, number> {
-  const offsets = new Map<keyof ShareInput, number>();
-  let at = 0;
-  for (const { name, type } of FIELDS) {
-    if (type === 'string') {
-      const length = readLength(body, at);
-      at = behindLong(body, at);
-      offsets.set(name, at);
-      at += length;
-      continue;
-    }
-    offsets.set(name, at);
-    if (type === 'long' || type === 'int') at = behindLong(body, at);
-    else if (type === 'boolean') at += 1;
-    else if (type === 'double') at += 8;
-    else throw new TypeError(`Share.avsc: field ${name} has a type that this file does not know, ${type}`);
-  }
-  return offsets;
-}
+const { numbers, starts, walk } = recordWalk(currentSchemaText('share'))!;
+const PLACES = numbers(['time_us', 'sdiff', 'hash', 'nonce2', 'nonce', 'ntime', 'version_bits'])!;
 
 /** An encoded share with the places that vary. */
 export interface ShareTemplate {
@@ -96,17 +59,18 @@ export function shareTemplate(share: ShareInput): ShareTemplate | null {
     isUsualTime(share.time_us);
   if (!usual) return null;
   const body = encodeEvent('share', share);
-  const offsets = offsetsOf(body);
+  walk(body, 0, body.length);
+  const at = (field: keyof typeof PLACES): number => starts[PLACES[field]]!;
   return {
     body,
-    timeAt: offsets.get('time_us')!,
-    sdiffAt: offsets.get('sdiff')!,
-    hashAt: share.hash === '' ? -1 : offsets.get('hash')!,
-    nonce2At: offsets.get('nonce2')!,
+    timeAt: at('time_us'),
+    sdiffAt: at('sdiff'),
+    hashAt: share.hash === '' ? -1 : at('hash'),
+    nonce2At: at('nonce2'),
     nonce2Digits: share.nonce2.length,
-    nonceAt: offsets.get('nonce')!,
-    ntimeAt: offsets.get('ntime')!,
-    versionBitsAt: versionBits === '' ? -1 : offsets.get('version_bits')!,
+    nonceAt: at('nonce'),
+    ntimeAt: at('ntime'),
+    versionBitsAt: versionBits === '' ? -1 : at('version_bits'),
   };
 }
 

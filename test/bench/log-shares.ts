@@ -77,11 +77,35 @@ const WORKER_LIST: readonly Worker[] = Array.from({ length: WORKERS }, (_, i) =>
   };
 });
 
+/** What the shares of a source are: all accepted, all refused, or all the upstream's verdicts of a proxy. */
+export type ShareKind = 'accepted' | 'refused' | 'verdict';
+
+/** Refusals as the daemon writes them, the commonest first: number, words, and whether a hash was computed. */
+const REFUSALS = [
+  { errn: 2, reason: 'Stale', hashed: true },
+  { errn: 5, reason: 'Above target', hashed: true },
+  { errn: 1, reason: 'Invalid JobID', hashed: false },
+  { errn: 4, reason: 'Duplicate', hashed: true },
+] as const;
+
+/** A share as it would be had it been refused, or as the upstream's word on it. */
+function turned(share: Inputs['share'], kind: ShareKind, n: number): Inputs['share'] {
+  if (kind === 'accepted') return share;
+  if (kind === 'verdict') {
+    const refused = n % 50 === 0;
+    const why = refused ? { accepted: false, errn: -1, reason: 'Stale' } : {};
+    return { ...share, ...why, kind: 'verdict', upstream: 'upstream.example:3333' };
+  }
+  const { errn, reason, hashed } = REFUSALS[n % REFUSALS.length]!;
+  const proof = hashed ? {} : { hash: '', sdiff: -1, job_key: '' };
+  return { ...share, ...proof, accepted: false, errn, reason };
+}
+
 /**
  * Makes shares 0, 1, 2, … in turn.
  * @param perS - shares in a second of the time that they carry
  */
-export function shareSource(perS: number, origin = 'pool'): () => Inputs['share'] {
+export function shareSource(perS: number, origin = 'pool', kind: ShareKind = 'accepted'): () => Inputs['share'] {
   const random = randomFrom(4711);
   let n = 0;
   let keyOf = -1;
@@ -108,7 +132,7 @@ export function shareSource(perS: number, origin = 'pool'): () => Inputs['share'
       hex8(random()) +
       hex8(random()) +
       hex8(random()).slice(4);
-    return {
+    const share: Inputs['share'] = {
       origin,
       instance: 'pool-0',
       source: 'live',
@@ -133,6 +157,7 @@ export function shareSource(perS: number, origin = 'pool'): () => Inputs['share'
       ntime: hex8(BEGIN_S + job * JOB_S + (random() % 20)),
       version_bits: worker.rollsVersion ? hex8(random() & 0x1fffe000) : '',
     };
+    return turned(share, kind, n);
   };
 }
 

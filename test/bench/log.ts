@@ -8,6 +8,7 @@
  *     read               journal            beside   such a file read whole and its checksums compared
  *     relay              journal → Kafka    beside   kafkajs alone sending the same messages, made beforehand
  *     consume            journal → tables   beside   chDB's own INSERT … SELECT FROM file(…, Avro) of the same records into the same tables
+ *     consume-*          the same of refused shares, and of verdicts   beside   the consumers on accepted ones
  *     replay             journal → tables   beside   the consumers, live
  *     pack               journal → packed   beside   the same journal, plain, read
  *     bytes              of a share in the journal, by the shares of a turn
@@ -53,7 +54,7 @@ import { cpuSeconds } from '../helpers/processes.ts';
 import { startBroker } from '../kafka/broker.ts';
 import type { ConsumersAsked } from './log-consumers.ts';
 import { untilReached } from './log-reached.ts';
-import { encodedTurns, shareSource } from './log-shares.ts';
+import { encodedTurns, type ShareKind, shareSource } from './log-shares.ts';
 import { best, printMachine, printResults, type Result, resultOf, type Shown, type Values } from './table.ts';
 
 const fdatasyncAside = promisify(fdatasync);
@@ -249,9 +250,9 @@ function appendRow(row: AppendRow, records: number, more: Partial<Measure> = {})
 // --- read --------------------------------------------------------------------------------------------------------------------
 
 /** Writes a journal of so many shares. */
-function writeJournal(dir: string, records: number, perTurn = 100): void {
+function writeJournal(dir: string, records: number, perTurn = 100, kind: ShareKind = 'accepted'): void {
   const writer = openJournalWriter({ dir, instance: 'pool-0' });
-  const source = shareSource(SHARES_PER_S);
+  const source = shareSource(SHARES_PER_S, 'pool', kind);
   const STEP = 10_000;
   for (let made = 0; made < records; made += STEP) {
     for (const turn of encodedTurns(source, Math.min(STEP, records - made), perTurn)) writer.append(NO_ENTRIES, turn);
@@ -441,10 +442,10 @@ const PLAIN_BATCH = 50_000;
 type Client = ReturnType<typeof createClient>;
 
 /** A journal of so many shares, and the embedded ClickHouse. */
-async function openTables(records: number) {
+async function openTables(records: number, kind: ShareKind = 'accepted') {
   const dir = tempDir('bench-log');
   const journal = join(dir.path, 'journal');
-  writeJournal(journal, records);
+  writeJournal(journal, records, 100, kind);
   const server = await startTestClickHouse();
   const enginePid = server.process.pid!;
   let round = 0;
@@ -459,7 +460,10 @@ async function openTables(records: number) {
 
   /** Counts what can be queried, merges, and drops the database. @returns bytes of a share */
   async function settle(client: Client, name: string): Promise<number> {
-    const answer = await client.query({ query: 'SELECT count() AS count FROM shares', format: 'JSONEachRow' });
+    const answer = await client.query({
+      query: 'SELECT count() AS count FROM shares_raw FINAL',
+      format: 'JSONEachRow',
+    });
     const [row] = await answer.json<{ count: string }>();
     if (Number(row?.count) !== records) throw new Error(`${row?.count} shares of ${records} can be queried`);
     await client.command({ query: 'OPTIMIZE TABLE shares_raw FINAL' });
@@ -485,11 +489,11 @@ async function openTables(records: number) {
     dir: dir.path,
     journal,
     /** By the consumers, or by a replay. */
-    async fill(how: ConsumersAsked['how']): Promise<Values> {
+    async fill(how: ConsumersAsked['how'], from = journal): Promise<Values> {
       const { name, client } = await database();
       const dataDir = join(dir.path, name);
       mkdirSync(dataDir);
-      symlinkSync(journal, join(dataDir, 'journal'));
+      symlinkSync(from, join(dataDir, 'journal'));
       const address = { url: server.url, user: 'writer', password: server.token };
       const child = startConsumersApart({ ...address, how, dataDir, database: name, records });
       const begun = await child.fact('begun');
@@ -536,6 +540,25 @@ const CONSUME: Row = {
     return { ours: () => tables.fill('live'), plain: () => tables.insert(files), close: tables.close };
   },
 };
+
+/** Shares that are none of the common kind, beside accepted ones. */
+const unusualRow = (kind: ShareKind, what: string): Row => ({
+  title: `${what}, journal → queryable; plain: as many accepted shares`,
+  records: 200_000,
+  measures: {
+    rate: rateOf('shares'),
+    core: rateOf('shares per second of CPU', { ofPlain: 0.5 }),
+    client: { ...CLIENT, ofPlain: 2 },
+    engine: ENGINE,
+    bytes: { what: 'bytes per share in ClickHouse, merged', unit: 'B', digits: 1 },
+  },
+  async open(records) {
+    const tables = await openTables(records, kind);
+    const accepted = join(tables.dir, 'accepted');
+    writeJournal(accepted, records);
+    return { ours: () => tables.fill('live'), plain: () => tables.fill('live', accepted), close: tables.close };
+  },
+});
 
 const REPLAY: Row = {
   title: 'the journal read again into new tables; plain: the consumers, live',
@@ -713,6 +736,8 @@ const ROWS: Readonly<Record<string, Row>> = {
   'relay-gzip': relayRow('gzip'),
   'relay-none': relayRow('none'),
   consume: CONSUME,
+  'consume-refused': unusualRow('refused', 'refused shares'),
+  'consume-verdicts': unusualRow('verdict', "the upstream's verdicts of a proxy"),
   replay: REPLAY,
   pack: packRow(16),
   'pack-250': packRow(16, 250),

@@ -8,6 +8,8 @@
  *     block   count (zigzag varint) · size of the body (zigzag varint) · body · sync marker
  */
 
+import { recordWalk } from './flat-record.ts';
+
 const MAGIC = Buffer.from([0x4f, 0x62, 0x6a, 0x01]);
 export const SYNC_BYTES = 16;
 
@@ -249,66 +251,30 @@ function blocksStep(item: Step): Step {
  */
 export type RecordSplitter = (body: Buffer, count: number) => Buffer[] | null;
 
-/** What a field of a record of primitives alone is, as far as stepping over it goes: its bytes, or one of these. */
-const LENGTH_AND_BYTES = -1;
-const VARINT = -2;
-const FLAT: ReadonlyMap<unknown, number> = new Map([
-  ['null', 0],
-  ['boolean', 1],
-  ['int', VARINT],
-  ['long', VARINT],
-  ['float', 4],
-  ['double', 8],
-  ['bytes', LENGTH_AND_BYTES],
-  ['string', LENGTH_AND_BYTES],
-]);
-
-/** As `stepFor`, in one loop instead of a function for each field, which is three times as fast; null where the schema is no such record. */
-function flatStep(schema: SchemaNode): Step | null {
-  const { type, fields } = schema as { type?: unknown; fields?: readonly { type: unknown }[] };
-  if (type !== 'record' || !Array.isArray(fields)) return null;
-  const sizes = fields.map((field) => FLAT.get(field.type) ?? null);
-  if (sizes.includes(null)) return null;
-  const kinds = Int8Array.from(sizes as number[]);
-  return (bytes, cursor) => {
-    let at = cursor.position;
-    for (let i = 0; i < kinds.length; i++) {
-      const kind = kinds[i]!;
-      if (kind >= 0) at += kind;
-      else if (kind === VARINT) while (bytes[at++]! >= 0x80);
-      else {
-        const byte = bytes[at]!;
-        // A length below 64 is one byte, and even.
-        if (byte < 0x80 && (byte & 1) === 0) at += 1 + (byte >> 1);
-        else {
-          cursor.position = at;
-          lengthStep(bytes, cursor);
-          at = cursor.position;
-        }
-      }
-    }
-    if (at > bytes.length) throw new RangeError('record runs over the end');
-    cursor.position = at;
-  };
-}
-
 /** @throws RangeError where the schema names a type that it does not define */
 export function recordSplitter(schemaText: string): RecordSplitter {
-  const schema = JSON.parse(schemaText) as SchemaNode;
-  const step = flatStep(schema) ?? stepFor(schema, new Map());
+  const step = stepFor(JSON.parse(schemaText) as SchemaNode, new Map());
+  // Three times as fast as a function for each field, where it knows the bytes.
+  const flat = recordWalk(schemaText);
   return (body, count) => {
     const records: Buffer[] = [];
     const cursor = { position: 0 };
+    let start = 0;
     try {
       for (let i = 0; i < count; i++) {
-        const start = cursor.position;
-        step(body, cursor);
-        if (cursor.position > body.length) return null;
-        records.push(body.subarray(start, cursor.position));
+        let end = flat === null ? -1 : flat.walk(body, start, body.length);
+        if (end < 0) {
+          cursor.position = start;
+          step(body, cursor);
+          end = cursor.position;
+          if (end > body.length) return null;
+        }
+        records.push(body.subarray(start, end));
+        start = end;
       }
     } catch {
       return null;
     }
-    return cursor.position === body.length ? records : null;
+    return start === body.length ? records : null;
   };
 }

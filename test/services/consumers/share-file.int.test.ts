@@ -3,10 +3,12 @@ import type { Row } from '../../../pipelines/row.ts';
 import { sharePipeline } from '../../../pipelines/shares/shares.ts';
 import { currentSchema, currentSchemaText, decoderFor, encodeEvent } from '../../../schemas/codec.ts';
 import type { Inputs } from '../../../schemas/events.ts';
+import { shareIdentity } from '../../../schemas/identity.ts';
 import { insertFile, insertRows } from '../../../services/consumers/insert.ts';
 import { migrate } from '../../../services/consumers/migrations.ts';
 import { ShareFile, shareInsert } from '../../../services/consumers/share-file.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
+import { SEED } from '../../helpers/seed.ts';
 import { newSeed, randomFrom } from '../../pipelines/blocks.ts';
 import { randomHex, START_US, shareOf } from './world.ts';
 
@@ -140,6 +142,35 @@ describe.skipIf(noClickHouse !== undefined)('shares as a file', { timeout: 60_00
     expect(file.count).toBe(2);
   });
 });
+
+test(`accepted and refused shares and verdicts are taken as they lie, with the identities of their events (SEED=${SEED})`, () => {
+  const random = randomFrom(SEED);
+  const file = new ShareFile(3_000);
+  const wanted: string[] = [];
+  for (let n = 0; n < 3_000; n++) {
+    const share = shareOf(random, n);
+    const event: Inputs['share'] = [
+      share,
+      // As miners send them: capitals, texts of odd length, no hash where the job is unknown, nanoseconds of a share log.
+      { ...share, accepted: false, errn: random(7) - 1, hash: random(2) === 0 ? '' : share.hash, time_ns: random(1000) },
+      { ...share, accepted: false, errn: 3, nonce: 'DEADBEEF', enonce1: 'ABcd', nonce2: '', ntime: 'zz', source: 'backfill' },
+      { ...share, kind: 'verdict', accepted: random(2) === 0, errn: 100, upstream: 'ä.example:3333' },
+    ][n % 4]!;
+    expect(file.addPlain(fingerprint, encodeEvent('share', event))).toBe(true);
+    if (event.kind !== 'verdict') wanted.push(shareIdentity(event));
+  }
+  const found = file.select(() => true).map((number) => file.submission(number).identity);
+  expect(found).toEqual(wanted);
+  // Letters that are no ASCII become lower case by other rules, and very long texts are left to those too.
+  const refused = { ...shareOf(random, 0), accepted: false, errn: 5 };
+  for (const odd of [{ enonce1: 'İ' }, { nonce2: 'ab'.repeat(5_000) }]) {
+    const event = { ...refused, ...odd };
+    const one = new ShareFile(1);
+    expect(one.addPlain(fingerprint, encodeEvent('share', event))).toBe(false);
+    expect(one.add(decode(encodeEvent('share', event)))).toBeNull();
+    expect(one.submission(0).identity).toBe(shareIdentity(event));
+  }
+}); // biome-ignore format: kinds of shares, one line each
 
 test('a share by an earlier schema is the same bytes as by the present one, so that two copies of it have one rank', () => {
   const schema = JSON.parse(currentSchemaText('share')) as { fields: { name: string }[] };
