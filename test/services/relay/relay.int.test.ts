@@ -75,6 +75,14 @@ describe.skipIf(!broker)('the relay', () => {
       );
     }
     for (const topic of ['job', 'session', 'contract'] as const) await readAll(kafka, topic, 1);
+    // Whoever has nothing but the broker can read what is in it.
+    const stranger = await open();
+    for (const topic of ['share', 'job', 'session', 'contract'] as const) {
+      const [record] = await readAll(stranger, topic, 1);
+      const decode = await stranger.decoder(topic, record!.fingerprint);
+      expect(decode(record!.body)).toMatchObject({ time_us: expect.any(Number) });
+    }
+    await stranger.close();
     expect(lines).toEqual([]);
     await relay.stop();
     a.close();

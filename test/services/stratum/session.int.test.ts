@@ -3,7 +3,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { parseBlock } from '../../../services/core/bitcoin/block.ts';
 import { bytesFromHex } from '../../../services/core/bitcoin/bytes.ts';
 import { blockHash, hashHex } from '../../../services/core/bitcoin/header.ts';
@@ -590,4 +590,20 @@ describe('honest miners in their own ways', () => {
     expect((await client.reply(1)).result).toBe('pong');
     await until('the line is closed', () => client.closed);
   });
+});
+
+test('a clock that is set by more than a second is a fact, once', async () => {
+  rig = await startRig();
+  const real = Date.now;
+  const now = vi.spyOn(Date, 'now').mockImplementation(() => real.call(Date) - 7_200_000);
+  try {
+    rig.daemon.facts.timeUs();
+    rig.daemon.facts.timeUs();
+    rig.daemon.facts.flush();
+  } finally {
+    now.mockRestore();
+  }
+  const steps = rig.journal.of('session').filter(({ kind }) => kind === 'clock_step');
+  expect(steps).toHaveLength(1);
+  expect(Number.parseInt(steps[0]!.reason!, 10)).toBeCloseTo(-7_200_000, -4);
 });

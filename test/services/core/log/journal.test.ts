@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import avro from 'avsc';
 import fc from 'fast-check';
@@ -17,9 +17,10 @@ import type {
 import { openJournalLog, openJournalWriter } from '../../../../services/core/log/journal.ts';
 import { listSegments, type SegmentName } from '../../../../services/core/log/journal-files.ts';
 import { INDEX_ENTRY_BYTES, INDEX_HEAD_BYTES, parseIndexEntry } from '../../../../services/core/log/segment-index.ts';
-import { sampleContract, sampleJob, sampleSession, shareEntries } from '../../../contracts/samples.ts';
+import { sampleBlock, sampleContract, sampleJob, sampleSession, shareEntries } from '../../../contracts/samples.ts';
 import { SEED } from '../../../helpers/seed.ts';
 import { tempJournal } from './journal-files.ts';
+import { watchFiles } from './packing.ts';
 
 let dir: string;
 let remove: () => void;
@@ -207,6 +208,54 @@ function indexEntries(name: SegmentName) {
 }
 
 describe('after a crash', () => {
+  test('in the middle of a turn no share is there without the job, session and block of its turn, at once and after the next opening', async () => {
+    const writer = openJournalWriter({ dir, instance: 'a' });
+    const copies: string[] = [];
+    const turns = (n: number): void => {
+      // As they come in a turn: in any order.
+      writer.append([
+        ...shareEntries(n, 1),
+        { topic: 'block', event: sampleBlock({ time_us: 1_700_000_000_000_000 + n }) },
+        { topic: 'session', event: sampleSession(n) },
+        { topic: 'job', event: sampleJob(n) },
+      ]);
+    };
+    const end = watchFiles(() => {
+      const copy = `${dir}-${copies.length}`;
+      cpSync(dir, copy, { recursive: true, filter: (path) => !path.includes('lock.sqlite') });
+      copies.push(copy);
+    });
+    try {
+      turns(0);
+      turns(1);
+    } finally {
+      end();
+    }
+    writer.close();
+    const counts = async (of: string): Promise<number[]> => {
+      const source = openJournalLog({ dir: of });
+      const found: number[] = [];
+      for (const topic of ['job', 'session', 'block', 'share'] as const) {
+        const batch = await source.read(topic, 'a', null, { maxRecords: 10, waitMs: 0 });
+        found.push(batch.records.length);
+      }
+      await source.close();
+      return found;
+    };
+    const met = new Set<string>();
+    for (const copy of copies) {
+      const found = await counts(copy);
+      openJournalWriter({ dir: copy, instance: 'a' }).close();
+      for (const each of [found, await counts(copy)]) {
+        expect(each, copy).toEqual([...each].sort((a, b) => b - a));
+        met.add(each.join());
+      }
+      rmSync(copy, { recursive: true });
+    }
+    // Both turns died between two of their topics, and before and behind them.
+    expect([...met]).toEqual(expect.arrayContaining(['0,0,0,0', '1,1,1,1', '2,1,1,1']));
+  });
+
   test('a tail torn anywhere in the last block is cut at the last whole block, and said', async () => {
     writeRun(0, [2, 1, 3]);
     const name = segments()[0]!;
