@@ -8,7 +8,7 @@
  * so, open to close, and 33 by promises, 16 at a time (Node 24, in the page cache).
  */
 import { hash } from 'node:crypto';
-import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PoolError } from '../core/errors.ts';
@@ -196,7 +196,7 @@ export class Intake {
       names = only ?? shareLogsIn(path);
     } catch (error) {
       // Removed since.
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT' && !isLink(path)) return;
       const folder = { path, mtimeMs: -1, closed: false, files: new Map<string, FileCheckpoint>() };
       this.#quarantine(folder, null, null, `cannot be listed: ${(error as Error).message}`);
       return;
@@ -264,6 +264,11 @@ export class Intake {
       return stat.mtimeMs;
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' && isLink(path))
+        this.#quarantine(folder, at, lstatSync(path), 'is not there: a link to nowhere');
+      // Node gives other bytes in a name as one character, by which the file is not found.
+      else if (code === 'ENOENT' && name.includes('\ufffd'))
+        this.#quarantine({ ...folder, path }, null, null, 'its name is not UTF-8');
       if (code === 'ENOENT') return 0;
       // One path that cannot be read must not keep all others waiting; anything else is not the file's fault.
       if (error instanceof PoolError || !FILE_CODES.test(String(code))) throw error;
@@ -543,6 +548,11 @@ function isSame(before: FileCheckpoint, stat: Stats): boolean {
 /** A file that came into being after another under its name was read; inodes are used again. */
 function isAnother(before: FileCheckpoint, stat: Stats): boolean {
   return stat.ino !== before.inode || stat.birthtimeMs > before.mtimeMs;
+}
+
+/** Also one that leads nowhere. */
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }
 
 function statOrNull(path: string): Stats | null {

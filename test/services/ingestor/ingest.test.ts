@@ -200,6 +200,27 @@ test('a folder, a loop of links and a pipe with the name of a log are left alone
   ]);
 });
 
+test('a link to nowhere and a name that is no UTF-8 are named, and read when they can be', async () => {
+  const logs = tree();
+  const away = join(dir.path, 'away');
+  symlinkSync(join(away, '3.sharelog'), join(logs, '000002bc', '3000000000000000.sharelog'));
+  symlinkSync(join(away, '000002bd'), join(logs, '000002bd'));
+  const odd = Buffer.concat([Buffer.from(join(logs, '000002bc/4')), Buffer.from([0xff]), Buffer.from('.sharelog')]);
+  writeFileSync(odd, `${good[1]}\n`);
+  writeFileSync(file(logs), `${good[0]}\n`);
+  expect(await run(logs)).toMatchObject({ accepted: 1, files_quarantined: 3 });
+  expect(bad.map(({ reason }) => reason).sort()).toEqual([
+    expect.stringMatching(/^cannot be listed: ENOENT/),
+    'is not there: a link to nowhere',
+    'its name is not UTF-8',
+  ]);
+  mkdirSync(join(away, '000002bd'), { recursive: true });
+  writeFileSync(join(away, '3.sharelog'), `${good[2]}\n`);
+  writeFileSync(join(away, '000002bd', '5000000000000000.sharelog'), `${good[3]}\n`);
+  renameSync(odd, join(logs, '000002bc', '4000000000000000.sharelog'));
+  expect(await run(logs)).toMatchObject({ lines: 3, files_quarantined: 0 });
+});
+
 test('checkpoints that are no database are said to be one line, and may be removed', async () => {
   const logs = tree();
   writeFileSync(join(openDataDir(join(dir.path, 'data')).state, 'ingest-ckpool.sqlite'), 'x'.repeat(8192));
