@@ -2,7 +2,7 @@
  * Packs heights whose every line is in the log: `<logdir>/<height>/*.sharelog` becomes `<logdir>/archive/<height>.tar.zst`, which
  * `tar --zstd -xf … -C <logdir>` turns back into what it was.
  *
- *   old, far below the tip ─► read: known to ingest to the last byte, no bad line ─► .tmp ─► read back, compared ─► renamed ─► (--delete) removed
+ *   old, far below the tip ─► read: the bytes that ingest has read, each of them, no bad line ─► .tmp ─► read back, compared ─► renamed ─► (--delete) removed
  *
  * A crash at any step leaves the originals or a verified archive beside them; the next run goes on from there. An original is removed only
  * where the archive on disk, read back in this run, has its bytes, and where it is as it was when they were compared.
@@ -27,7 +27,7 @@ import {
   utimesSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { constants, createZstdCompress, createZstdDecompress } from 'node:zlib';
+import { constants, crc32, createZstdCompress, createZstdDecompress } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
 import { syncDirectory } from '../core/sync-directory.ts';
 import { readTar, TAR_END, tarHeader, tarPadding } from './archive-tar.ts';
@@ -64,6 +64,8 @@ export interface ReadMark {
   readonly offset: number;
   /** SHA-256 of the first `min(offset, 4096)` unpacked bytes, hex, or its beginning. */
   readonly head: string;
+  /** CRC-32 of the first `offset` unpacked bytes; -1: not known. */
+  readonly sum: number;
   /** Why ingest leaves it alone; empty where it does not. */
   readonly refused: string;
 }
@@ -278,6 +280,7 @@ async function checked(
   const head: Buffer[] = [];
   let headBytes = 0;
   let length = 0;
+  let sum = 0;
   let lines = 0;
   let rest: Buffer = Buffer.alloc(0);
   const packing = packingOf(name);
@@ -292,6 +295,7 @@ async function checked(
         headBytes = Math.min(HEAD_BYTES, headBytes + chunk.length);
       }
       length += chunk.length;
+      sum = crc32(chunk, sum);
       const data = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
       let start = 0;
       for (let end = data.indexOf(NEWLINE); end !== -1; end = data.indexOf(NEWLINE, start)) {
@@ -318,6 +322,11 @@ async function checked(
   const digest = hash('sha256', Buffer.concat(head).subarray(0, Math.min(mark.offset, HEAD_BYTES)), 'hex');
   if (mark.head === '' || !digest.startsWith(mark.head))
     throw new Left(`${name} begins otherwise than what ingest has read`);
+  if (mark.sum < 0)
+    throw new Left(
+      `${name} was read by a version that kept no sum of its bytes: remove state/ingest-${options.origin}.sqlite, and run lodestream ingest once more`,
+    );
+  if (mark.sum !== sum) throw new Left(`${name} has other bytes than ingest has read: it was changed`);
   if (statSync(join(dir, name)).size !== stat.size) throw new Left(`${name} is being written`);
   return whole.digest('hex');
 }

@@ -4,7 +4,9 @@
  * One row for each folder, and all its files packed into one value beside it: a folder that is closed (main.ts) costs a second run
  * one look at its row and one at the folder, however many files it has.
  *
- *     file   u8 length of the name · name · u64 inode · f64 size · f64 mtime (ms) · f64 offset · f64 lines · 16 bytes head · u16 length · reason
+ *     file   u8 length of the name · name · u64 inode · f64 size · f64 mtime (ms) · f64 offset · f64 lines · 16 bytes head · f64 sum · u16 length · reason
+ *
+ * A value begins with a zero byte; one of the first form, which had no sums, with the length of a name, which is none.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,6 +23,8 @@ export interface FileCheckpoint {
   readonly lines: number;
   /** Of SHA-256 of the first `min(offset, HEAD_BYTES)` unpacked bytes, the first 32 hex digits. */
   readonly head: string;
+  /** CRC-32 of the first `offset` unpacked bytes: all that was read. -1: not known, of checkpoints without sums, or where not all of it was looked at. */
+  readonly sum: number;
   /** Why the file as it is (inode, size, time) is left alone; empty where it is not. Then the other fields are of what was read before. */
   readonly refused: string;
 }
@@ -203,13 +207,13 @@ export class OtherOrigins {
   }
 }
 
-const FIXED_BYTES = 1 + 8 * 5 + 16 + 2;
+const FIXED_BYTES = 1 + 8 * 5 + 16 + 8 + 2;
 
 function packFiles(files: ReadonlyMap<string, FileCheckpoint>): Buffer {
-  let size = 0;
+  let size = 1;
   for (const [name, { refused }] of files) size += FIXED_BYTES + Buffer.byteLength(name) + Buffer.byteLength(refused);
   const out = Buffer.alloc(size);
-  let at = 0;
+  let at = 1;
   for (const [name, file] of files) {
     at = out.writeUInt8(Buffer.byteLength(name), at);
     at += out.write(name, at);
@@ -219,7 +223,8 @@ function packFiles(files: ReadonlyMap<string, FileCheckpoint>): Buffer {
     at = out.writeDoubleLE(file.offset, at);
     at = out.writeDoubleLE(file.lines, at);
     out.write(file.head, at, 'hex');
-    at = out.writeUInt16LE(Buffer.byteLength(file.refused), at + 16);
+    at = out.writeDoubleLE(file.sum, at + 16);
+    at = out.writeUInt16LE(Buffer.byteLength(file.refused), at);
     at += out.write(file.refused, at);
   }
   return out;
@@ -228,10 +233,12 @@ function packFiles(files: ReadonlyMap<string, FileCheckpoint>): Buffer {
 function unpackFiles(packed: Uint8Array): Map<string, FileCheckpoint> {
   const bytes = Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength);
   const files = new Map<string, FileCheckpoint>();
-  for (let at = 0; at < bytes.length; ) {
+  const summed = bytes[0] === 0;
+  const reasonBehind = summed ? 66 : 58;
+  for (let at = summed ? 1 : 0; at < bytes.length; ) {
     const nameEnd = at + 1 + bytes[at]!;
     const name = bytes.toString('utf8', at + 1, nameEnd);
-    const reasonAt = nameEnd + 58;
+    const reasonAt = nameEnd + reasonBehind;
     at = reasonAt + bytes.readUInt16LE(reasonAt - 2);
     files.set(name, {
       inode: Number(bytes.readBigUInt64LE(nameEnd)),
@@ -240,6 +247,7 @@ function unpackFiles(packed: Uint8Array): Map<string, FileCheckpoint> {
       offset: bytes.readDoubleLE(nameEnd + 24),
       lines: bytes.readDoubleLE(nameEnd + 32),
       head: bytes.toString('hex', nameEnd + 40, nameEnd + 56),
+      sum: summed ? bytes.readDoubleLE(nameEnd + 56) : -1,
       refused: bytes.toString('utf8', reasonAt, at),
     });
   }

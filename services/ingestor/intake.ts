@@ -11,6 +11,7 @@ import { hash } from 'node:crypto';
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
 import { type Checkpoints, type FileCheckpoint, type FolderState, folderState, HEAD_BYTES } from './checkpoints.ts';
@@ -130,6 +131,8 @@ interface Open extends Given {
   headBytes: number;
   offset: number;
   lines: number;
+  /** As in its checkpoint. */
+  sum: number;
   /** Of an endless line: bytes passed over so far. */
   dropped: number;
   droppedHead: Buffer;
@@ -303,6 +306,7 @@ export class Intake {
       headBytes: 0,
       offset: before?.offset ?? 0,
       lines: before?.lines ?? 0,
+      sum: before?.sum ?? 0,
       dropped: 0,
       droppedHead: NO_BYTES,
       badLines: 0,
@@ -401,6 +405,7 @@ export class Intake {
     file.lines += lines;
     this.summary.lines += lines;
     file.offset += at - begun;
+    if (file.sum >= 0 && at > 0) file.sum = crc32(buffer.subarray(0, at), file.sum);
     const rest = end - at;
     if (rest > LINE_LIMIT_BYTES) {
       file.dropped = rest;
@@ -433,6 +438,8 @@ export class Intake {
   #endless(file: Open, sizeBytes: number, head: Buffer): void {
     file.offset += sizeBytes + 1;
     file.lines += 1;
+    // Its bytes were passed over.
+    file.sum = -1;
     this.summary.lines += 1;
     this.#bad(file, `line of ${sizeBytes} bytes, over ${LINE_LIMIT_BYTES}`, head, sizeBytes);
   }
@@ -458,6 +465,7 @@ export class Intake {
     if (before?.refused === reason && before.inode === size.ino && before.mtimeMs === size.mtimeMs) return;
     folder.files.set(file.key, {
       ...{ offset: before?.offset ?? 0, lines: before?.lines ?? 0, head: before?.head ?? '0'.repeat(32) },
+      sum: before?.sum ?? 0,
       ...{ inode: size.ino, sizeBytes: size.size, mtimeMs: size.mtimeMs, refused: reason },
     });
     this.#changed = folder;
@@ -478,10 +486,11 @@ export class Intake {
 
   /** @param whole - false: there is more to read, so the size is left open */
   #keepFile(file: Open, whole: boolean): void {
-    const { folder, stat, key, offset, lines } = file;
+    const { folder, stat, key, offset, lines, sum } = file;
     folder.files.set(key, {
       ...{ inode: stat.ino, sizeBytes: whole ? stat.size : -1, mtimeMs: stat.mtimeMs, offset, lines, refused: '' },
       head: headDigest(file, offset),
+      sum,
     });
     this.#changed = folder;
   }

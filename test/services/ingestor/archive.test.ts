@@ -209,6 +209,27 @@ describe('a height stays, and is named, where', () => {
     await stays('begins otherwise');
   });
 
+  test('behind its beginning it was changed after it was read, to as many bytes', async () => {
+    const lines = readFileSync(file(), 'utf8').split(/(?<=\n)/);
+    expect(lines.slice(0, 9).join('').length).toBeGreaterThan(4096);
+    await read();
+    writeFileSync(file(), [...lines.slice(0, 9), lines[10], lines[9], ...lines.slice(11)].join(''));
+    await stays('other bytes than ingest has read');
+  });
+
+  test('a version that kept no sums has read it', async () => {
+    await read();
+    const checkpoints = openCheckpoints(join(dir.path, 'data/state/ingest-ckpool.sqlite'));
+    const mark: ArchiveOptions['mark'] = (folder, name) => {
+      const known = checkpoints.files(resolve(logs, folder)).get(name)!;
+      return { ...known, sum: folder === height ? -1 : known.sum };
+    };
+    expect(await run({ remove: true, mark })).toMatchObject({ left: 1, packed: 1 });
+    checkpoints.close();
+    expect(left).toEqual([expect.stringContaining('remove state/ingest-ckpool.sqlite, and run lodestream ingest')]);
+    expect(existsSync(file())).toBe(true);
+  });
+
   test('it shrank', async () => {
     await read();
     const text = readFileSync(file(), 'utf8');
@@ -264,6 +285,18 @@ describe('a height stays, and is named, where', () => {
   });
 });
 
+test('a log that was read in pieces, amid its lines too, is archived', async () => {
+  tree();
+  const path = join(logs, '0000006f/6b02870800000000.sharelog');
+  const text = readFileSync(path);
+  for (const end of [0, 100, 700, 1500, 1501, 5000, text.length]) {
+    writeFileSync(path, text.subarray(0, end));
+    await read();
+  }
+  age();
+  expect(await run({ remove: true })).toMatchObject({ packed: 2, left: 0 });
+});
+
 test('a log that was packed in several pieces is archived as it is', async () => {
   tree();
   const path = join(logs, '0000006f/6b02870800000000.sharelog');
@@ -307,6 +340,96 @@ test('what is written while it is packed is not lost: the height stays', async (
   expect(summary.left).toBe(1);
   expect(left).toEqual([expect.stringContaining('was written just now')]);
   expect(readFileSync(path, 'utf8').endsWith(line)).toBe(true);
+});
+
+/** A tar.zst as `archive` makes one. */
+function packOf(members: readonly (readonly [string, Buffer])[]): Buffer {
+  const parts = members.flatMap(([name, bytes]) => [
+    tarHeader({ name, sizeBytes: bytes.length, mtimeS: 0, mode: 0o644 }),
+    bytes,
+    tarPadding(bytes.length),
+  ]);
+  return zstdCompressSync(Buffer.concat([...parts, TAR_END]));
+}
+
+describe.each(['when it is packed', 'by an earlier run'])('an archive that was written otherwise %s', (when) => {
+  type Member = readonly [string, Buffer];
+  type Members = readonly [Member, Member, ...Member[]];
+  test.each([
+    [
+      'has one byte of a log otherwise',
+      'is otherwise in',
+      ([[name, bytes], ...rest]: Members): Member[] => [
+        [name, Buffer.concat([bytes.subarray(0, -2), Buffer.from('x\n')])],
+        ...rest,
+      ],
+    ],
+    [
+      'has a log cut',
+      'is otherwise in',
+      ([[name, bytes], ...rest]: Members): Member[] => [[name, bytes.subarray(0, -600)], ...rest],
+    ],
+    ['lacks a log', 'is not in', (members: Members): Member[] => members.slice(1)],
+    [
+      "has the bytes of two logs under each other's names",
+      'is otherwise in',
+      ([[a, x], [b, y], ...rest]: Members): Member[] => [[a, y], [b, x], ...rest],
+    ],
+  ] as const)('and %s removes nothing', async (_, reason, change) => {
+    tree();
+    writeFileSync(
+      join(logs, '0000006f/6b02870800000001.sharelog'),
+      readFileSync(join(logs, '00000071', readdirSync(join(logs, '00000071'))[0]!)),
+    );
+    age();
+    await read();
+    const before = bytesOf(logs);
+    const members = Object.entries(before)
+      .filter(([name]) => name.startsWith('0000006f/'))
+      .map(([name, text]) => [name, Buffer.from(text, 'latin1')] as const);
+    const path = join(logs, 'archive/0000006f.tar.zst');
+    const spoil = (at: string): void => writeFileSync(at, packOf(change(members as unknown as Members)));
+    if (when === 'by an earlier run') {
+      await run();
+      spoil(path);
+    }
+    const step = (name: string): void => {
+      if (name === 'packed' && existsSync(`${path}.tmp`)) spoil(`${path}.tmp`);
+    };
+    expect(await run({ remove: true, step })).toMatchObject({ left: 1 });
+    expect(left).toEqual([expect.stringContaining(reason)]);
+    for (const [name] of members) expect(readFileSync(join(logs, name), 'latin1')).toBe(before[name]);
+    expect(archived().includes('0000006f.tar.zst')).toBe(when === 'by an earlier run');
+  });
+});
+
+test('a pack with a file too many is not taken for what was packed', async () => {
+  tree();
+  await read();
+  const before = bytesOf(logs);
+  const step = (name: string): void => {
+    const temporary = join(logs, 'archive/0000006f.tar.zst.tmp');
+    if (name !== 'packed' || !existsSync(temporary)) return;
+    const members = Object.entries(before).filter(([each]) => each.startsWith('0000006f/'));
+    const more = [...members, ['0000006f/6b02870800000099.sharelog', '']] as const;
+    writeFileSync(temporary, packOf(more.map(([each, text]) => [each, Buffer.from(text, 'latin1')])));
+  };
+  expect(await run({ remove: true, step })).toMatchObject({ left: 1 });
+  expect(left).toEqual([expect.stringMatching(/has \d+ files, expected/)]);
+  expect(archived()).not.toContain('0000006f.tar.zst');
+});
+
+test('a log that is rewritten to as many bytes after the comparison stays', async () => {
+  tree();
+  await read();
+  const path = join(logs, '0000006f/6b02870800000000.sharelog');
+  const text = readFileSync(path, 'utf8');
+  const other = text.replace('"clientid"', '"clientId"');
+  const step = (name: string): void => {
+    if (name === 'renamed' && existsSync(path)) writeFileSync(path, other);
+  };
+  expect(await run({ remove: true, step })).toMatchObject({ left: 1 });
+  expect(readFileSync(path, 'utf8')).toBe(other);
 });
 
 test('a folder that may not be written is an error with a code, and removes nothing', async () => {

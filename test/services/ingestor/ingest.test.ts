@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
@@ -245,7 +246,10 @@ test('two runs of one origin in different directories wait for each other at the
     { eval: true, workerData: path },
   );
   await once(holder, 'message');
-  const at = { inode: 1, sizeBytes: 2, mtimeMs: 3.5, offset: 2, lines: 1, head: 'ab'.repeat(16), refused: 'grün' };
+  const at = {
+    ...{ inode: 1, sizeBytes: 2, mtimeMs: 3.5, offset: 2, lines: 1, head: 'ab'.repeat(16), sum: 0xffff_fffe },
+    refused: 'grün',
+  };
   const folder = { mtimeMs: 4.5, closed: true };
   checkpoints.store([folderState('/a', folder, new Map([['b', at], ['ö', at]]))], { run: 'r', shares: 3 }); // biome-ignore format: pairs
   expect(checkpoints.files('/a')).toEqual(new Map([['b', at], ['ö', at]])); // biome-ignore format: pairs
@@ -253,6 +257,34 @@ test('two runs of one origin in different directories wait for each other at the
   expect(checkpoints.end()).toEqual({ run: 'r', shares: 3 });
   checkpoints.close();
   await holder.terminate();
+});
+
+test('checkpoints of the form without sums are read on', () => {
+  const path = join(openDataDir(join(dir.path, 'data')).state, 'ingest-ckpool.sqlite');
+  openCheckpoints(path).close();
+  const bytes = Buffer.alloc(1 + 1 + 8 * 5 + 16 + 2);
+  bytes.write('\u0001b');
+  bytes.writeBigUInt64LE(7n, 2);
+  for (const [i, value] of [20, 3.5, 10, 2].entries()) bytes.writeDoubleLE(value, 10 + 8 * i);
+  bytes.write('cd'.repeat(16), 42, 'hex');
+  const database = new DatabaseSync(path);
+  database
+    .prepare('INSERT INTO log_folder_files VALUES (?, ?)')
+    .run('/a', Buffer.concat([bytes, Buffer.from(bytes).fill('c', 1, 2)]));
+  database.close();
+  const checkpoints = openCheckpoints(path);
+  const file = {
+    inode: 7,
+    sizeBytes: 20,
+    mtimeMs: 3.5,
+    offset: 10,
+    lines: 2,
+    head: 'cd'.repeat(16),
+    sum: -1,
+    refused: '',
+  };
+  expect([...checkpoints.files('/a')]).toEqual([['b', file], ['c', file]]); // biome-ignore format: pairs
+  checkpoints.close();
 });
 
 test('a dry run writes nothing, not even how far it read', async () => {
