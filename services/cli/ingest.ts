@@ -23,7 +23,7 @@ export const INGEST_FLAGS: Readonly<Record<string, Flag>> = {
   follow: { doc: 'go on with what is being written, share logs and main log, until stopped' },
   since: {
     value: 'TIME',
-    doc: 'only files written at or after this: 2026-11-26, 2026-11-26T10:00Z, or seconds since 1970; others are left for another run',
+    doc: 'only files last written at or after this (2026-11-26, 2026-11-26T10:00Z, or seconds since 1970), each whole: no share of that time is missing, some before it come with them; other files are left for another run',
   },
   'dry-run': { doc: 'read and check: no event is written, and the next run finds all as new as this one' },
   ...MAIN_LOG_FLAGS,
@@ -162,9 +162,10 @@ const ARCHIVES_TEXT = 'archives are read whole each time: what the log has alrea
 
 function summaryText(summary: Summary, origin: string): string {
   const rate = summary.seconds > 0 ? Math.round(summary.lines / summary.seconds) : 0;
-  const unfinished = summary.files_unfinished;
+  const { files_left: left, files_unfinished: unfinished } = summary;
   return [
     `origin ${origin}: ${summary.files} files (${summary.files_unchanged} unchanged, ${summary.files_quarantined} left alone)`,
+    ...(left > 0 ? [`${left} files are older than --since, and left for another run`] : []),
     ...(unfinished > 0 ? [`${unfinished} of them end amid a line, which is read when it is whole`] : []),
     `${summary.lines} new lines: ${summary.accepted} accepted, ${summary.refused} refused, ${summary.bad} bad; ${summary.repeats} repeats, counted once`,
     `${summary.known} lines known from earlier runs; ${summary.seconds.toFixed(2)} s, ${rate} lines/s`,

@@ -1,5 +1,15 @@
 /** Reads archives of `lodestream archive` again, as when a journal was lost: unpacked beside, taken in, removed. Identity makes what is known count once. */
-import { closeSync, createReadStream, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  futimesSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { createZstdDecompress } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
@@ -76,7 +86,7 @@ async function unpack(path: string, into: string): Promise<void> {
   raw.once('error', (error) => zstd.destroy(error));
   let fd = -1;
   try {
-    await readTar(raw.pipe(zstd) as AsyncIterable<Buffer>, ({ name }) => {
+    await readTar(raw.pipe(zstd) as AsyncIterable<Buffer>, ({ name, mtimeS }) => {
       // Nothing is written outside, whoever made it.
       if (!MEMBER.test(name)) throw new Error(`${name} in it is no share log`);
       mkdirSync(join(into, dirname(name)), { recursive: true });
@@ -86,6 +96,8 @@ async function unpack(path: string, into: string): Promise<void> {
           for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
         },
         end() {
+          // For --since: a tar has whole seconds, and a file is never to be older than its last share.
+          futimesSync(fd, mtimeS + 1, mtimeS + 1);
           closeSync(fd);
           fd = -1;
         },

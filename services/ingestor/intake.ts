@@ -39,6 +39,8 @@ export interface Summary {
   files_quarantined: number;
   /** Files that end amid a line, which is read when it is whole: it is being written, or who wrote it was killed. Of packs, those read in this run. */
   files_unfinished: number;
+  /** Files older than `sinceMs`. */
+  files_left: number;
   /** Lines read in this run. */
   lines: number;
   /** Lines of these files that earlier runs have read, by their checkpoints. */
@@ -53,7 +55,7 @@ export interface Summary {
 
 export function emptySummary(): Summary {
   return {
-    ...{ files: 0, files_unchanged: 0, files_quarantined: 0, files_unfinished: 0, lines: 0, known: 0 },
+    ...{ files: 0, files_unchanged: 0, files_quarantined: 0, files_unfinished: 0, files_left: 0, lines: 0, known: 0 },
     ...{ repeats: 0, bad: 0, accepted: 0, refused: 0, seconds: 0 },
   };
 }
@@ -260,7 +262,10 @@ export class Intake {
         this.#quarantine(folder, at, stat, 'is not a regular file');
         return 0;
       }
-      if (stat.mtimeMs < this.#parts.sinceMs) return stat.mtimeMs;
+      if (stat.mtimeMs < this.#parts.sinceMs) {
+        this.summary.files_left += 1;
+        return stat.mtimeMs;
+      }
       // A pack that is being made is not whole, and the plain file is read. One that stays is another log: a late share has made the plain one anew.
       if (at.beside && this.#parts.nowMs() - stat.mtimeMs < PACKING_MS) return stat.mtimeMs;
       await this.#read(fd, { path, name, key, folder, stat, before });

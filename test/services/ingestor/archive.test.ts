@@ -524,6 +524,29 @@ test('what ingest took is settled once, before the first original goes, and not 
   expect(settled).toEqual([before]);
 });
 
+test('of an archive --since takes the logs that were written at or after it', async () => {
+  tree();
+  const [old, young] = ['0000006f', '00000071'].map((height) => join(logs, height));
+  for (const name of readdirSync(young!)) utimesSync(join(young!, name), 1_795_400_000.9, 1_795_400_000.9);
+  await read();
+  await run({ remove: true });
+  expect([old, young].map((path) => existsSync(path!))).toEqual([false, false]);
+  const data = openDataDir(join(dir.path, 'other'));
+  const options = {
+    ...{ logDir: logs, paths: [], origin: 'ckpool', instance: 'test', data, dryRun: false },
+    openJournal: () => openJournalWriter({ dir: data.journal, instance: 'test' }),
+    onBad: () => {},
+    onProgress: () => {},
+  };
+  const paths = archived().map((name) => join(logs, 'archive', name));
+  const alone = await ingestArchives(paths.slice(1), options);
+  expect(await ingestArchives(paths, { ...options, sinceMs: 1_795_400_000_800 })).toMatchObject({
+    lines: alone.lines,
+    files: alone.files + 1,
+    files_left: 1,
+  });
+});
+
 test('what a killed run had unpacked is removed by the next', async () => {
   tree();
   await read();

@@ -474,6 +474,22 @@ describe('a height folder', () => {
     expect(await run(logs)).toMatchObject({ lines: 1 });
   });
 
+  test('gives a run with --since whole files, whose last share is of that time, and no others', async () => {
+    const logs = heights();
+    const at = (seconds: number): string =>
+      good[3]!.replace(/"createdate": "\d+,/, `"createdate": "${1_795_000_000 + seconds},`);
+    const [old, mixed] = ['00000300', '00000301'].map((height) => join(logs, height, '6b02870800000000.sharelog'));
+    for (const path of [old!, mixed!]) mkdirSync(dirname(path));
+    writeFileSync(old!, `${at(10)}\n${at(20)}\n`);
+    writeFileSync(mixed!, `${at(21)}\n${at(40)}\n`);
+    utimesSync(old!, 1_795_000_020, 1_795_000_020);
+    utimesSync(mixed!, 1_795_000_040, 1_795_000_040);
+    const since = { sinceMs: 1_795_000_030_000, paths: [old!, mixed!] };
+    expect(await run(logs, since)).toMatchObject({ files: 2, files_left: 1, lines: 2 });
+    expect(written.map(({ time_us }) => Math.floor(time_us / 1e6) - 1_795_000_000)).toEqual([21, 40]);
+    expect(await run(logs, { paths: since.paths })).toMatchObject({ files_left: 0, lines: 2 });
+  });
+
   test('is not closed by a run that left files out', async () => {
     const logs = heights();
     expect(await run(logs, { sinceMs: Date.now() })).toMatchObject({ files: 3, lines: 0 });
