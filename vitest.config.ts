@@ -19,8 +19,8 @@ const options = {
   // The load of the faults is to be the only one.
   maxWorkers: asked === 'faults' ? 1 : Math.max(3, availableParallelism()),
   // Limits for what never comes, not measures of speed: real servers start beside other files' on a machine that may be busy.
-  testTimeout: 60_000,
-  hookTimeout: 120_000,
+  testTimeout: 180_000,
+  hookTimeout: 300_000,
 } as const;
 
 export default defineConfig({

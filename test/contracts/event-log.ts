@@ -19,7 +19,7 @@ export interface LogUnderTest {
 }
 
 /** A limit for what never comes, below that of a test; a broker on a busy machine takes seconds. */
-const DEADLINE_MS = 45_000;
+const DEADLINE_MS = 120_000;
 
 /**
  * Reads all partitions on until so many records came; fails where they do not come in time. Delivery is at least once: a record that comes
@@ -119,7 +119,7 @@ export function eventLogSuite(name: string, make: () => Promise<LogUnderTest>): 
         const start = performance.now();
         const batch = await own.log.read('contract', partition, null, { maxRecords: 10, waitMs: 100 });
         expect(batch).toEqual({ records: [], damage: [], next: null });
-        expect(performance.now() - start).toBeLessThan(5000);
+        expect(performance.now() - start).toBeLessThan(30_000);
       }
     });
 
@@ -227,10 +227,10 @@ export function eventLogSuite(name: string, make: () => Promise<LogUnderTest>): 
       try {
         const first = await readSome(other, 'contract', partition, null);
         const start = performance.now();
-        const waiting = other.read('contract', partition, first.next, { maxRecords: 10, waitMs: 10_000 });
+        const waiting = other.read('contract', partition, first.next, { maxRecords: 10, waitMs: 60_000 });
         await own.log.append([{ topic: 'contract', event: sampleContract(2) }]);
         const batch = await waiting;
-        expect(performance.now() - start).toBeLessThan(5000);
+        expect(performance.now() - start).toBeLessThan(30_000);
         expect((await decodeAll(other, 'contract', batch.records)).map((event) => event.contract_id)).toEqual(['c2']);
       } finally {
         await other.close();
@@ -246,18 +246,18 @@ export function eventLogSuite(name: string, make: () => Promise<LogUnderTest>): 
       const start = performance.now();
       const waiting = own.log.read('contract', partition, next, {
         maxRecords: 10,
-        waitMs: 15_000,
+        waitMs: 60_000,
         signal: abort.signal,
       });
       setImmediate(() => abort.abort());
       expect(await waiting).toEqual({ records: [], damage: [], next });
       const aborted = await own.log.read('contract', partition, next, {
         maxRecords: 10,
-        waitMs: 15_000,
+        waitMs: 60_000,
         signal: AbortSignal.abort(),
       });
       expect(aborted).toEqual({ records: [], damage: [], next });
-      expect(performance.now() - start).toBeLessThan(5000);
+      expect(performance.now() - start).toBeLessThan(30_000);
       await own.log.append([{ topic: 'contract', event: sampleContract(2) }]);
       expect((await readSome(own.log, 'contract', partition, next)).records).toHaveLength(1);
     });

@@ -2,7 +2,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { FACTS } from '../../pipelines/derivations/topics.ts';
-import type { EventLog, JournalWriter, Position, StoredRecord } from '../../services/core/log/event-log.ts';
+import { wholePartition } from '../../services/consumers/whole.ts';
+import type { EventLog, JournalWriter, StoredRecord } from '../../services/core/log/event-log.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';
 import { openKafkaLog } from '../../services/core/log/kafka.ts';
 import { sampleBlock, sampleJob, shareEntries } from '../contracts/samples.ts';
@@ -12,13 +13,10 @@ async function wholeTopic(log: EventLog, topic: (typeof FACTS)[number]): Promise
   const whole = new Map<string, StoredRecord[]>();
   for (const partition of await log.partitions(topic)) {
     const records: StoredRecord[] = [];
-    let position: Position | null = null;
-    for (;;) {
-      const batch = await log.read(topic, partition, position, { maxRecords: 5000, waitMs: 300 });
+    // To its end, which a read that gives nothing in time is not.
+    for await (const batch of wholePartition(log, topic, partition, new AbortController().signal)) {
       expect(batch.damage).toEqual([]);
-      if (batch.records.length === 0) break;
       records.push(...batch.records);
-      position = batch.next;
     }
     whole.set(partition, records);
   }

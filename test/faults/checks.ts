@@ -1,5 +1,8 @@
 /** Holds a pool's tables against the record of the load that it was under. */
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { hashHex } from '../../services/core/bitcoin/header.ts';
 import { powHash } from '../../services/core/bitcoin/pow.ts';
@@ -45,6 +48,16 @@ export async function settled(stack: Stack, records = 1, withinMs = 600_000): Pr
     },
     { withinMs, everyMs: 100 },
   );
+}
+
+/** Whether other programs take this machine: those that run or want to, besides this one, for a second in which nothing of ours has work. */
+export async function othersAtWork(): Promise<boolean> {
+  let sum = 0;
+  for (let i = 0; i < 20; i++) {
+    await delay(50);
+    sum += Number(/ (\d+)\//.exec(readFileSync('/proc/loadavg', 'utf8'))?.[1] ?? 1) - 1;
+  }
+  return sum / 20 > availableParallelism() / 2;
 }
 
 /** A decimal with 18 digits behind the point, as an integer of 10⁻¹⁸. */

@@ -103,4 +103,4 @@ test('flipped bits are told with their place, and cost what is in their block', 
   // The flip may have hit the very digits that are looked for.
   expect(unexplained).toBeLessThanOrEqual(FLIPS);
   expect(stack.surprises()).toEqual([]);
-}, 200_000);
+}, 600_000);

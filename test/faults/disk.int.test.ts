@@ -83,5 +83,5 @@ describe.runIf(mount)('a full disk', () => {
       `${JSON.stringify(account)}; refused as not stored ${refused()}; ended by themselves ${JSON.stringify(stack.surprises(), null, 1)}`,
     );
     expect(account.acknowledged).toBeGreaterThan(4 * PER_SECOND);
-  }, 300_000);
+  }, 900_000);
 });

@@ -143,7 +143,7 @@ class Miner {
   }
 }
 
-describe.skipIf(!kafka || noClickHouse !== undefined)('consumers that share a log', { timeout: 240_000 }, () => {
+describe.skipIf(!kafka || noClickHouse !== undefined)('consumers that share a log', { timeout: 720_000 }, () => {
   let ch: TestClickHouse;
   let dir: ReturnType<typeof tempDir>;
   let members: Map<string, Leashed>;

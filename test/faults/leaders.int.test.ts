@@ -58,7 +58,7 @@ describe.skipIf(!cluster)('the relay and three brokers', () => {
     })();
     const goesOn = async (what: string): Promise<void> => {
       const { sent } = relay.counts();
-      await until(what, () => relay.counts().sent > sent + 5000, { withinMs: 60_000 });
+      await until(what, () => relay.counts().sent > sent + 5000, { withinMs: 120_000 });
     };
     await goesOn('it carries');
     await cluster!.stopNode(2, 'SIGKILL');
@@ -70,11 +70,13 @@ describe.skipIf(!cluster)('the relay and three brokers', () => {
     await cluster!.startNode(3);
     mining = false;
     await miner;
-    await until('drained', async () => (await relay.lag()).every(({ records }) => records === 0), { withinMs: 60_000 });
+    await until('drained', async () => (await relay.lag()).every(({ records }) => records === 0), {
+      withinMs: 120_000,
+    });
     await relay.stop();
     writer.close();
     await kafka.close();
     const copies = await compareLogs(journalDir(), brokers, topicPrefix);
     console.log(`${mined} shares, ${copies} copies`);
-  }, 240_000);
+  }, 600_000);
 });

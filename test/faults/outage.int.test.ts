@@ -7,6 +7,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { wholePartition } from '../../services/consumers/whole.ts';
 import { openKafkaLog } from '../../services/core/log/kafka.ts';
 import { readStatuses } from '../../services/core/status.ts';
 import { kafkaForTests } from '../helpers/kafka-broker.ts';
@@ -148,11 +149,8 @@ async function copiesInOrder({ kafka }: Stack): Promise<number> {
   let copies = 0;
   for (const partition of await log.partitions('share')) {
     const writers = new Map<string, { last: number; seen: Set<number> }>();
-    for (let from: string | null = null; ; ) {
-      const batch = await log.read('share', partition, from, { maxRecords: 10_000, waitMs: 300 });
+    for await (const batch of wholePartition(log, 'share', partition, new AbortController().signal)) {
       expect(batch.damage).toEqual([]);
-      if (batch.records.length === 0) break;
-      from = batch.next;
       for (const { instance, run, sequence } of batch.records) {
         const key = `${instance}/${run}`;
         const writer = writers.get(key) ?? { last: -1, seen: new Set() };

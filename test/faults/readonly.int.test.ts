@@ -79,8 +79,8 @@ describe.runIf(library)('a disk that becomes read-only', () => {
       () => `shares to be refused\n${last()}`,
       () => refused() > PER_SECOND,
     );
-    expect(said('events cannot be written, shares are refused')).toBe(true);
-    expect(said('is read-only')).toBe(true);
+    // What a program says comes on another way than what its miners hear.
+    await until('it to be said', () => said('events cannot be written, shares are refused') && said('is read-only'));
     await stack.node.newBlock();
     await until('work on the new block', () => load.lines[0]!.spans.length > spans);
     await until(
@@ -97,7 +97,7 @@ describe.runIf(library)('a disk that becomes read-only', () => {
     );
     await takenAgain();
     expect(stack.surprises()).toEqual([]);
-  }, 240_000);
+  }, 400_000);
 
   test('programs that are killed meanwhile start when it is writable again', async () => {
     await takenAgain();
@@ -114,7 +114,7 @@ describe.runIf(library)('a disk that becomes read-only', () => {
     await takenAgain();
     // systemd would not start again who ends with 64, 73 or 78: flags, folders and configuration are not at fault.
     for (const line of stack.surprises()) expect(line).toMatch(/ended with (69|74|75): /);
-  }, 120_000);
+  }, 720_000);
 
   test('and nothing that was acknowledged is lost, nothing is there twice', async () => {
     await load.stop();
@@ -125,5 +125,5 @@ describe.runIf(library)('a disk that becomes read-only', () => {
       `${JSON.stringify(account)}; refused as not stored ${refused()}; ended by themselves ${stack.surprises().length} times`,
     );
     expect(account.acknowledged).toBeGreaterThan(3 * PER_SECOND);
-  }, 300_000);
+  }, 900_000);
 });

@@ -58,5 +58,5 @@ test.skipIf(!broker)(
     await kafka.close();
     dir.remove();
   },
-  120_000,
+  360_000,
 );

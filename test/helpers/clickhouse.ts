@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { freePort } from './leash.ts';
 import { leaveOut } from './require.ts';
 
 /**
@@ -97,7 +98,8 @@ export async function startTestClickHouse(
   const settings = {
     dir,
     host: '127.0.0.1',
-    port: options.port ?? 0,
+    // One that is stopped may come back to its port.
+    port: options.port ?? (options.own ? await freePort() : 0),
     writerToken: token,
     ...(readMaxExecutionS && { readMaxExecutionS }),
   };

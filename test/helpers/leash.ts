@@ -6,9 +6,10 @@
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { createSocket } from 'node:dgram';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -112,11 +113,16 @@ function send(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
+/** How many times longer than alone a program takes here now: those that want to run for each core, at least 1. For claims about time. */
+export function crowding(): number {
+  return Math.max(1, loadavg()[0]! / availableParallelism());
+}
+
 /** Waits for a fact: calls `probe` until it gives something else than undefined, false or null. @throws Error after `withinMs`, saying what was awaited. */
 export async function until<T>(
   what: string | (() => string),
   probe: () => T | Promise<T>,
-  { withinMs = 45_000, everyMs = 25 }: { withinMs?: number; everyMs?: number } = {},
+  { withinMs = 120_000, everyMs = 25 }: { withinMs?: number; everyMs?: number } = {},
 ): Promise<NonNullable<T>> {
   const deadline = performance.now() + withinMs;
   let last: unknown;
@@ -139,8 +145,75 @@ export async function until<T>(
   }
 }
 
-/** `count` different TCP ports of 127.0.0.1 that nobody listens on at this moment. */
+/**
+ * The ports that the kernel gives by itself, to connections and to servers on port 0: one of them, free at this moment, is somebody's a moment
+ * later. [lowest, highest].
+ */
+function kernelsPorts(): [number, number] {
+  try {
+    const [lowest, highest] = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8')
+      .trim()
+      .split(/\s+/)
+      .map(Number);
+    if (lowest! > 0 && highest! >= lowest!) return [lowest!, highest!];
+  } catch {}
+  // IANA's dynamic ports, as other systems have it.
+  return [49_152, 65_535];
+}
+
+/** Above 10080, the last of those that `fetch` and browsers refuse to ask. */
+const LOWEST_PORT = 10_100;
+const HIGHEST_PORT = 65_535;
+
+/**
+ * Takes the port for this process, for as long as it lives: by its namesake of UDP, which nothing here uses. Two test processes that look at the
+ * same moment, or while the other's program is still starting, get different ones.
+ */
+function reservePort(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createSocket('udp4');
+    socket.once('error', () => {
+      socket.close();
+      resolve(false);
+    });
+    socket.bind({ address: '127.0.0.1', port, exclusive: true }, () => {
+      socket.unref();
+      resolve(true);
+    });
+  });
+}
+
+function nobodyListens(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
+
+/**
+ * `count` different TCP ports of 127.0.0.1 that nobody listens on, and that nobody gets by chance: neither the kernel nor another test gives them
+ * away while this process lives, so a server may also come back to its own.
+ *
+ * @throws Error where none is free
+ */
 export async function freePorts(count: number): Promise<number[]> {
+  const [lowest, highest] = kernelsPorts();
+  const below = Math.max(0, lowest - LOWEST_PORT);
+  const above = Math.max(0, HIGHEST_PORT - highest);
+  const ports: number[] = [];
+  for (let tries = 0; ports.length < count; tries++) {
+    if (tries > 10_000) throw new Error('no port of 127.0.0.1 is free outside those that the kernel gives');
+    // A kernel that has them all leaves only this.
+    if (below + above === 0) return kernelsChoice(count);
+    const at = Math.floor(Math.random() * (below + above));
+    const port = at < below ? LOWEST_PORT + at : highest + 1 + at - below;
+    if ((await reservePort(port)) && (await nobodyListens(port))) ports.push(port);
+  }
+  return ports;
+}
+
+async function kernelsChoice(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from(
       { length: count },
@@ -157,7 +230,7 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-/** One TCP port of 127.0.0.1 that nobody listens on at this moment. */
+/** One of `freePorts`. */
 export async function freePort(): Promise<number> {
   return (await freePorts(1))[0]!;
 }

@@ -99,7 +99,7 @@ export function treeOf(leash: Leashed, ports: TreePorts, dataDir: string): Tree 
 }
 
 /** Waits until the count of accepted shares is above `floor`; @returns the count */
-export function sharesAbove(tree: Tree, floor: number, withinMs = 60_000): Promise<number> {
+export function sharesAbove(tree: Tree, floor: number, withinMs = 120_000): Promise<number> {
   return until(
     () => `more than ${floor} accepted shares by SQL (${tree.leash.output().slice(-2000)})`,
     async () => {

@@ -26,7 +26,7 @@ beforeAll(async () => {
     ...['--clickhouse-http', `127.0.0.1:${ports.clickhouse}`, '--http', `127.0.0.1:${ports.http}`],
   ]);
   tree = treeOf(leash, ports, join(dir.path, 'data'));
-}, 60_000);
+}, 180_000);
 afterAll(async () => {
   await leash?.stop({ graceMs: 30_000 });
   dir?.remove();
@@ -63,7 +63,7 @@ function oneLineSql(logs: string): string {
 }
 
 describe.each(trees)('%s', (scenario) => {
-  test('twice gives what one line of SQL over its files gives', { timeout: 90_000 }, async () => {
+  test('twice gives what one line of SQL over its files gives', { timeout: 270_000 }, async () => {
     const expected = oneLineSql(plainCopy(scenario));
     const query = accounts(
       `SELECT toString(worker) AS w, errn AS e, diff AS d, accepted AS r FROM shares WHERE origin = '${scenario}'`,
@@ -127,4 +127,4 @@ test('what could not be taken in stands in dead_letters with path, line and byte
   ]);
   expect(status, output).toBe(0);
   await standing();
-}, 120_000);
+}, 360_000);

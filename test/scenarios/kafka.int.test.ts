@@ -50,20 +50,20 @@ describe.skipIf(kafka === undefined)('the playground with Kafka as its log', () 
       }),
     );
     tree = await startPlayground(dir.path, ports, ['--config', config]);
-  }, 120_000);
+  }, 360_000);
   afterAll(async () => {
     await tree?.leash.stop({ graceMs: 30_000 });
     dir?.remove();
     await kafka?.stop();
   });
 
-  test('shares arrive in SQL through the broker, and health is well', { timeout: 120_000 }, async () => {
-    const first = await sharesAbove(tree, 0, 90_000);
-    await sharesAbove(tree, first, 30_000);
+  test('shares arrive in SQL through the broker, and health is well', { timeout: 360_000 }, async () => {
+    const first = await sharesAbove(tree, 0);
+    await sharesAbove(tree, first);
     await until('healthz is 200', async () => (await tree.health()) === 200, { withinMs: 30_000, everyMs: 250 });
   });
 
-  test.skipIf(kcat === undefined)('kcat lists them', { timeout: 60_000 }, async () => {
+  test.skipIf(kcat === undefined)('kcat lists them', { timeout: 180_000 }, async () => {
     const count = Number(await tree.sql('SELECT count() FROM shares'));
     const listed = await run(
       'kcat',
@@ -76,17 +76,17 @@ describe.skipIf(kafka === undefined)('the playground with Kafka as its log', () 
   });
 
   test('kill -9 of the process that relays and consumes: it goes on, and each share counts once', {
-    timeout: 120_000,
+    timeout: 360_000,
   }, async () => {
     const pid = tree.children().pipeline!;
     const count = Number(await tree.sql('SELECT count() FROM shares WHERE accepted'));
     process.kill(pid, 'SIGKILL');
-    await sharesAbove(tree, count, 90_000);
+    await sharesAbove(tree, count);
     expect(await tree.sql('SELECT count() = uniqExact(origin, identity) FROM shares')).toBe('1');
   });
 
   test('what is derived of the chain is in the broker too, and the kill made nothing of it twice', {
-    timeout: 120_000,
+    timeout: 360_000,
   }, async () => {
     const log = await openKafkaLog({
       brokers: kafka!.brokers,

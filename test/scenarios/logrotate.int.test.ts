@@ -170,7 +170,7 @@ const idle = (): boolean =>
     (name) => existsSync(join(data, 'state', name)) && readdirSync(join(data, 'state', name)).length === 0,
   );
 
-describe.skipIf(!part)('the stanza under the real logrotate', { timeout: 120_000 }, () => {
+describe.skipIf(!part)('the stanza under the real logrotate', { timeout: 360_000 }, () => {
   test.each(Object.keys(WRITERS) as (keyof typeof WRITERS)[])(
     'each line of a log kept open in %s is told once, over four rotations',
     async (way) => {

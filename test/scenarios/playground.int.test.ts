@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { decimal18FromDouble } from '../../pipelines/shares/decimal.ts';
 import { shareIdentity } from '../../schemas/identity.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';
-import { tempDir, until } from '../helpers/leash.ts';
+import { crowding, tempDir, until } from '../helpers/leash.ts';
 import { lodestreamOnce, sharesAbove, startPlayground, type Tree, type TreePorts, treePorts } from '../helpers/tree.ts';
 
 let dir: { path: string; remove(): void };
@@ -53,25 +53,28 @@ async function journalSum(untilUs: number): Promise<{ count: number; sum: bigint
 
 async function expectTableEqualsJournal(): Promise<void> {
   const untilUs = (Date.now() - 1_000) * 1000;
-  const { count, sum } = await journalSum(untilUs);
   const query = `SELECT count(), toInt256(sum(diff) * toDecimal256(1000000000000000000, 0)) FROM shares WHERE accepted AND time <= fromUnixTimestamp64Micro(${untilUs})`;
+  let [wanted, found] = ['', ''];
   await until(
-    `the table has the journal's ${count} shares and sum ${sum}`,
-    async () => (await tree.sql(query)) === `${count}\t${sum}`,
-    { withinMs: 20_000, everyMs: 250 },
-  ).catch(async (error) => {
-    expect(await tree.sql(query)).toBe(`${count}\t${sum}`);
-    throw error;
-  });
+    () => `the table to have the journal's shares and sum, ${wanted}: it has ${found}`,
+    async () => {
+      // Each time anew: a share of before that instant may come to the journal after it.
+      const { count, sum } = await journalSum(untilUs);
+      wanted = `${count}\t${sum}`;
+      found = await tree.sql(query);
+      return found === wanted;
+    },
+    { everyMs: 250 },
+  );
 }
 
 describe('npm start in an empty folder', () => {
   test('within 60 s accepted shares are in SQL and rising, healthz is 200, and the chain grows', {
-    timeout: 120_000,
+    timeout: 360_000,
   }, async () => {
-    const first = await sharesAbove(tree, 0, 60_000);
-    await sharesAbove(tree, first, 30_000);
-    await until('healthz is 200', async () => (await tree.health()) === 200, { withinMs: 30_000, everyMs: 200 });
+    const first = await sharesAbove(tree, 0, 60_000 * crowding());
+    await sharesAbove(tree, first);
+    await until('healthz is 200', async () => (await tree.health()) === 200, { everyMs: 200 });
     const height = await tree.rpc<number>('getblockcount');
     await until('another block', async () => (await tree.rpc<number>('getblockcount')) > height, {
       withinMs: 60_000,
@@ -79,12 +82,12 @@ describe('npm start in an empty folder', () => {
     });
   });
 
-  test('the sum of diff in the table is the sum over the journal', { timeout: 60_000 }, () =>
+  test('the sum of diff in the table is the sum over the journal', { timeout: 180_000 }, () =>
     expectTableEqualsJournal(),
   );
 
   test('another instance on the same folder, or on the same ports, gets one clear line and a status', {
-    timeout: 60_000,
+    timeout: 180_000,
   }, async () => {
     const same = await lodestreamOnce(['start', '--data-dir', dir.path]);
     expect(same.status).toBe(75);
@@ -97,7 +100,7 @@ describe('npm start in an empty folder', () => {
     expect(taken.output).toContain(`127.0.0.1:${ports.http}`);
   });
 
-  test('kill -9 of each process in turn: it comes back, and the count never falls', { timeout: 240_000 }, async () => {
+  test('kill -9 of each process in turn: it comes back, and the count never falls', { timeout: 720_000 }, async () => {
     const watch = { highest: 0, fell: '' };
     const watching = new AbortController();
     const watcher = (async () => {
@@ -112,8 +115,8 @@ describe('npm start in an empty folder', () => {
     expect(Object.keys(before).sort()).toEqual(['clickhouse', 'miner', 'pipeline', 'pool', 'toy_chain']);
     for (const [name, pid] of Object.entries(before)) {
       process.kill(pid, 'SIGKILL');
-      await until(`${name} has another pid`, () => ![0, pid].includes(tree.children()[name]!), { withinMs: 30_000 });
-      await sharesAbove(tree, watch.highest, 60_000);
+      await until(`${name} has another pid`, () => ![0, pid].includes(tree.children()[name]!));
+      await sharesAbove(tree, watch.highest);
       await until(`healthz after ${name}`, async () => (await tree.health()) === 200, {
         withinMs: 60_000,
         everyMs: 200,
@@ -125,29 +128,29 @@ describe('npm start in an empty folder', () => {
     await expectTableEqualsJournal();
   });
 
-  test('kill -9 of the whole tree and a start in the same folder: it continues', { timeout: 120_000 }, async () => {
+  test('kill -9 of the whole tree and a start in the same folder: it continues', { timeout: 360_000 }, async () => {
     const count = Number(await tree.sql('SELECT count() FROM shares WHERE accepted'));
     const height = await tree.rpc<number>('getblockcount');
     const children = Object.values(tree.children());
     for (const pid of [tree.leash.pid, ...children]) process.kill(pid, 'SIGKILL');
     await tree.leash.exited;
     tree = await startPlayground(dir.path, ports);
-    expect(await sharesAbove(tree, count, 60_000)).toBeGreaterThan(count);
+    expect(await sharesAbove(tree, count)).toBeGreaterThan(count);
     expect(await tree.rpc<number>('getblockcount')).toBeGreaterThanOrEqual(height);
     await expectTableEqualsJournal();
   });
 
   test('the death of the parent alone ends the children, and the folder is free for the next', {
-    timeout: 120_000,
+    timeout: 360_000,
   }, async () => {
     const count = Number(await tree.sql('SELECT count() FROM shares WHERE accepted'));
     process.kill(tree.leash.pid, 'SIGKILL');
     await tree.leash.exited;
     tree = await startPlayground(dir.path, ports);
-    await sharesAbove(tree, count, 60_000);
+    await sharesAbove(tree, count);
   });
 
-  test('SIGINT stops it cleanly', { timeout: 60_000 }, async () => {
+  test('SIGINT stops it cleanly', { timeout: 180_000 }, async () => {
     const children = Object.values(tree.children());
     expect(await tree.leash.stop({ signal: 'SIGINT', graceMs: 40_000 })).toBe(0);
     for (const pid of children) expect(() => process.kill(pid, 0)).toThrow();

@@ -93,7 +93,7 @@ const btcd = await havePart('btcd', async () => {
 
 describe.skipIf(litecoind === undefined)('litecoind', () => {
   test('with MWEB active: blocks through our port, fees exact, a contract on its way', {
-    timeout: 240_000,
+    timeout: 720_000,
   }, async () => {
     const node = await startLitecoind();
     if ('missing' in node) throw new Error(node.missing);
@@ -143,7 +143,7 @@ describe.skipIf(litecoind === undefined)('litecoind', () => {
 });
 
 describe.skipIf(btcd === undefined)('btcd', () => {
-  test('sha256d blocks through our port', { timeout: 240_000 }, async () => {
+  test('sha256d blocks through our port', { timeout: 720_000 }, async () => {
     const node = await startBtcd();
     if ('missing' in node) throw new Error(node.missing);
     try {
@@ -162,7 +162,7 @@ describe.skipIf(btcd === undefined)('btcd', () => {
           expect(await sql('SELECT hash FROM blocks WHERE on_chain ORDER BY height DESC LIMIT 1')).toBe(best);
           // Tables are filled one after the other: that blocks are there does not say that their epoch is.
           await expect
-            .poll(() => sql('SELECT status, first_height, nbits FROM epochs'), { timeout: 30_000, interval: 200 })
+            .poll(() => sql('SELECT status, first_height, nbits FROM epochs'), { timeout: 120_000, interval: 200 })
             .toBe('open\t0\t207fffff');
         },
       );

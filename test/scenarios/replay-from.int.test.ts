@@ -25,7 +25,7 @@ const HOUR_US = 3600e6;
 const NOVEMBER = monthOf(BORDER_US / 1000);
 const DECEMBER = monthOf(Date.UTC(2025, 11, 1));
 
-describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout: 300_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout: 900_000 }, () => {
   let ch: TestClickHouse;
   let admin: ClickHouseClient;
   let dir: ReturnType<typeof tempDir>;

@@ -25,7 +25,7 @@ import { chainOf, newSeed, numbered, randomFrom } from '../pipelines/blocks.ts';
 import { configFor, START_US, shareOf, type TestLife, tempDir, testLife, until } from '../services/consumers/world.ts';
 import { backfilled, clientOf, consumedBy, contract, everythingIn, jobOf, type Random } from './replay-world.ts';
 
-describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 300_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () => {
   let ch: TestClickHouse;
   let admin: ClickHouseClient;
   let dir: ReturnType<typeof tempDir>;

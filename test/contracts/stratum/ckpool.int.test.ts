@@ -55,7 +55,7 @@ describe.skipIf(!found)('ckpool-lhr', () => {
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
     for (const one of alone) await run(one);
-  }, 240_000);
+  }, 720_000);
   afterAll(async () => {
     await pool?.stop();
     await chain?.close();

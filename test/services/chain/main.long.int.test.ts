@@ -418,7 +418,7 @@ describe('a node that lies or is silent', () => {
 const litecoind = await havePart('node', startLitecoind);
 describe.skipIf(litecoind === undefined)('the chain program on litecoind', () => {
   test('subsidy, fees, size, times and counts equal getblockstats, MWEB blocks included', {
-    timeout: 120_000,
+    timeout: 360_000,
   }, async () => {
     const node = litecoind!;
     closers.push(() => node.stop());

@@ -46,7 +46,7 @@ describe.skipIf(litecoind === undefined)('litecoind', () => {
     });
     expect(await follower.round(rpc)).toMatchObject({ state: 'followed', connected: TIP + 1 });
     rpc.close();
-  }, 180_000);
+  }, 540_000);
   afterAll(() => litecoind?.stop());
 
   test('subsidy across two halvings and fees of each block are those of getblockstats', async () => {

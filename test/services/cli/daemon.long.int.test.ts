@@ -21,7 +21,7 @@ import { type Leashed, startLeashed, tempDir, until } from '../../helpers/leash.
 
 const MAIN = fileURLToPath(new URL('../../../services/cli/main.ts', import.meta.url));
 const LAUNCHER = fileURLToPath(new URL('../../../lodestream', import.meta.url));
-const TIMEOUT = { timeout: 60_000 };
+const TIMEOUT = { timeout: 180_000 };
 
 let dir: ReturnType<typeof tempDir>;
 const started: Leashed[] = [];
@@ -93,7 +93,7 @@ interface Ran {
 
 function run(program: string, args: readonly string[], input = ''): Promise<Ran> {
   return new Promise((resolve) => {
-    const child = execFile(join(dir.path, program), args, { cwd: dir.path, timeout: 30_000 }, (error, out, err) => {
+    const child = execFile(join(dir.path, program), args, { cwd: dir.path, timeout: 120_000 }, (error, out, err) => {
       resolve({ status: error === null ? 0 : Number(error.code ?? -1), out, err });
     });
     child.stdin?.end(input);

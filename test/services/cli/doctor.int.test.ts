@@ -17,7 +17,7 @@ afterEach(async () => {
 
 function doctor(...args: string[]): Promise<{ status: number; out: string; err: string }> {
   return new Promise((resolve) => {
-    execFile(LAUNCHER, ['doctor', ...args], { timeout: 60_000 }, (error, out, err) => {
+    execFile(LAUNCHER, ['doctor', ...args], { timeout: 120_000 }, (error, out, err) => {
       resolve({ status: error === null ? 0 : Number(error.code), out, err });
     });
   });

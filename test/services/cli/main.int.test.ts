@@ -6,7 +6,7 @@ const LAUNCHER = fileURLToPath(new URL('../../../lodestream', import.meta.url));
 
 function lodestream(...args: string[]): Promise<{ status: number; out: string; err: string }> {
   return new Promise((resolve) => {
-    execFile(LAUNCHER, args, { timeout: 30_000 }, (error, out, err) => {
+    execFile(LAUNCHER, args, { timeout: 120_000 }, (error, out, err) => {
       resolve({ status: error === null ? 0 : Number(error.code), out, err });
     });
   });

@@ -28,7 +28,7 @@ async function setUp(lodestreamKeys: Record<string, unknown> = {}) {
 }
 
 test('--only names what the configuration has, else it says what is missing and starts nothing', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const args = await setUp();
   const elsewhere = await setUp({ clickhouse: { url: 'http://127.0.0.1:1' } });
@@ -44,7 +44,7 @@ test('--only names what the configuration has, else it says what is missing and 
   for (const { output } of outcomes) expect(output.trim().split('\n')).toHaveLength(1);
 });
 
-test('a playground flag that makes no sense is one clear line, and nothing starts', { timeout: 60_000 }, async () => {
+test('a playground flag that makes no sense is one clear line, and nothing starts', { timeout: 180_000 }, async () => {
   const dir = tempDir('cli');
   ends.push(() => dir.remove());
   const run = (...flags: string[]) => lodestreamOnce(['playground', '--data-dir', dir.path, ...flags]);
@@ -61,7 +61,7 @@ test('a playground flag that makes no sense is one clear line, and nothing start
 });
 
 test('a program that has been up and finds its configuration broken is tried until it is mended', {
-  timeout: 120_000,
+  timeout: 360_000,
 }, async () => {
   const args = await setUp();
   const [config, dataDir] = [args[1]!, args[3]!];

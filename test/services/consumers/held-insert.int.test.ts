@@ -31,7 +31,7 @@ function fileOf(seed: number): Buffer {
   return file.finish();
 }
 
-describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { timeout: 60_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { timeout: 180_000 }, () => {
   let ch: TestClickHouse;
   beforeAll(async () => {
     ch = await startTestClickHouse();
@@ -225,7 +225,7 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { ti
   });
 
   test('of consumers that are killed while it waits counts once, and so do the copies in it', {
-    timeout: 180_000,
+    timeout: 540_000,
   }, async () => {
     const random = randomFrom(newSeed());
     const dir = tempDir();

@@ -14,7 +14,7 @@ const DAY_S = 86_400;
 /** The playground: W = 2^32, B = 24, difficulty 1 at 1d00ffff. */
 const W = 2 ** 32;
 
-describe.skipIf(noClickHouse !== undefined)('hashrates, effort and luck in SQL', { timeout: 120_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('hashrates, effort and luck in SQL', { timeout: 360_000 }, () => {
   let ch: TestClickHouse;
   let reader: ClickHouseClient;
   const dir = tempDir();

@@ -34,7 +34,7 @@ function newerVersion(dir: string): void {
 
 test.skipIf(noClickHouse !== undefined)(
   'consumers that meet the schema of a newer version stop there and say so, without dead letters; the newer version goes on',
-  { timeout: 120_000 },
+  { timeout: 360_000 },
   async () => {
     const dir = tempDir();
     const life = testLife();

@@ -28,7 +28,7 @@ function gated(client: ClickHouseClient): { client: ClickHouseClient; reached: P
 
 test.skipIf(noClickHouse !== undefined)(
   'a copy that is inserted and rolled up while another partition is between its look for copies and its insert counts once',
-  { timeout: 60_000 },
+  { timeout: 180_000 },
   async () => {
     const dir = tempDir();
     const ch = await startTestClickHouse();
@@ -76,7 +76,7 @@ test.skipIf(noClickHouse !== undefined)(
 
 test.skipIf(noClickHouse !== undefined)(
   'a copy that is inserted and rolled up while the batch of another partition is sent ahead counts once',
-  { timeout: 120_000 },
+  { timeout: 360_000 },
   async () => {
     const dir = tempDir();
     const ch = await startTestClickHouse();

@@ -20,7 +20,7 @@ import { configFor, type TestLife, tempDir, testLife, until } from './world.ts';
 
 const fixtures = fileURLToPath(new URL('../../fixtures/ckpool/', import.meta.url));
 
-describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeout: 120_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeout: 360_000 }, () => {
   let ch: TestClickHouse;
   const dir = tempDir();
   const life: TestLife = testLife();
@@ -32,7 +32,7 @@ describe.skipIf(noClickHouse !== undefined)("CKPool's main log in SQL", { timeou
     life.onStop('log', () => log.close());
     const clickhouse = { url: ch.url, user: 'writer', password: ch.token };
     await (await startConsumers(configFor(dir.path, clickhouse), life, { log })).ready;
-  }, 120_000);
+  }, 360_000);
   afterAll(async () => {
     await life.end();
     for (const writer of writers.values()) writer.close();

@@ -58,7 +58,7 @@ export function configFor(dataDir: string, clickhouse: { url: string; user: stri
 export async function until<T>(
   what: string,
   find: () => Promise<T | undefined> | T | undefined,
-  ms = 60_000,
+  ms = 120_000,
 ): Promise<T> {
   const end = performance.now() + ms;
   let last: unknown;

@@ -13,14 +13,14 @@ afterEach(async () => {
   dir.remove();
 });
 
-test('SIGHUP and SIGUSR1 neither end the daemon nor open a debugger', { timeout: 60_000 }, async () => {
+test('SIGHUP and SIGUSR1 neither end the daemon nor open a debugger', { timeout: 180_000 }, async () => {
   const [port] = (await freePorts(1)) as [number];
   pool = await lodestream(['pool', '--data-dir', dir.path, '--stratum', `127.0.0.1:${port}`], {
     LODESTREAM_CHAIN: 'regtest',
     LODESTREAM_LOGDIR: join(dir.path, 'logs'),
     LODESTREAM_BTCADDRESS: 'bcrt1qt56a74yhzrra7t05yxhgvytvd29v98jvxde3hy',
   });
-  await until('it listens', () => pool!.output().includes('stratum listens'), { withinMs: 30_000 });
+  await until('it listens', () => pool!.output().includes('stratum listens'));
   for (const signal of ['SIGHUP', 'SIGUSR1'] as const) {
     process.kill(pool.pid, signal);
     const line = connect(port, '127.0.0.1');
@@ -35,7 +35,7 @@ test('SIGHUP and SIGUSR1 neither end the daemon nor open a debugger', { timeout:
   const log = join(dir.path, 'logs/ckpool.log');
   renameSync(log, `${log}.1`);
   process.kill(pool.pid, 'SIGHUP');
-  await until('a new main log', () => existsSync(log), { withinMs: 5_000 });
+  await until('a new main log', () => existsSync(log));
   expect(await pool.stop()).toBe(0);
   expect(readFileSync(log, 'utf8')).toMatch(/\] Process ckpool received signal 15, shutting down\n/);
 });

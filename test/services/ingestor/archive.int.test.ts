@@ -92,7 +92,7 @@ async function runAgain(): Promise<ArchiveSummary> {
   }
 }
 
-test('killed at any step nothing is lost, and the next run ends what it began', { timeout: 120_000 }, async () => {
+test('killed at any step nothing is lost, and the next run ends what it began', { timeout: 360_000 }, async () => {
   begin();
   expect(lodestream('ingest', '--json').status).toBe(0);
   const whole = everything();

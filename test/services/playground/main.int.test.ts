@@ -14,7 +14,7 @@ import {
   startToyChain,
 } from '../../../services/playground/main.ts';
 import { startPool } from '../../../services/stratum/main.ts';
-import { tempDir, until } from '../../helpers/leash.ts';
+import { freePort, tempDir, until } from '../../helpers/leash.ts';
 import { writeProfile } from './easy-chain.ts';
 
 /** A Lifecycle that a test ends itself. */
@@ -43,11 +43,12 @@ describe('toy chain, pool and miner', () => {
   let toy: RunningToyChain;
   let miner: CpuMiner;
   let stratumPort: number;
+  let rpcPort: number;
 
   const startToy = (): Promise<RunningToyChain> =>
     startToyChain({
       dir: join(dir.path, 'toy'),
-      rpcPort: toy === undefined ? 0 : Number(new URL(toy.rpcUrl).port),
+      rpcPort,
       zmqPort: 0,
       profile: loadChain(profile),
       user: 'u',
@@ -56,6 +57,7 @@ describe('toy chain, pool and miner', () => {
     });
 
   beforeAll(async () => {
+    rpcPort = await freePort();
     toy = await startToy();
     const config = loadConfig({ options: { 'lodestream.data_dir': dir.path, logdir: join(dir.path, 'logs') } }, {});
     const pool = await startPool(
@@ -104,7 +106,7 @@ describe('toy chain, pool and miner', () => {
     // BIP 310: the miner rolls bits inside the mask, and the block has them.
     const versions = Array.from({ length: toy.chain.tip.height }, (_, i) => toy.chain.at(i + 1)!.header.version);
     expect(versions.every((version) => (version & ~0x1fffe000) >>> 0 === 0x20000000)).toBe(true);
-  }, 120_000);
+  }, 360_000);
 
   it('blocks carry fees as soon as the first coinbase is mature', async () => {
     const fees = (): boolean => {
@@ -113,7 +115,7 @@ describe('toy chain, pool and miner', () => {
       return txs.length > 1 && claimed > 5_000_000_000n;
     };
     await until('a block with transactions and fees', fees, { withinMs: 100_000, everyMs: 10 });
-  }, 120_000);
+  }, 360_000);
 
   it('the toy chain started again goes on where it was, and the pool and the miner with it', async () => {
     const { hash, height } = toy.chain.tip;
@@ -122,7 +124,7 @@ describe('toy chain, pool and miner', () => {
     expect(toy.chain.at(height)?.hash).toBe(hash);
     await until('the next block', () => toy.chain.tip.height > height, { withinMs: 60_000 });
     expect(miner.counters().connections).toBe(1);
-  }, 90_000);
+  }, 270_000);
 });
 
 describe('the miner', () => {

@@ -3,6 +3,7 @@ import { afterEach, expect, test } from 'vitest';
 import { targetFromBits } from '../../../services/core/bitcoin/target.ts';
 import type { Connection } from '../../../services/stratum/edge/line.ts';
 import type { Session } from '../../../services/stratum/session.ts';
+import { until } from '../../helpers/leash.ts';
 import { BITS_EASY, type Rig, startRig, template } from './rig.ts';
 
 let rig: Rig;
@@ -99,7 +100,7 @@ test('11,000 lines that authorize other names and leave take no session, extrano
   expect((await client.submit('alice.w1', client.mine(client.job, { atLeast: 1e-6 }))).result).toBe(true);
   const { sessionId, enonce1 } = client;
   client.destroy();
-  await expect.poll(() => rig.daemon.sessions.size).toBe(0);
+  await until('the line is gone', () => rig.daemon.sessions.size === 0);
   rig.daemon.takeChanges();
   const addresses = 100;
   for (let i = 0; i < 11_000; i++) {

@@ -65,6 +65,6 @@ describe.each(['bfgminer', 'cgminer'] as const)('%s', (family) => {
       const refused = shares.filter((share) => !share.accepted).map(({ reason }) => reason);
       expect(new Set(refused.filter((reason) => reason !== 'Stale'))).toEqual(new Set());
     },
-    150_000,
+    450_000,
   );
 });

@@ -65,7 +65,7 @@ async function ground(changes: Partial<Config> = {}) {
 }
 
 test("a solved block is told in CKPool's lines, the counts begin anew, and a restart goes on with the sums", {
-  timeout: 90_000,
+  timeout: 270_000,
 }, async () => {
   const { start, client, log, json, logs } = await ground({ logLevel: 6 });
   const first = await start();
@@ -140,7 +140,7 @@ test("a solved block is told in CKPool's lines, the counts begin anew, and a res
 });
 
 test('under logrotate each process goes on in the new file on SIGHUP, and no line is lost', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const { start, client, log, logs } = await ground();
   const running = await start();
@@ -165,7 +165,7 @@ test('under logrotate each process goes on in the new file on SIGHUP, and no lin
 });
 
 test('the level of the log is changed while running, in all processes; a killed worker takes its lines with it, not what it told', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const { start, client, log } = await ground({ compat: 'ckpool', nonce1Bytes: 4 });
   const { pool } = await start();

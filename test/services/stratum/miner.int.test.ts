@@ -108,7 +108,7 @@ test.skipIf(!miner)(
       .map((line) => [line.hash, line.createdate, line.result].join());
     expect(new Set(hashes).size).toBe(shares.length);
   },
-  90_000,
+  270_000,
 );
 
 describe.skipIf(!litecoind || !miner)('Litecoin Core in regtest', () => {
@@ -154,7 +154,7 @@ describe.skipIf(!litecoind || !miner)('Litecoin Core in regtest', () => {
     expect(lines.some((line) => line.startsWith('BLOCK ACCEPTED!'))).toBe(true);
     const [job] = await journaled(dir, 'ckpool', 'job');
     expect(job).toMatchObject({ pow: 'scrypt', chain: 'litecoin-regtest', version_mask: '00000000' });
-  }, 90_000);
+  }, 270_000);
 });
 
 describe('a node that cannot be used', () => {

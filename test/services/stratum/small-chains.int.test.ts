@@ -90,7 +90,7 @@ describe.each([1e-9, 0.5, 5, 41])(
           }
         }
       },
-      60_000,
+      180_000,
     );
   },
 );
@@ -153,4 +153,4 @@ test('on the toy chain, which validates and retargets, each block of a plain min
     await toy.close();
     dir.remove();
   }
-}, 60_000);
+}, 180_000);

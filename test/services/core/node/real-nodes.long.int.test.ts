@@ -19,7 +19,7 @@ import {
 import { type Bitcoind, startBitcoind } from '../../../helpers/bitcoind.ts';
 import { type Btcd, startBtcd } from '../../../helpers/btcd.ts';
 import type { TestNode } from '../../../helpers/coin-node.ts';
-import { tempDir, until } from '../../../helpers/leash.ts';
+import { crowding, tempDir, until } from '../../../helpers/leash.ts';
 import { type Litecoind, startLitecoind } from '../../../helpers/litecoind.ts';
 import { havePart } from '../../../helpers/require.ts';
 
@@ -186,8 +186,8 @@ describe.skipIf(litecoind === undefined)('two nodes of Litecoin Core', () => {
       if (stopped) process.kill(first.pid, 'SIGCONT');
     });
     const silentMs = performance.now();
-    await until('the second takes over', () => updates.at(-1)?.node === rpcs[1]!.name, { withinMs: 20_000 });
-    expect(performance.now() - silentMs).toBeLessThan(10_000);
+    await until('the second takes over', () => updates.at(-1)?.node === rpcs[1]!.name);
+    expect(performance.now() - silentMs).toBeLessThan(10_000 * crowding());
     expect(updates.at(-1)).toMatchObject({ trigger: 'failover', newBlock: false });
     await second.mineTo(13);
     await until('its blocks are followed', () => updates.at(-1)?.template.height === 14);
@@ -195,11 +195,11 @@ describe.skipIf(litecoind === undefined)('two nodes of Litecoin Core', () => {
     process.kill(first.pid, 'SIGCONT');
     stopped = false;
     const back = updates.length;
-    await until('back to the first', () => updates.at(-1)?.node === rpcs[0]!.name, { withinMs: 20_000 });
+    await until('back to the first', () => updates.at(-1)?.node === rpcs[0]!.name);
     // Never to a block from before its silence.
     expect(updates.slice(back).every(({ template }) => template.height === 14)).toBe(true);
     expect(lines.filter((line) => line.startsWith('Failed over to'))).toHaveLength(2);
-  }, 60_000);
+  }, 180_000);
 });
 
 describe.skipIf(btcd === undefined)('btcd', () => {

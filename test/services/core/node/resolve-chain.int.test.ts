@@ -5,6 +5,7 @@ import { loadChain } from '../../../../services/core/chains/profile.ts';
 import { PoolError } from '../../../../services/core/errors.ts';
 import { resolveChain } from '../../../../services/core/node/resolve-chain.ts';
 import { createNodeRpc } from '../../../../services/core/node/rpc.ts';
+import { until } from '../../../helpers/leash.ts';
 
 const closers: (() => void)[] = [];
 afterEach(() => {
@@ -105,7 +106,7 @@ describe('the chain of a node', () => {
 
   test('waiting for a node ends when the program is told to stop', async () => {
     const { found, lines, stop } = resolving('127.0.0.1:1', 'auto');
-    await expect.poll(() => lines.length).toBe(1);
+    await until('a line', () => lines.length === 1);
     stop.abort();
     await expect(found).rejects.toThrow();
     expect(lines[0]).toMatch(/nobody listens there/);

@@ -255,7 +255,7 @@ describe('a new block whose template is late', () => {
     expect(updates[2]).toMatchObject({ newBlock: false, template: { empty: false, height: 3 } });
     const { empty: _, longPollId: __, curtimeS: a, feesSats: ___, ...made } = updates[1]!.template;
     expect(updates[2]!.template).toMatchObject(made as object);
-    expect(Math.abs(updates[2]!.template.curtimeS - a)).toBeLessThanOrEqual(2);
+    expect(Math.abs(updates[2]!.template.curtimeS - a)).toBeLessThanOrEqual(60);
     expect(lines.filter((line) => line.includes('an empty one goes first'))).toHaveLength(1);
   });
 
@@ -264,7 +264,7 @@ describe('a new block whose template is late', () => {
     const real = rpcOf(toy.rpcUrl);
     const held = slow(real);
     const off = follow({ nodes: [{ rpc: held.rpc }] });
-    const inTime = follow({ nodes: [{ rpc: real }], emptyAfterMs: 2_000 });
+    const inTime = follow({ nodes: [{ rpc: real }], emptyAfterMs: 40_000 });
     await until('first templates', () => off.updates.length === 1 && inTime.updates.length === 1);
     held.late = true;
     await mine(real, toy);
@@ -366,8 +366,8 @@ describe('a node that cannot be used is said once and waited for', () => {
   it('when it goes away and comes back, with the last template still there meanwhile', async () => {
     const dir = tempDir('templates-away');
     cleanups.push(() => dir.remove());
-    const toy = await startNode({ dir: dir.path });
-    const port = Number(new URL(toy.rpcUrl).port);
+    const port = await freePort();
+    const toy = await startNode({ dir: dir.path, port });
     const { follower, updates, lines } = follow({ nodes: [{ rpc: rpcOf(toy.rpcUrl) }] });
     await until('a template', () => updates.length === 1);
     await toy.close();

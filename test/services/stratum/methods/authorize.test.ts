@@ -10,7 +10,7 @@ test('a password asks for a difficulty alone or among other things, and nothing 
 });
 
 test('a password of 8 KiB of digits takes no time', () => {
-  const began = performance.now();
+  const began = process.cpuUsage();
   for (let i = 0; i < 100; i++) expect(passwordDifficulty(`d=${'1'.repeat(8_000)}x`)).toBeNull();
-  expect(performance.now() - began).toBeLessThan(1_000);
+  expect(process.cpuUsage(began).user).toBeLessThan(1_000_000);
 });

@@ -29,13 +29,13 @@ test.each([
 });
 
 test('a name is cut, and takes no time however it is built', () => {
-  const began = performance.now();
+  const began = process.cpuUsage();
   for (const piece of ['-1', '1.', ' BM1', ' ', 'x', '😀']) {
     const name = agentName(piece.repeat(4_000));
     expect(name.length).toBeLessThanOrEqual(64);
     expect(name.isWellFormed()).toBe(true);
   }
-  expect(performance.now() - began).toBeLessThan(1_000);
+  expect(process.cpuUsage(began).user).toBeLessThan(1_000_000);
 });
 
 test('a kind without an accepted share has no name of its own', () => {

@@ -7,7 +7,7 @@ import { loadChain } from '../../../../services/core/chains/profile.ts';
 import { type Config, loadConfig } from '../../../../services/core/config.ts';
 import { type StratumHandle, startProxy } from '../../../../services/stratum/main.ts';
 import { checkDifficulty, checkNotify, errorWords } from '../../../../services/stratum/work/upstream-messages.ts';
-import { tempDir, until } from '../../../helpers/leash.ts';
+import { freePort, tempDir, until } from '../../../helpers/leash.ts';
 import { Client, journaled, type Rig, someHash, startRig, template, testLife } from '../rig.ts';
 
 const ends: (() => Promise<void> | void)[] = [];
@@ -129,8 +129,9 @@ describe('difficulty', () => {
 describe('fail-over', () => {
   test('the next upstream serves while the first is away, and the first again when it is back', async () => {
     const backup = await pool({ origin: 'backup' });
-    let preferred = await startRig({ config: { startDiff: 2e-6, origin: 'preferred' } });
-    const { port } = preferred;
+    const port = await freePort();
+    const listen = [{ host: '127.0.0.1', port }];
+    let preferred = await startRig({ config: { startDiff: 2e-6, origin: 'preferred', listen } });
     const between = await proxy('between', [port, backup.port]);
     const miner = await client(between.port);
     await miner.login('bob');
@@ -142,9 +143,7 @@ describe('fail-over', () => {
     expect(backup.daemon.sessions.size).toBe(1);
     expect((await again.submit('bob', again.mine(again.job, { atLeast: 2e-6 }))).result).toBe(true);
     await until('the backup has it', () => backup.journal.of('share').length === 1);
-    preferred = await startRig({
-      config: { startDiff: 2e-6, origin: 'preferred', listen: [{ host: '127.0.0.1', port }] },
-    });
+    preferred = await startRig({ config: { startDiff: 2e-6, origin: 'preferred', listen } });
     ends.push(() => preferred.close());
     await until('the line is closed once more', () => again.closed);
     const third = await client(between.port);
@@ -177,7 +176,8 @@ describe('fail-over', () => {
     await until('the other works', () => backup.daemon.sessions.size > 0);
     backupWorks = true;
     await until('it was asked three times', () => asked.length === 3);
-    expect((asked[2]! - asked[1]!) / (asked[1]! - asked[0]!)).toBeGreaterThan(1.5);
+    // The pause after the first time is a second; a busy machine makes any of them longer.
+    expect(asked[2]! - asked[1]!).toBeGreaterThan(1_500);
   });
 
   test('a miner that takes another extranonce1 keeps its line: it is told it, the mask and new work, in this order', async () => {
@@ -244,7 +244,8 @@ describe('fail-over', () => {
     await until('the upstream is lost', () => !between.daemon.ready);
     const since = performance.now();
     await until('the upstream serves again', () => between.daemon.ready);
-    expect(performance.now() - since).toBeLessThan(4_000);
+    // The first pause is a second, the longest a minute.
+    expect(performance.now() - since).toBeLessThan(20_000);
   });
 
   test('without any upstream lines wait and are served as soon as there is one', async () => {
