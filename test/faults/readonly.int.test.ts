@@ -86,7 +86,6 @@ describe.runIf(library)('a disk that becomes read-only', () => {
     await until(
       () => `lines to be closed\n${last()}`,
       () => said('shares cannot be stored for 60 s'),
-      { withinMs: 90_000 },
     );
     expect(await greeting(stack.stratumPort)).not.toContain('"result":[[');
     await stack.node.newBlock();

@@ -78,7 +78,7 @@ describe.skipIf(!kafka)('retention of the journal beside a broker', () => {
     await load.stop();
     await stack.pool.stop();
     await until('the rest to be carried', async () => (await relay.lag()).every(({ records }) => records === 0), {
-      withinMs: 60_000,
+      withinMs: 120_000,
     });
     await settled(stack, 1);
     const account = await expectRecord(stack, load);

@@ -65,8 +65,8 @@ export async function startCkpool(
       });
       socket.on('error', () => resolve(false));
     });
-  await until('ckpool to listen', serves, { withinMs: 20_000, everyMs: 100 });
-  await until('ckpool to have work', () => child.output().includes('Network diff set'), { withinMs: 20_000 });
+  await until('ckpool to listen', serves, { everyMs: 100 });
+  await until('ckpool to have work', () => child.output().includes('Network diff set'));
   return {
     port,
     update: () =>

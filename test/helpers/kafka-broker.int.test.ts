@@ -137,7 +137,7 @@ describe.skipIf(!kafka)('kafkajs and the broker', () => {
         await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }]);
       },
     });
-    await until(`${count} records`, () => seen.size >= count, { withinMs: 30_000 });
+    await until(`${count} records`, () => seen.size >= count);
     await until('the last commit', async () => {
       const [offsets] = await admin.fetchOffsets({ groupId, topics: [topic] });
       return offsets?.partitions.every(({ offset }) => offset === '300');

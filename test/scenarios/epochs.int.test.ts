@@ -207,7 +207,7 @@ describe.skipIf(noClickHouse !== undefined)('epochs on the playground', { timeou
       await until(
         `${where}: the tables are those of the final chain`,
         async () => JSON.stringify(await all(ch.reader)) === JSON.stringify(tables),
-        { withinMs: 60_000, everyMs: 50 },
+        { everyMs: 50 },
       ).catch(async (error: unknown) => {
         expect(await all(ch.reader), where).toEqual(tables);
         throw error;
@@ -218,7 +218,7 @@ describe.skipIf(noClickHouse !== undefined)('epochs on the playground', { timeou
           const check = await checkDerivations(log, derived.state, () => profile, new AbortController().signal);
           return check.missing + check.different === 0;
         },
-        { withinMs: 60_000, everyMs: 50 },
+        { everyMs: 50 },
       );
     };
     const hashAt = async (height: number): Promise<string> => (await rpc('getblockhash', height)) as string;

@@ -86,7 +86,6 @@ describe.each(trees)('%s', (scenario) => {
       expect(summary).toMatchObject({ bad: 0, files_quarantined: 0 });
       if (round === 2) expect(summary.lines).toBe(0);
       await until(`${scenario} in SQL: ${expected}`, async () => (await tree.sqlOrNull(query)) === expected, {
-        withinMs: 30_000,
         everyMs: 200,
       }).catch(async (error) => {
         expect(await tree.sqlOrNull(query), leash.output().slice(-1000)).toBe(expected);
@@ -117,7 +116,6 @@ test('what could not be taken in stands in dead_letters with path, line and byte
   ].join('\n');
   const standing = (): Promise<unknown> =>
     until('the dead letters', async () => (await tree.sqlOrNull(query)) === wanted, {
-      withinMs: 30_000,
       everyMs: 200,
     }).catch(async () => expect(await tree.sqlOrNull(query)).toBe(wanted));
   await standing();

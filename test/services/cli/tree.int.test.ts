@@ -82,9 +82,8 @@ test('a program that has been up and finds its configuration broken is tried unt
   await until(
     () => `the tree names it: ${tree.output()}`,
     () => told()?.problems.some((line) => /is down, started again soon: .*ckpool\.conf/.test(line)),
-    { withinMs: 60_000 },
   );
   writeFileSync(config, good);
-  await until('it is up again', () => told()?.problems.length === 0 && pidOf() > 0, { withinMs: 60_000 });
+  await until('it is up again', () => told()?.problems.length === 0 && pidOf() > 0);
   expect(await tree.stop({ signal: 'SIGTERM', graceMs: 20_000 })).toBe(0);
 });

@@ -92,8 +92,8 @@ describe('toy chain, pool and miner', () => {
   });
 
   it('shares are accepted, none refused but those that crossed a block, and blocks found that the toy chain took', async () => {
-    await until('three blocks', () => toy.chain.tip.height >= 3, { withinMs: 60_000 });
-    await until('accepted shares', () => miner.counters().accepted >= 5, { withinMs: 30_000 });
+    await until('three blocks', () => toy.chain.tip.height >= 3);
+    await until('accepted shares', () => miner.counters().accepted >= 5);
     const counters = miner.counters();
     // What was sent while the news of a block was on its way is stale, rightly; the miner gives up old work as soon as it hears.
     const { Stale = 0, ...others } = counters.reasons;
@@ -122,7 +122,7 @@ describe('toy chain, pool and miner', () => {
     await toy.close();
     toy = await startToy();
     expect(toy.chain.at(height)?.hash).toBe(hash);
-    await until('the next block', () => toy.chain.tip.height > height, { withinMs: 60_000 });
+    await until('the next block', () => toy.chain.tip.height > height);
     expect(miner.counters().connections).toBe(1);
   }, 270_000);
 });

@@ -128,7 +128,7 @@ test('a block in the middle of a turn reaches the node before the journal and ev
   for (let i = 0; i < 40; i++) submit(i, i);
   await until('the turn has ended', () => sent.length > 0);
   expect(order[0]).toBe('append 40 true');
-  expect(rig.submitted.length).toBeGreaterThan(5);
+  expect(rig.submitted.length).toBeGreaterThan(2);
 });
 
 test('where the disk takes no events the turn’s shares may be sent again', async () => {
@@ -197,11 +197,12 @@ test('on a scrypt chain the hash is that of the work, the block’s stands besid
     config: { ...DIFFS, maxDiff: 1e-10, btcAddress: 'mipcBbFg9gMiCh81Kj8tqqdgoZub1ZJRfn', logShares: true },
   });
   const { session, sent, submit } = connect();
-  for (let i = 0; i < 12; i++) submit(i, i);
-  await until('the turn has ended', () => sent.join('').includes('"id":11'));
+  // Every second hash solves: of so many one does.
+  for (let i = 0; i < 40; i++) submit(i, i);
+  await until('the turn has ended', () => sent.join('').includes('"id":39'));
   const job = rig.source.jobs.current!;
   const shares = rig.journal.of('share');
-  expect(shares.filter((share) => share.accepted)).toHaveLength(12);
+  expect(shares.filter((share) => share.accepted)).toHaveLength(40);
   let solved = 0;
   for (const share of shares) {
     const submission = {

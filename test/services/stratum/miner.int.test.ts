@@ -133,7 +133,7 @@ describe.skipIf(!litecoind || !miner)('Litecoin Core in regtest', () => {
     const minerd = await mine(pool.addresses[0]!.port, 'scrypt', 'carol.rig1');
     await minerd.accepted(10);
     await until('five blocks', async () => (await node.rpc<number>('getblockcount')) >= before + 5, {
-      withinMs: 40_000,
+      withinMs: 120_000,
     });
     await minerd.stop();
     await until(

@@ -161,6 +161,7 @@ test.each(['lodestream', 'ckpool'] as const)(
         earlier.push(list);
         const text = line(ID(), list);
         script += `${text}${pick(['\n', '\r\n'])}`;
+        lines += 1;
         // It ends the line; how much of what follows is still heard is a matter of how the bytes come.
         if (parseLine(text.trim()).kind === 'garbage') break;
         if (below(40) === 0) {
@@ -171,7 +172,6 @@ test.each(['lodestream', 'ckpool'] as const)(
         }
       }
       script += '{"id":"the end","method":"mining.get_transactions","params":["x"]}\n';
-      lines += count;
       const before = clients.map((client) => client.lines.length);
       await Promise.all(clients.map((client) => send(client, script)));
       const answers = clients.map((client, i) => client.lines.slice(before[i]));
