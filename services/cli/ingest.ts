@@ -68,7 +68,9 @@ function optionsFrom(parsed: Parsed, config: Config): IngestOptions {
     onBad({ path, line, reason, bytes }: BadLine) {
       badShown += 1;
       if (badShown > BAD_LINES_SHOWN) return;
-      const where = line === 0 ? path : `${path}:${line}`;
+      // A name may have anything in it, which a terminal might obey.
+      const name = path.replace(/\p{Cc}/gu, '?');
+      const where = line === 0 ? name : `${name}:${line}`;
       const text = bytes.length === 0 ? '' : `: ${JSON.stringify(bytes.toString('utf8', 0, BAD_BYTES_SHOWN))}`;
       process.stderr.write(`${wipe}${where}: ${reason}${text}\n`);
       if (badShown === BAD_LINES_SHOWN) {

@@ -20,6 +20,7 @@ import { LINE_LIMIT_BYTES } from './line.ts';
 import type { BadLine } from './main.ts';
 import { blockOf } from './solved-block.ts';
 import { unpacked } from './unpack.ts';
+import { isLink } from './walk.ts';
 
 /** Where the first statistics of a log are looked for; they come each minute. */
 const PEEK_BYTES = 256 * 1024;
@@ -371,8 +372,9 @@ async function ingestFile(
     stat = statSync(path);
   } catch (error) {
     // Rotated away under our hands: the next run finds it under its new name.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || checkpoints.isRefused(path, null)) return before;
-    return unread(`cannot be read: ${(error as Error).message}`);
+    const gone = (error as NodeJS.ErrnoException).code === 'ENOENT';
+    if ((gone && !isLink(path)) || checkpoints.isRefused(path, null)) return before;
+    return unread(gone ? 'is not there: a link to nowhere' : `cannot be read: ${(error as Error).message}`);
   }
   if (checkpoints.isRefused(path, stat)) return before;
   if (!stat.isFile()) return unread('is not a regular file');
@@ -417,7 +419,7 @@ async function readFile(
   let known: Known | null = null;
   let beginning: Buffer;
   try {
-    beginning = await beginningOf(fd, file);
+    beginning = await beginningOf(fd, file, stat);
     known = checkpoints.find(file.family, beginning.subarray(0, HEAD_BYTES));
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
@@ -555,14 +557,18 @@ async function readFile(
   return log.state;
 }
 
-/** The first unpacked bytes. */
-async function beginningOf(fd: number, { packing }: MainLogFile): Promise<Buffer> {
+/** The first unpacked bytes, as many as there are before a damage. @throws Error with a code, where there are none */
+async function beginningOf(fd: number, file: MainLogFile, stat: Stats): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;
-  for await (const chunk of unpacked(fd, packing, true)) {
-    parts.push(chunk);
-    length += chunk.length;
-    if (length >= PEEK_BYTES) break;
+  try {
+    for await (const chunk of unpacked(fd, file.packing, true)) {
+      parts.push(chunk);
+      length += chunk.length;
+      if (length >= PEEK_BYTES) break;
+    }
+  } catch (error) {
+    if (length === 0 || isBeingPacked(file, stat)) throw error;
   }
   return Buffer.concat(parts).subarray(0, PEEK_BYTES);
 }

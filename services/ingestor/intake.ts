@@ -18,7 +18,7 @@ import { type Checkpoints, type FileCheckpoint, type FolderState, folderState, H
 import { LINE_LIMIT_BYTES } from './line.ts';
 import { Scanner, SLACK_BYTES } from './scanner.ts';
 import { unpacked } from './unpack.ts';
-import { logicalName, type Packing, packingOf, type ShareLogFolder, shareLogsIn } from './walk.ts';
+import { isLink, logicalName, type Packing, packingOf, type ShareLogFolder, shareLogsIn } from './walk.ts';
 
 /** A line or a file that was not taken in. */
 export interface BadLine {
@@ -562,11 +562,6 @@ function isSame(before: FileCheckpoint, stat: Stats): boolean {
 /** A file that came into being after another under its name was read; inodes are used again. */
 function isAnother(before: FileCheckpoint, stat: Stats): boolean {
   return stat.ino !== before.inode || stat.birthtimeMs > before.mtimeMs;
-}
-
-/** Also one that leads nowhere. */
-function isLink(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }
 
 function statOrNull(path: string): Stats | null {

@@ -2,7 +2,7 @@
  * Finds share logs: `<logdir>/<height as 8 hex digits>/<job id>.sharelog`, plain, `.gz` or `.zst`. A packed file is the same log as the
  * plain one it was made of: its name without the ending is its checkpoint's name.
  */
-import { readdirSync, type Stats, statSync } from 'node:fs';
+import { lstatSync, readdirSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { PoolError } from '../core/errors.ts';
 
@@ -33,6 +33,11 @@ export function isHeightFolder(name: string): boolean {
 
 export function packingOf(name: string): Packing {
   return name.endsWith('.gz') ? 'gzip' : name.endsWith('.zst') ? 'zstd' : 'none';
+}
+
+/** Also one that leads nowhere. */
+export function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }
 
 /** A log's name without that of its packing. */

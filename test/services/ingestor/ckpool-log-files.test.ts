@@ -324,6 +324,23 @@ test('a broken pack is named, and the others are read', async () => {
   expect(told().slice(-2)).toEqual([2000, 2001]);
 });
 
+test('what stands before the damage of a pack is told, once, and a link to nowhere is named', async () => {
+  writeFileSync(`${log()}.3.zst`, Buffer.concat([zstdCompressSync(lines(0, 2)), Buffer.from('garbage')]));
+  const packed = gzipSync(lines(2, 2000));
+  writeFileSync(`${log()}.2.gz`, packed.subarray(0, packed.length - 9));
+  symlinkSync('nowhere', `${log()}.1`);
+  for (const runs of [1, 2]) {
+    expect(await run()).toMatchObject({ log_bad: 3, log_lines: runs === 1 ? 2000 : 0 });
+    expect(bad.map(({ path, reason }) => [path.slice(logDir.length + 1), reason.split(':')[0]])).toEqual([
+      ['ckpool.log.3.zst', 'cannot be unpacked'],
+      ['ckpool.log.2.gz', 'cannot be unpacked'],
+      ['ckpool.log.1', 'is not there'],
+    ]);
+    bad.length = 0;
+  }
+  expect(told()).toEqual(upTo(2000));
+});
+
 test('an endless line and one of another program stop nothing', async () => {
   writeFileSync(log(), `${line(0)}${'x'.repeat(300_000)}\n${line(1)}garbage\n${line(2)}`);
   expect(await run()).toMatchObject({ log_lines: 5, log_bad: 2, statuses: 3 });
