@@ -12,12 +12,15 @@ const asked = apart.find((folder) => process.env[`LODESTREAM_${folder.toUpperCas
 const INT = 'test/**/*.int.test.ts';
 const LONG = 'test/**/*.long.int.test.ts';
 const exclude = ['test/bench/**', LONG, ...apart.map((folder) => `test/${folder}/**`)];
+/** Files of test/faults that wait most of the time. */
+const BESIDE = ['groups', 'readonly', 'relay', 'leaders', 'relay-broker'].map(
+  (name) => `test/faults/${name}.int.test.ts`,
+);
 
 const options = {
   pool: 'forks',
   // Files wait for servers, blocks and kills most of the time. Vitest's default on 2 cores is one file at a time: measured 314 s; three: 145 s.
-  // The load of the faults is to be the only one.
-  maxWorkers: asked === 'faults' ? 1 : Math.max(3, availableParallelism()),
+  maxWorkers: Math.max(3, availableParallelism()),
   // Limits for what never comes, not measures of speed: real servers start beside other files' on a machine that may be busy.
   testTimeout: 180_000,
   hookTimeout: 300_000,
@@ -43,10 +46,25 @@ export default defineConfig({
             },
           ],
         }
-      : {
-          include: [`test/${asked}/**/*.test.ts`, ...(asked === 'scenarios' ? [LONG] : [])],
-          exclude: ['test/bench/**'],
-        }),
+      : asked === 'scenarios'
+        ? { include: ['test/scenarios/**/*.test.ts', LONG], exclude: ['test/bench/**'] }
+        : {
+            // A load of 3,000 shares a second is to be the only one, and alone; then two at a time, what waits for groups, leaders and lines to be
+            // given up, or asks for no rate of its own.
+            projects: [
+              {
+                test: {
+                  ...options,
+                  name: 'alone',
+                  include: ['test/faults/**/*.test.ts'],
+                  exclude: BESIDE,
+                  maxWorkers: 1,
+                  sequence: { groupOrder: 1 },
+                },
+              },
+              { test: { ...options, name: 'beside', include: BESIDE, maxWorkers: 2, sequence: { groupOrder: 2 } } },
+            ],
+          }),
     globalSetup: ['test/helpers/run.ts'],
     reporters: process.env.CI ? ['verbose'] : ['default'],
   },
