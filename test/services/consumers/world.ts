@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { Inputs } from '../../../schemas/events.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import type { Lifecycle } from '../../../services/core/lifecycle.ts';
+import { pauseAfter } from '../../helpers/leash.ts';
 
 /** A lifecycle whose end the test decides; `lines` are what was logged. */
 export interface TestLife extends Lifecycle {
@@ -63,6 +64,7 @@ export async function until<T>(
   const end = performance.now() + ms;
   let last: unknown;
   for (;;) {
+    const begun = performance.now();
     try {
       const found = await find();
       if (found !== undefined) return found;
@@ -71,7 +73,7 @@ export async function until<T>(
       last = error;
     }
     if (performance.now() > end) throw new Error(`${what}: still not after ${ms} ms: ${String(last)}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, pauseAfter(performance.now() - begun, 20)));
   }
 }
 
