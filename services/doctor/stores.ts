@@ -25,10 +25,7 @@ export async function checkKafka(config: Config): Promise<Finding[]> {
   try {
     const { kafkaOptions, lookAtKafka } = await import('../core/log/kafka.ts');
     const look = await lookAtKafka(kafkaOptions(kafka, `${config.origin}-doctor`));
-    const findings: Finding[] = look.problems.map((line) => {
-      const [what, ...mend] = line.split(/(?:; mend it with |: (?=raise it|make it anew))/);
-      return bad('kafka', what!, mend.join(' ') || 'see what the brokers answer, and what this user may ask');
-    });
+    const findings: Finding[] = look.problems.map(({ what, mend }) => bad('kafka', what, mend));
     if (look.missing.length > 0) {
       findings.push(
         warn(

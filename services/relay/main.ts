@@ -60,7 +60,7 @@ export async function runRelay(config: Config, life: Lifecycle): Promise<void> {
         // Not while something is wrong anyway: that is said already.
         if (performance.now() - lookedAt > TOPICS_MS && relay.problem() === null) {
           lookedAt = performance.now();
-          const found = await log.topicProblems();
+          const found = (await log.topicProblems()).map(({ what, mend }) => `${what} (${mend})`);
           for (const line of found) if (!unfit.includes(line)) life.log(line);
           unfit = found;
         }

@@ -121,7 +121,10 @@ describe.skipIf(!broker)('a broker with logins, TLS and rights', () => {
     );
     const problems = await log.topicProblems();
     expect(problems).toEqual([
-      expect.stringMatching(/cannot look at the settings of its topics: .*AUTHORIZATION_FAILED/),
+      {
+        what: expect.stringMatching(/cannot look at the settings of its topics: .*AUTHORIZATION_FAILED/),
+        mend: 'see what the brokers answer, and what this user may ask',
+      },
     ]);
     await log.close();
   });

@@ -13,7 +13,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 // Node finds no name of ConfigResourceTypes in this CommonJS module; vitest does.
 import kafkajs, { type Admin } from 'kafkajs';
 import { TOPICS, type Topic } from '../../../schemas/events.ts';
-import { errorLine } from '../errors.ts';
 import { isStale, kafkaError, LEADER_PATIENCE_MS, LEADER_RETRY_MS, protocolError } from './kafka-client.ts';
 
 export const SCHEMA_TOPIC = 'schema';
@@ -108,17 +107,24 @@ export async function createTopics(admin: Admin, options: TopicOptions): Promise
   return names;
 }
 
+/** What makes a topic unfit as a log of record. */
+export interface TopicProblem {
+  /** Says which topic, and what about it. */
+  readonly what: string;
+  /** What to do: a command, or a sentence without its full stop. */
+  readonly mend: string;
+}
+
 /**
- * What makes the topics unfit as a log of record, one line each with its mend; empty where all is well.
- * A question that the brokers do not answer is a line too.
+ * What makes the topics unfit as a log of record; empty where all is well. A question that the brokers do not answer is a problem too.
  * @param names - of topics that are there; default all
  */
 export async function topicProblems(
   admin: Admin,
   options: TopicOptions,
   names: readonly string[] = topicNames(options.topicPrefix),
-): Promise<string[]> {
-  const problems: string[] = [];
+): Promise<TopicProblem[]> {
+  const problems: TopicProblem[] = [];
   try {
     const { topics } = await admin.fetchTopicMetadata({ topics: [...names] });
     const { brokers } = await admin.describeCluster();
@@ -126,14 +132,16 @@ export async function topicProblems(
       const topic = name.slice(options.topicPrefix.length) as Topic;
       const copies = Math.min(...partitions.map(({ replicas }) => replicas.length));
       if (ONE_PARTITION.has(topic) && partitions.length !== 1) {
-        problems.push(
-          `topic ${name} has ${partitions.length} partitions and must have 1, as its order matters: make it anew and replay into it`,
-        );
+        problems.push({
+          what: `topic ${name} has ${partitions.length} partitions and must have 1, as its order matters`,
+          mend: 'make it anew and replay into it',
+        });
       }
       if (copies < WANTED_COPIES && brokers.length >= WANTED_COPIES) {
-        problems.push(
-          `topic ${name} has ${copies === 1 ? 'one copy' : `${copies} copies`} of a record on ${brokers.length} brokers: raise it to ${WANTED_COPIES} with kafka-reassign-partitions.sh`,
-        );
+        problems.push({
+          what: `topic ${name} has ${copies === 1 ? 'one copy' : `${copies} copies`} of a record on ${brokers.length} brokers`,
+          mend: `raise it to ${WANTED_COPIES} with kafka-reassign-partitions.sh`,
+        });
       }
     }
     const { resources } = await admin.describeConfigs({
@@ -145,13 +153,17 @@ export async function topicProblems(
       const replicas = topics.find(({ name }) => name === resourceName)?.partitions[0]?.replicas.length ?? 1;
       const settings = new Map(configEntries.map(({ configName, configValue }) => [configName, configValue]));
       for (const [name, good, why] of unfit(topic, settings, replicas)) {
-        problems.push(
-          `topic ${resourceName} has ${name}=${settings.get(name)}: ${why}; mend it with kafka-configs.sh --alter --topic ${resourceName} --add-config ${name}=${good}`,
-        );
+        problems.push({
+          what: `topic ${resourceName} has ${name}=${settings.get(name)}: ${why}`,
+          mend: `kafka-configs.sh --alter --topic ${resourceName} --add-config ${name}=${good}`,
+        });
       }
     }
   } catch (error) {
-    problems.push(errorLine(kafkaError('look at the settings of its topics', error, options.brokers)));
+    problems.push({
+      what: kafkaError('look at the settings of its topics', error, options.brokers).message,
+      mend: 'see what the brokers answer, and what this user may ask',
+    });
   }
   return problems;
 }

@@ -29,7 +29,7 @@ import { type FetchedMessage, kafkaError, protocolError, SILENT } from './kafka-
 import { type Committed, type GroupOptions, joinKafkaGroup, type KafkaGroup } from './kafka-group.ts';
 import { BatchLimit, type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
-import { createTopics, patiently, SCHEMA_TOPIC, topicNames, topicProblems } from './kafka-topics.ts';
+import { createTopics, patiently, SCHEMA_TOPIC, type TopicProblem, topicNames, topicProblems } from './kafka-topics.ts';
 import { type KeyWriter, keyWriter } from './record-key.ts';
 
 export interface KafkaLogOptions {
@@ -173,8 +173,8 @@ export interface KafkaLog extends EventLog {
   groupOffsets(name: string): Promise<Committed[]>;
   /** How many members a group has now. */
   groupSize(name: string): Promise<number>;
-  /** What makes the topics unfit as a log of record, one line each; empty where all is well. */
-  topicProblems(): Promise<string[]>;
+  /** What makes the topics unfit as a log of record; empty where all is well. */
+  topicProblems(): Promise<TopicProblem[]>;
 }
 
 const DEFAULT_PARTITIONS = 4;
@@ -203,8 +203,8 @@ export interface KafkaLook {
   readonly brokerCount: number;
   /** Topics that are not there yet; a relay or consumer makes them at its start. */
   readonly missing: readonly string[];
-  /** What makes those that are there unfit, a line each with its mend. */
-  readonly problems: readonly string[];
+  /** What makes those that are there unfit. */
+  readonly problems: readonly TopicProblem[];
 }
 
 /** Connects, looks, makes nothing. @throws PoolError kafka, config, as {@link openKafkaLog} */
