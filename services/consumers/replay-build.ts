@@ -46,6 +46,20 @@ export function pipelinesOf(profileOf: ProfileOf): { readonly [T in FactTopic]: 
   };
 }
 
+/** The same log, of which these parts are another's: it is read otherwise than from its place on. */
+export function readOtherwise(log: EventLog, parts: Pick<EventLog, 'read'> & Partial<EventLog>): EventLog {
+  return {
+    kind: log.kind,
+    append: (entries) => log.append(entries),
+    partitions: (topic) => log.partitions(topic),
+    decoder: (topic, fingerprint) => log.decoder(topic, fingerprint),
+    schemaText: (topic, fingerprint) => log.schemaText(topic, fingerprint),
+    lag: (topic, partition, from) => log.lag(topic, partition, from),
+    close: () => log.close(),
+    ...parts,
+  };
+}
+
 /** Repeats what ClickHouse or a broker refuses, for a minute. @throws what cannot mend itself, at once */
 export async function patiently<T>(signal: AbortSignal, step: () => Promise<T>): Promise<T> {
   const end = performance.now() + PATIENCE_MS;
@@ -91,19 +105,11 @@ class LogUpTo {
     this.#looking = looking;
   }
 
-  /** The part of the log that consumers use, for `PartitionConsumer`. */
+  /** For `PartitionConsumer`. */
   asLog(): EventLog {
-    const log = this.#log;
-    return {
-      kind: log.kind,
-      append: (entries) => log.append(entries),
-      partitions: (topic) => log.partitions(topic),
-      decoder: (topic, fingerprint) => log.decoder(topic, fingerprint),
-      schemaText: (topic, fingerprint) => log.schemaText(topic, fingerprint),
-      lag: (topic, partition, from) => log.lag(topic, partition, from),
-      close: () => log.close(),
+    return readOtherwise(this.#log, {
       read: (topic, partition, from, { maxRecords, signal }) => this.#read(topic, partition, from, maxRecords, signal),
-    };
+    });
   }
 
   async #read(

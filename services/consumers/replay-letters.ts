@@ -7,7 +7,7 @@ import { chainsOf } from '../core/chains/profile.ts';
 import type { EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
 import { literal } from './insert.ts';
 import { decodeRecord, PartitionConsumer } from './partition.ts';
-import { pipelinesOf } from './replay-build.ts';
+import { pipelinesOf, readOtherwise } from './replay-build.ts';
 import { type ReplayParts, type Work, withWork } from './replay-work.ts';
 import { ConsumerState, type Cut } from './state.ts';
 
@@ -27,16 +27,11 @@ interface Letter {
 
 /** A log of these records alone, in one partition. */
 function logOf(log: EventLog, records: readonly StoredRecord[]): EventLog {
-  return {
-    kind: log.kind,
-    append: (entries) => log.append(entries),
-    partitions: (topic) => log.partitions(topic),
-    decoder: (topic, fingerprint) => log.decoder(topic, fingerprint),
-    schemaText: (topic, fingerprint) => log.schemaText(topic, fingerprint),
+  return readOtherwise(log, {
     lag: async () => null,
     close: async () => {},
     read: async (_topic, _partition, from) => ({ records: from === null ? records : [], damage: [], next: 'end' }),
-  };
+  });
 }
 
 /**
