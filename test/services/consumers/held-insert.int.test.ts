@@ -31,6 +31,33 @@ function fileOf(seed: number): Buffer {
   return file.finish();
 }
 
+/** A journal of shares, as one partition's consumer takes them into this ClickHouse. */
+function sharesInJournal(seed: number, shares: number, client: ClickHouseClient) {
+  const dir = tempDir();
+  const journal = join(dir.path, 'journal');
+  const writer = openJournalWriter({ dir: journal, instance: 'ckpool' });
+  const random = randomFrom(seed);
+  for (let n = 0; n < shares; n += 1_000) {
+    const events = Array.from({ length: 1_000 }, (_, i) => shareOf(random, n + i));
+    writer.append(events.map((event) => ({ topic: 'share', event })));
+  }
+  writer.close();
+  const log = openJournalLog({ dir: journal });
+  const state = new ConsumerState(':memory:');
+  const counters = { records: 0, rows: 0, deadLetters: 0 };
+  const stopping = new AbortController();
+  const parts: PartitionParts = { log, client, state, counters, overlaps: new Set(), signal: stopping.signal };
+  return {
+    parts,
+    stop: () => stopping.abort(),
+    async close(): Promise<void> {
+      state.close();
+      await log.close();
+      dir.remove();
+    },
+  };
+}
+
 describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { timeout: 180_000 }, () => {
   let ch: TestClickHouse;
   beforeAll(async () => {
@@ -110,17 +137,10 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { ti
 
   test('of a partition waits for the end of the cut before it', async () => {
     const before = await count();
-    const dir = tempDir();
-    const log = openJournalLog({ dir: join(dir.path, 'journal') });
-    const state = new ConsumerState(':memory:');
+    const partition = sharesInJournal(4, 30_000, ch.writer);
+    const { parts } = partition;
+    const { state, counters } = parts;
     try {
-      const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
-      const random = randomFrom(4);
-      for (let n = 0; n < 30_000; n += 1_000) {
-        const events = Array.from({ length: 1_000 }, (_, i) => shareOf(random, n + i));
-        writer.append(events.map((event) => ({ topic: 'share', event })));
-      }
-      writer.close();
       // The first file is held back on its way.
       const gate = Promise.withResolvers<void>();
       let files = 0;
@@ -131,12 +151,7 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { ti
       const client = new Proxy(ch.writer, {
         get: (target, name) => (name === 'exec' ? exec : Reflect.get(target, name).bind(target)),
       });
-      const counters = { records: 0, rows: 0, deadLetters: 0 };
-      const consumer = new PartitionConsumer(
-        { log, client, state, counters, overlaps: new Set(), signal: new AbortController().signal },
-        sharePipeline,
-        'ckpool',
-      );
+      const consumer = new PartitionConsumer({ ...parts, client }, sharePipeline, 'ckpool');
       const first = consumer.step();
       await until('the second file is there', () => (files === 2 && spooled() > 1_000_000 ? true : undefined));
       expect(state.cut('share', 'ckpool')?.records).toBe(25_000);
@@ -150,77 +165,48 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { ti
       expect(files).toBe(2);
       expect(counters.records).toBe(30_000);
     } finally {
-      state.close();
-      await log.close();
-      dir.remove();
+      await partition.close();
     }
   });
 
   test('is given up when its partition goes to another process, or the end has come', async () => {
     const before = await count();
-    const dir = tempDir();
-    const log = openJournalLog({ dir: join(dir.path, 'journal') });
-    const state = new ConsumerState(':memory:');
+    const partition = sharesInJournal(5, 30_000, ch.writer);
+    const { parts } = partition;
     try {
-      const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
-      const random = randomFrom(5);
-      for (let n = 0; n < 30_000; n += 1_000) {
-        const events = Array.from({ length: 1_000 }, (_, i) => shareOf(random, n + i));
-        writer.append(events.map((event) => ({ topic: 'share', event })));
-      }
-      writer.close();
-      const stopping = new AbortController();
-      const counters = { records: 0, rows: 0, deadLetters: 0 };
-      const parts = { log, client: ch.writer, state, counters, overlaps: new Set<never>(), signal: stopping.signal };
       const consumer = new PartitionConsumer(parts, sharePipeline, 'ckpool');
       await consumer.step();
       await until('the second file is there', () => (spooled() > 1_000_000 ? true : undefined));
       // Between two steps.
-      stopping.abort();
+      partition.stop();
       await until('the data is gone', () => (spooled() === 0 ? true : undefined));
       expect(await count()).toBe(before + 25_000);
-      expect(state.cut('share', 'ckpool')).toBeNull();
+      expect(parts.state.cut('share', 'ckpool')).toBeNull();
     } finally {
-      state.close();
-      await log.close();
-      dir.remove();
+      await partition.close();
     }
   });
 
   test("leaves nothing behind where it was its turn and its partition was another process's by then", async () => {
-    const dir = tempDir();
-    const log = openJournalLog({ dir: join(dir.path, 'journal') });
-    const state = new ConsumerState(':memory:');
+    const partition = sharesInJournal(6, 100_000, ch.writer);
+    const { parts } = partition;
     try {
-      const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
-      const random = randomFrom(6);
-      for (let n = 0; n < 100_000; n += 1_000) {
-        const events = Array.from({ length: 1_000 }, (_, i) => shareOf(random, n + i));
-        writer.append(events.map((event) => ({ topic: 'share', event })));
-      }
-      writer.close();
       let votedOut = false;
       const before = async (): Promise<void> => {
         if (votedOut) throw new Error('voted out');
       };
       const guard = { since: 0, before, finished: () => {} };
-      const stopping = new AbortController();
-      const counters = { records: 0, rows: 0, deadLetters: 0 };
-      const overlaps: PartitionParts['overlaps'] = new Set();
-      const parts = { log, client: ch.writer, state, counters, overlaps, guard, signal: stopping.signal };
-      const consumer = new PartitionConsumer(parts, sharePipeline, 'ckpool');
+      const consumer = new PartitionConsumer({ ...parts, guard }, sharePipeline, 'ckpool');
       await consumer.step();
       await until('the second file is there', () => (spooled() > 1_000_000 ? true : undefined));
       votedOut = true;
       await expect(consumer.step()).rejects.toThrow('voted out');
-      stopping.abort();
+      partition.stop();
       await consumer.close();
       await until('the data is gone', () => (spooled() === 0 ? true : undefined));
-      expect(overlaps.size).toBe(0);
+      expect(parts.overlaps.size).toBe(0);
     } finally {
-      state.close();
-      await log.close();
-      dir.remove();
+      await partition.close();
     }
   });
 
