@@ -4,21 +4,17 @@ import { once } from 'node:events';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { ClickHouseClient } from '@clickhouse/client';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Inputs } from '../../schemas/events.ts';
 import { startConsumers } from '../../services/consumers/main.ts';
 import { replayInto, replayTables, verifyTables } from '../../services/consumers/replay.ts';
 import { startConsumersAside } from '../../services/consumers/replay-aside.ts';
 import { monthOf } from '../../services/consumers/replay-months.ts';
 import type { ReplayParts } from '../../services/consumers/replay-work.ts';
-import type { Config } from '../../services/core/config.ts';
-import type { JournalWriter, LogEntry } from '../../services/core/log/event-log.ts';
-import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
-import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../helpers/clickhouse.ts';
-import { chainOf, newSeed, numbered, randomFrom } from '../pipelines/blocks.ts';
-import { configFor, shareOf, type TestLife, tempDir, testLife, until } from '../services/consumers/world.ts';
-import { backfilled, clientOf, consumedBy, contract, everythingIn, jobOf, type Random } from './replay-world.ts';
+import { noClickHouse } from '../helpers/clickhouse.ts';
+import { chainOf, numbered } from '../pipelines/blocks.ts';
+import { shareOf, until } from '../services/consumers/world.ts';
+import { backfilled, contract, jobOf, replayWorlds, sharesIn } from './replay-world.ts';
 
 const BORDER_US = Date.UTC(2025, 10, 1) * 1000;
 const HOUR_US = 3600e6;
@@ -26,72 +22,18 @@ const NOVEMBER = monthOf(BORDER_US / 1000);
 const DECEMBER = monthOf(Date.UTC(2025, 11, 1));
 
 describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout: 900_000 }, () => {
-  let ch: TestClickHouse;
-  let admin: ClickHouseClient;
-  let dir: ReturnType<typeof tempDir>;
-  let life: TestLife;
-  let config: Config;
-  let random: Random;
-  let writers: JournalWriter[] = [];
-  let databases = 0;
+  const w = replayWorlds('months');
+  const { openLog, writer, append, select, mutate, everything, consumed } = w;
   let numbers = 0;
-
-  beforeAll(async () => {
-    ch = await startTestClickHouse();
-    admin = clientOf(ch);
-  });
-  afterAll(async () => {
-    await admin.close();
-    await ch.stop();
-  });
-  beforeEach(async () => {
-    dir = tempDir();
-    life = testLife();
-    random = randomFrom(newSeed());
-    databases += 1;
+  beforeEach(() => {
     numbers = 0;
-    await admin.command({ query: `CREATE DATABASE months${databases}` });
-    config = {
-      ...configFor(dir.path, { url: ch.url, user: 'writer', password: ch.token }),
-      database: `months${databases}`,
-    };
   });
-  afterEach(async () => {
-    await life.end();
-    for (const writer of writers) writer.close();
-    writers = [];
-    dir.remove();
-  });
-
-  const writer = (instance: string): JournalWriter => {
-    const opened = openJournalWriter({ dir: join(dir.path, 'journal'), instance });
-    writers.push(opened);
-    return opened;
-  };
-  const append = (to: JournalWriter, entries: readonly LogEntry[]): void => {
-    for (let i = 0; i < entries.length; i += 100) to.append(entries.slice(i, i + 100));
-  };
-  const sharesIn = (shares: readonly Inputs['share'][]): LogEntry[] =>
-    shares.map((event) => ({ topic: 'share', event }));
-  const parts = (more: Partial<ReplayParts> = {}): ReplayParts => ({
-    config,
-    openLog: async () => openJournalLog({ dir: join(dir.path, 'journal') }),
-    signal: new AbortController().signal,
-    log: () => {},
-    from: NOVEMBER,
-    ...more,
-  });
-  const everything = (database = config.database) => everythingIn(admin, database);
-  async function select<Row>(query: string): Promise<Row[]> {
-    const answer = await admin.query({ query, format: 'JSONEachRow' });
-    return answer.json<Row>();
-  }
-  const mutate = (query: string) => admin.command({ query: `${query} SETTINGS mutations_sync = 1` });
+  const parts = (more: Partial<ReplayParts> = {}): ReplayParts => w.parts({ from: NOVEMBER, ...more });
 
   /** A share received at `us` after the border; `ntimeUs`: of its work, else the same. */
   const shareAt = (us: number, ntimeUs = us, more: Partial<Inputs['share']> = {}): Inputs['share'] => ({
-    ...shareOf(random, numbers++),
-    time_us: BORDER_US + Math.floor(us) + random(1000),
+    ...shareOf(w.random, numbers++),
+    time_us: BORDER_US + Math.floor(us) + w.random(1000),
     ntime: Math.floor((BORDER_US + ntimeUs) / 1e6).toString(16),
     ...more,
   });
@@ -108,14 +50,14 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
       { topic: 'session', event: { kind: 'started', origin: 'ckpool', instance: 'ckpool', time_us: BORDER_US } },
     ]);
     const shares = [
-      ...Array.from({ length: 100 }, () => shareAt(-1000 * HOUR_US + random(900 * 3600) * 1e6)),
+      ...Array.from({ length: 100 }, () => shareAt(-1000 * HOUR_US + w.random(900 * 3600) * 1e6)),
       ...Array.from({ length: 400 }, () => {
-        const us = (random(7200) - 3600) * 1e6;
+        const us = (w.random(7200) - 3600) * 1e6;
         // The work is minutes older than the share, or its time is rolled on.
-        return shareAt(us, us + (random(2400) - 1200) * 1e6);
+        return shareAt(us, us + (w.random(2400) - 1200) * 1e6);
       }),
-      ...Array.from({ length: 100 }, () => shareAt(random(700 * 3600) * 1e6)),
-      ...Array.from({ length: 50 }, () => shareAt(31 * 24 * HOUR_US + random(3600) * 1e6)),
+      ...Array.from({ length: 100 }, () => shareAt(w.random(700 * 3600) * 1e6)),
+      ...Array.from({ length: 50 }, () => shareAt(31 * 24 * HOUR_US + w.random(3600) * 1e6)),
       // No new work for ten hours: the node was away.
       ...Array.from({ length: 5 }, (_, n) => shareAt(1800e6 + n * 60e6, -8.5 * HOUR_US, good)),
     ];
@@ -125,15 +67,15 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     append(pool, sharesIn([...shares, early, late]));
     append(pool, sharesIn(shares.slice(450, 500)));
     append(pool, [{ topic: 'share', event: { ...shares[0]!, diff: Number.NaN } }]);
-    const filled = shares.filter(({ accepted }) => accepted).map((share) => backfilled(random, share));
+    const filled = shares.filter(({ accepted }) => accepted).map((share) => backfilled(w.random, share));
     append(
       writer('ingest'),
       sharesIn([
         ...filled,
-        { ...backfilled(random, early), time_us: BORDER_US + 900e6 },
-        { ...backfilled(random, late), time_us: BORDER_US - 900e6 },
+        { ...backfilled(w.random, early), time_us: BORDER_US + 900e6 },
+        { ...backfilled(w.random, late), time_us: BORDER_US - 900e6 },
         // Winners that no live copy has.
-        ...Array.from({ length: 50 }, () => backfilled(random, shareAt((random(7200) - 3600) * 1e6, 0, good))),
+        ...Array.from({ length: 50 }, () => backfilled(w.random, shareAt((w.random(7200) - 3600) * 1e6, 0, good))),
       ]),
     );
     append(
@@ -164,21 +106,21 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     for (const table of ['shares_raw', 'shares_1m_raw']) {
       for (const old of [true, false]) expect(ofMonths(before, old)[table]!.length, table).toBeGreaterThan(50);
     }
-    const { database } = config;
+    const { database } = w.config;
     // What is in doubt, and what is wrong before and stays so.
     const wrongIn = async (table: string, condition: string): Promise<void> => {
       await mutate(`ALTER TABLE ${database}.${table} UPDATE address = 'wrong' WHERE ${condition}`);
     };
     await wrongIn('shares_raw', 'bucket < toDateTime(1761955200 - 86400)');
     await wrongIn('shares_raw', "bucket >= toDateTime(1761955200) AND worker LIKE 'user0%'");
-    await admin.command({ query: `DELETE FROM ${database}.shares_raw WHERE bucket = toDateTime(1761955200)` });
-    await admin.command({
+    await w.admin.command({ query: `DELETE FROM ${database}.shares_raw WHERE bucket = toDateTime(1761955200)` });
+    await w.admin.command({
       query: `INSERT INTO ${database}.shares_raw SELECT * REPLACE ('more' AS identity) FROM ${database}.shares_raw WHERE bucket > toDateTime(1761955200) LIMIT 1`,
     });
-    await admin.command({ query: `ALTER TABLE ${database}.shares_1m_raw DROP PARTITION 202512` });
-    await admin.command({ query: `DELETE FROM ${database}.jobs_raw WHERE job_key = 'ckpool/7'` });
+    await w.admin.command({ query: `ALTER TABLE ${database}.shares_1m_raw DROP PARTITION 202512` });
+    await w.admin.command({ query: `DELETE FROM ${database}.jobs_raw WHERE job_key = 'ckpool/7'` });
     for (const table of ['shares_raw', 'shares_1m_raw']) {
-      await admin.command({ query: `OPTIMIZE TABLE ${database}.${table} FINAL` });
+      await w.admin.command({ query: `OPTIMIZE TABLE ${database}.${table} FINAL` });
     }
     const files = () =>
       select(
@@ -205,7 +147,7 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     const whole = await verifyTables({ ...parts(), from: undefined! });
     expect(whole.tables.filter(({ same }) => !same).map(({ table }) => table)).toEqual(['shares_raw']);
     // Consumers go on where they were.
-    append(writers[0]!, sharesIn([shareAt(5 * HOUR_US, 0, good)]));
+    append(w.writers[0]!, sharesIn([shareAt(5 * HOUR_US, 0, good)]));
     await consumed();
     expect(await verifyTables(parts())).toMatchObject({ same: true });
   });
@@ -223,12 +165,12 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     );
     await consumed();
     const minute = () =>
-      select(`SELECT worker, toUInt32(accepted) AS accepted FROM ${config.database}.shares_1m ORDER BY worker`);
+      select(`SELECT worker, toUInt32(accepted) AS accepted FROM ${w.config.database}.shares_1m ORDER BY worker`);
     expect(await minute()).toEqual([{ worker: 'w', accepted: 5 }]);
-    await admin.command({
-      query: `INSERT INTO ${config.database}.shares_raw SELECT * REPLACE ('${'ab'.repeat(32)}' AS identity, 'stranger' AS worker) FROM ${config.database}.shares_raw LIMIT 1`,
+    await w.admin.command({
+      query: `INSERT INTO ${w.config.database}.shares_raw SELECT * REPLACE ('${'ab'.repeat(32)}' AS identity, 'stranger' AS worker) FROM ${w.config.database}.shares_raw LIMIT 1`,
     });
-    await mutate(`ALTER TABLE ${config.database}.shares_1m_raw UPDATE accepted = 6 WHERE 1`);
+    await mutate(`ALTER TABLE ${w.config.database}.shares_1m_raw UPDATE accepted = 6 WHERE 1`);
     await replayTables(parts());
     expect(await minute()).toEqual([{ worker: 'w', accepted: 5 }]);
     expect(await verifyTables({ ...parts(), from: undefined! })).toMatchObject({ same: true });
@@ -238,7 +180,7 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     fill();
     await consumed();
     const before = await everything();
-    const name = `${config.database}_other`;
+    const name = `${w.config.database}_other`;
     await replayInto(parts(), name);
     const other = await everything(name);
     expect(other.shares_1m_raw).toEqual(ofMonths(before, false).shares_1m_raw);
@@ -254,10 +196,10 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     // Again, where it is all there; and consumers started there read what is missing.
     await replayInto(parts(), name);
     expect(await everything(name)).toEqual(other);
-    const moved = { ...config, database: name };
-    const log = openJournalLog({ dir: join(dir.path, 'journal') });
-    life.onStop('log', () => log.close());
-    const consumers = await startConsumers(moved, life, { log });
+    const moved = { ...w.config, database: name };
+    const log = openLog();
+    w.life.onStop('log', () => log.close());
+    const consumers = await startConsumers(moved, w.life, { log });
     await consumers.ready;
     await until('all shares', async () => {
       const [row] = await select<{ n: string; counted: string }>(
@@ -270,16 +212,16 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
 
   test('beside running consumers nothing of what arrives meanwhile is lost, in whichever month', async () => {
     const distinct = fill();
-    const log = openJournalLog({ dir: join(dir.path, 'journal') });
-    life.onStop('log', () => log.close());
-    await startConsumersAside(config, life, { log });
+    const log = openLog();
+    w.life.onStop('log', () => log.close());
+    await startConsumersAside(w.config, w.life, { log });
     const count = async () =>
-      Number((await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares`))[0]!.n);
+      Number((await select<{ n: string }>(`SELECT count() AS n FROM ${w.config.database}.shares`))[0]!.n);
     await until('the shares', async () => ((await count()) === distinct ? true : undefined));
     let appended = 0;
     const feed = setInterval(() => {
-      const some = Array.from({ length: 10 }, () => shareAt((random(4 * 3600) - 2 * 3600) * 1e6, 0, good));
-      append(writers[0]!, sharesIn(some));
+      const some = Array.from({ length: 10 }, () => shareAt((w.random(4 * 3600) - 2 * 3600) * 1e6, 0, good));
+      append(w.writers[0]!, sharesIn(some));
       appended += some.length;
     }, 20);
     try {
@@ -293,16 +235,16 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     });
     expect(appended).toBeGreaterThan(20);
     expect(await verifyTables({ ...parts(), from: undefined! })).toMatchObject({ same: true });
-    expect(life.lines.filter((line) => line.startsWith('stop'))).toEqual([]);
+    expect(w.life.lines.filter((line) => line.startsWith('stop'))).toEqual([]);
   });
 
   test('killed at any moment each month is whole, as it was or as it was made, and the next replay mends the rest', async () => {
     fill();
     await consumed();
     const before = await everything();
-    const { database } = config;
-    const file = join(dir.path, 'ckpool.conf');
-    const { url, user, password } = config.clickhouse!;
+    const { database } = w.config;
+    const file = join(w.dir.path, 'ckpool.conf');
+    const { url, user, password } = w.config.clickhouse!;
     writeFileSync(file, JSON.stringify({ lodestream: { clickhouse: { url, user, password, database } } }));
     const main = fileURLToPath(new URL('../../services/cli/main.ts', import.meta.url));
     for (const phase of ['reading', 'rolling up', 'swapping', 'swapping', 'swapping', 'removing']) {
@@ -311,7 +253,7 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
       );
       const child = spawn(
         process.execPath,
-        [main, 'replay', '--from', '2025-11-20', '-c', file, '--data-dir', dir.path],
+        [main, 'replay', '--from', '2025-11-20', '-c', file, '--data-dir', w.dir.path],
         {
           stdio: ['ignore', 'ignore', 'pipe'],
         },
@@ -322,7 +264,7 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
         const first = !said.includes(phase);
         said += data.toString();
         if (first && said.includes(phase))
-          setTimeout(() => child.kill('SIGKILL'), random(phase === 'swapping' ? 80 : 20));
+          setTimeout(() => child.kill('SIGKILL'), w.random(phase === 'swapping' ? 80 : 20));
       });
       await ended;
       expect(said, `killed while ${phase}`).toContain(phase);
@@ -337,7 +279,7 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     }
     await replayTables(parts());
     expect(await everything()).toEqual(before);
-    append(writers[0]!, sharesIn([shareAt(5 * HOUR_US, 0, good), shareAt(-5 * HOUR_US, 0, good)]));
+    append(w.writers[0]!, sharesIn([shareAt(5 * HOUR_US, 0, good), shareAt(-5 * HOUR_US, 0, good)]));
     await consumed();
     expect(await verifyTables({ ...parts(), from: undefined! })).toMatchObject({ same: true });
   });
@@ -345,9 +287,9 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
   test('what the log does not have is kept before the months, and keeps a replay from swapping within them', async () => {
     fill();
     await consumed();
-    const { database } = config;
+    const { database } = w.config;
     const stranger = (bucketS: number) =>
-      admin.command({
+      w.admin.command({
         query: `INSERT INTO ${database}.shares_raw SELECT * REPLACE ('stranger' AS origin, toDateTime(${bucketS}, 'UTC') AS bucket) FROM ${database}.shares_raw LIMIT 1`,
       });
     const count = () => select(`SELECT count() AS n FROM ${database}.shares WHERE origin = 'stranger'`);
@@ -368,9 +310,9 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
   test('rows that replace those of a replay later are newer, however many versions the replay made', async () => {
     fill();
     await consumed();
-    const { database } = config;
+    const { database } = w.config;
     for (const from of [NOVEMBER, undefined]) {
-      await admin.command({ query: `TRUNCATE TABLE ${database}.version_ticks` });
+      await w.admin.command({ query: `TRUNCATE TABLE ${database}.version_ticks` });
       await replayTables({ ...parts(), from: from! });
       const [versions] = await select<{ behind: number }>(
         `SELECT (SELECT sum(ingest_ticks) FROM ${database}.version_ticks) < max(ingest_version) AS behind
@@ -384,13 +326,11 @@ describe.skipIf(noClickHouse !== undefined)('replay from a month on', { timeout:
     fill();
     await expect(replayTables(parts())).rejects.toThrow(/was not filled by the consumers/);
     await consumed();
-    await admin.command({ query: `DROP TABLE ${config.database}.epochs_raw` });
+    await w.admin.command({ query: `DROP TABLE ${w.config.database}.epochs_raw` });
     await expect(replayTables(parts())).rejects.toThrow(/epochs_raw is gone: only a replay of all months/);
     await replayTables({ ...parts(), from: undefined! });
     expect(await verifyTables(parts())).toMatchObject({ same: true });
-    rmSync(join(dir.path, 'state', 'consumers.sqlite'));
+    rmSync(join(w.dir.path, 'state', 'consumers.sqlite'));
     await expect(replayTables(parts())).rejects.toThrow(/was not filled by the consumers/);
   });
-
-  const consumed = () => consumedBy(config, admin);
 });

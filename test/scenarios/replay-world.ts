@@ -1,18 +1,22 @@
-/** What the scenarios of replay have in common: events, all rows of a database, consumers that have taken in everything. */
+/** What the scenarios of replay have in common: events, a world for each test, all rows of a database, consumers that have taken in everything. */
 import { join } from 'node:path';
 import { type ClickHouseClient, ClickHouseLogLevel, createClient } from '@clickhouse/client';
+import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { FACTS } from '../../pipelines/derivations/topics.ts';
 import type { Inputs } from '../../schemas/events.ts';
 import { startConsumers } from '../../services/consumers/main.ts';
 import { finishWork } from '../../services/consumers/replay-build.ts';
 import { REPLAYED_TABLES } from '../../services/consumers/replay-compare.ts';
+import type { ReplayParts } from '../../services/consumers/replay-work.ts';
 import { ConsumerState, storedPositions } from '../../services/consumers/state.ts';
 import { chainsOf } from '../../services/core/chains/profile.ts';
 import type { Config } from '../../services/core/config.ts';
-import { openJournalLog } from '../../services/core/log/journal.ts';
+import type { EventLog, JournalWriter, LogEntry } from '../../services/core/log/event-log.ts';
+import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
 import { openStore } from '../../services/core/store.ts';
-import type { TestClickHouse } from '../helpers/clickhouse.ts';
-import { START_US, testLife, until } from '../services/consumers/world.ts';
+import { startTestClickHouse, type TestClickHouse } from '../helpers/clickhouse.ts';
+import { newSeed, randomFrom } from '../pipelines/blocks.ts';
+import { configFor, START_US, type TestLife, tempDir, testLife, until } from '../services/consumers/world.ts';
 
 export type Random = (below: number) => number;
 
@@ -83,7 +87,7 @@ async function select<Row>(client: ClickHouseClient, query: string): Promise<Row
 }
 
 /** Every row of every table in all columns but `ingest_*`, in one order. */
-export async function everythingIn(client: ClickHouseClient, database: string): Promise<Record<string, unknown[]>> {
+async function everythingIn(client: ClickHouseClient, database: string): Promise<Record<string, unknown[]>> {
   const out: Record<string, unknown[]> = {};
   for (const table of REPLAYED_TABLES) {
     const columns = await select<{ name: string }>(
@@ -99,7 +103,7 @@ export async function everythingIn(client: ClickHouseClient, database: string): 
 }
 
 /** Consumers that have taken in everything, and have ended. */
-export async function consumedBy(config: Config, admin: ClickHouseClient): Promise<void> {
+async function consumedBy(config: Config, admin: ClickHouseClient): Promise<void> {
   const own = testLife();
   const log = openJournalLog({ dir: join(config.dataDir, 'journal') });
   const statePath = join(config.dataDir, 'state', 'consumers.sqlite');
@@ -139,4 +143,86 @@ export async function consumedBy(config: Config, admin: ClickHouseClient): Promi
     await own.end();
     await log.close();
   }
+}
+
+/** Shares as entries of a log. */
+export function sharesIn(shares: readonly Inputs['share'][]): LogEntry[] {
+  return shares.map((event) => ({ topic: 'share', event }));
+}
+
+/** What a test of replay has: a journal in a folder of its own, a database of its own in the file's ClickHouse. */
+class ReplayWorld {
+  ch!: TestClickHouse;
+  admin!: ClickHouseClient;
+  dir!: ReturnType<typeof tempDir>;
+  life!: TestLife;
+  config!: Config;
+  random!: Random;
+  /** Journal writers, in the order in which they were opened. */
+  writers: JournalWriter[] = [];
+
+  readonly openLog = (): EventLog => openJournalLog({ dir: join(this.dir.path, 'journal') });
+
+  readonly writer = (instance: string): JournalWriter => {
+    const opened = openJournalWriter({ dir: join(this.dir.path, 'journal'), instance });
+    this.writers.push(opened);
+    return opened;
+  };
+
+  readonly append = (to: JournalWriter, entries: readonly LogEntry[]): void => {
+    for (let i = 0; i < entries.length; i += 100) to.append(entries.slice(i, i + 100));
+  };
+
+  readonly parts = (more: Partial<ReplayParts> = {}): ReplayParts => ({
+    config: this.config,
+    openLog: async () => this.openLog(),
+    signal: new AbortController().signal,
+    log: () => {},
+    ...more,
+  });
+
+  readonly select = <Row>(query: string): Promise<Row[]> => select(this.admin, query);
+
+  readonly mutate = (query: string): Promise<unknown> =>
+    this.admin.command({ query: `${query} SETTINGS mutations_sync = 1` });
+
+  readonly everything = (database: string = this.config.database): Promise<Record<string, unknown[]>> =>
+    everythingIn(this.admin, database);
+
+  readonly consumed = (): Promise<void> => consumedBy(this.config, this.admin);
+}
+
+/**
+ * A world whose fields are made anew for each test. Its hooks are set here, so this is called within `describe`.
+ *
+ * @param name - of the databases, which are numbered
+ */
+export function replayWorlds(name: string): ReplayWorld {
+  const w = new ReplayWorld();
+  let databases = 0;
+
+  beforeAll(async () => {
+    w.ch = await startTestClickHouse();
+    w.admin = clientOf(w.ch);
+  });
+  afterAll(async () => {
+    await w.admin.close();
+    await w.ch.stop();
+  });
+  beforeEach(async () => {
+    w.dir = tempDir();
+    w.life = testLife();
+    w.random = randomFrom(newSeed());
+    databases += 1;
+    const database = `${name}${databases}`;
+    await w.admin.command({ query: `CREATE DATABASE ${database}` });
+    w.config = { ...configFor(w.dir.path, { url: w.ch.url, user: 'writer', password: w.ch.token }), database };
+  });
+  afterEach(async () => {
+    await w.life.end();
+    for (const writer of w.writers) writer.close();
+    w.writers = [];
+    w.dir.remove();
+  });
+  return w;
 }

@@ -4,8 +4,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
-import type { ClickHouseClient } from '@clickhouse/client';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Inputs } from '../../schemas/events.ts';
 import { ingestTime, insertRows } from '../../services/consumers/insert.ts';
 import { startConsumers } from '../../services/consumers/main.ts';
@@ -15,80 +14,21 @@ import { REPLAYED_TABLES } from '../../services/consumers/replay-compare.ts';
 import { replayLetters } from '../../services/consumers/replay-letters.ts';
 import type { Progress, ReplayParts } from '../../services/consumers/replay-work.ts';
 import { ConsumerState } from '../../services/consumers/state.ts';
-import type { Config } from '../../services/core/config.ts';
 import { openDataDir } from '../../services/core/data-dir.ts';
-import type { EventLog, JournalWriter, LogEntry } from '../../services/core/log/event-log.ts';
-import { openJournalLog, openJournalWriter } from '../../services/core/log/journal.ts';
 import { poolStatus, statusEvent } from '../../services/ingestor/ckpool-log.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../helpers/clickhouse.ts';
-import { chainOf, newSeed, numbered, randomFrom } from '../pipelines/blocks.ts';
-import { configFor, START_US, shareOf, type TestLife, tempDir, testLife, until } from '../services/consumers/world.ts';
-import { backfilled, clientOf, consumedBy, contract, everythingIn, jobOf, type Random } from './replay-world.ts';
+import { chainOf, numbered } from '../pipelines/blocks.ts';
+import { configFor, START_US, shareOf, until } from '../services/consumers/world.ts';
+import { backfilled, clientOf, contract, jobOf, replayWorlds, sharesIn } from './replay-world.ts';
 
 describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () => {
-  let ch: TestClickHouse;
-  let admin: ClickHouseClient;
-  let dir: ReturnType<typeof tempDir>;
-  let life: TestLife;
-  let config: Config;
-  let random: Random;
-  let writers: JournalWriter[] = [];
-  let databases = 0;
-
-  beforeAll(async () => {
-    ch = await startTestClickHouse();
-    admin = clientOf(ch);
-  });
-  afterAll(async () => {
-    await admin.close();
-    await ch.stop();
-  });
-  beforeEach(async () => {
-    dir = tempDir();
-    life = testLife();
-    random = randomFrom(newSeed());
-    databases += 1;
-    await admin.command({ query: `CREATE DATABASE world${databases}` });
-    config = {
-      ...configFor(dir.path, { url: ch.url, user: 'writer', password: ch.token }),
-      database: `world${databases}`,
-    };
-  });
-  afterEach(async () => {
-    await life.end();
-    for (const writer of writers) writer.close();
-    writers = [];
-    dir.remove();
-  });
-
-  const openLog = (): EventLog => openJournalLog({ dir: join(dir.path, 'journal') });
-  const writer = (instance: string): JournalWriter => {
-    const opened = openJournalWriter({ dir: join(dir.path, 'journal'), instance });
-    writers.push(opened);
-    return opened;
-  };
-  const append = (to: JournalWriter, entries: readonly LogEntry[]): void => {
-    for (let i = 0; i < entries.length; i += 100) to.append(entries.slice(i, i + 100));
-  };
-  const sharesIn = (shares: readonly Inputs['share'][]): LogEntry[] =>
-    shares.map((event) => ({ topic: 'share', event }));
-  const parts = (more: Partial<ReplayParts> = {}): ReplayParts => ({
-    config,
-    openLog: async () => openLog(),
-    signal: new AbortController().signal,
-    log: () => {},
-    ...more,
-  });
-  async function select<Row>(query: string): Promise<Row[]> {
-    const answer = await admin.query({ query, format: 'JSONEachRow' });
-    return answer.json<Row>();
-  }
-  const everything = (database = config.database) => everythingIn(admin, database);
-  const strangers = () => select(`SELECT name FROM system.databases WHERE name LIKE '${config.database}_replay%'`);
+  const w = replayWorlds('world');
+  const { openLog, writer, append, parts, select, mutate, everything, consumed } = w;
+  const strangers = () => select(`SELECT name FROM system.databases WHERE name LIKE '${w.config.database}_replay%'`);
 
   /** A world in the journal: shares live and back-filled, repeats, poison, jobs, sessions, a chain with a reorganisation, a contract. */
   function fill(count = 600): Inputs['share'][] {
-    const shares = Array.from({ length: count }, (_, n) => shareOf(random, n));
+    const shares = Array.from({ length: count }, (_, n) => shareOf(w.random, n));
     const pool = writer('ckpool');
     append(
       pool,
@@ -110,7 +50,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
         shares
           .filter((share) => share.accepted)
           .slice(0, 200)
-          .map((share) => backfilled(random, share)),
+          .map((share) => backfilled(w.random, share)),
       ),
     );
     const trunk = chainOf(0, 60, () => ({ bits: 0x1e1fffff }));
@@ -145,16 +85,14 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     return shares;
   }
 
-  const consumed = () => consumedBy(config, admin);
-
   test('after every derived table was dropped, replay gives identical rows', async () => {
     fill();
     await consumed();
     expect(await verifyTables(parts())).toMatchObject({ same: true });
     const before = await everything();
     for (const table of REPLAYED_TABLES) expect(before[table]!.length, table).toBeGreaterThan(0);
-    const tables = await select<{ name: string }>(`SHOW TABLES FROM ${config.database}`);
-    for (const { name } of tables) await admin.command({ query: `DROP TABLE ${config.database}.${name}` });
+    const tables = await select<{ name: string }>(`SHOW TABLES FROM ${w.config.database}`);
+    for (const { name } of tables) await w.admin.command({ query: `DROP TABLE ${w.config.database}.${name}` });
     const phases: Progress[] = [];
     const summary = await replayTables(parts({ onProgress: (progress) => phases.push(progress) }));
     expect(await everything()).toEqual(before);
@@ -166,15 +104,15 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     );
     expect(await strangers()).toEqual([]);
     // Views are there, and consumers go on where the replay stopped instead of reading all again.
-    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([{ n: '600' }]);
+    expect(await select(`SELECT count() AS n FROM ${w.config.database}.shares`)).toEqual([{ n: '600' }]);
     const log = openLog();
-    life.onStop('log', () => log.close());
-    const consumers = await startConsumers(config, life, { log });
+    w.life.onStop('log', () => log.close());
+    const consumers = await startConsumers(w.config, w.life, { log });
     await consumers.ready;
-    expect(life.lines.join('\n')).toContain('reading goes on where it stopped');
-    append(writers[0]!, sharesIn([shareOf(random, 10_000)]));
+    expect(w.life.lines.join('\n')).toContain('reading goes on where it stopped');
+    append(w.writers[0]!, sharesIn([shareOf(w.random, 10_000)]));
     await until('the next share', async () =>
-      (await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares`))[0]!.n === '601'
+      (await select<{ n: string }>(`SELECT count() AS n FROM ${w.config.database}.shares`))[0]!.n === '601'
         ? true
         : undefined,
     );
@@ -184,26 +122,24 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
   test('replay beside running consumers loses nothing of what arrives meanwhile, and they go on by themselves', async () => {
     const shares = fill();
     const log = openLog();
-    life.onStop('log', () => log.close());
-    await startConsumersAside(config, life, { log });
+    w.life.onStop('log', () => log.close());
+    await startConsumersAside(w.config, w.life, { log });
     // A pipeline that was wrong once: rows that no replay would make.
     await until('the tables', async () =>
-      (await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares_1m`))[0]!.n !== '0'
+      (await select<{ n: string }>(`SELECT count() AS n FROM ${w.config.database}.shares_1m`))[0]!.n !== '0'
         ? true
         : undefined,
     );
     await until('the shares', async () =>
-      (await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares`))[0]!.n === '600'
+      (await select<{ n: string }>(`SELECT count() AS n FROM ${w.config.database}.shares`))[0]!.n === '600'
         ? true
         : undefined,
     );
-    await admin.command({
-      query: `ALTER TABLE ${config.database}.shares_raw UPDATE worker = 'wrong' WHERE height = 101 SETTINGS mutations_sync = 1`,
-    });
+    await mutate(`ALTER TABLE ${w.config.database}.shares_raw UPDATE worker = 'wrong' WHERE height = 101`);
     let appended = 0;
-    const pool = writers[0]!;
+    const pool = w.writers[0]!;
     const feed = setInterval(() => {
-      append(pool, sharesIn(Array.from({ length: 20 }, () => shareOf(random, 1000 + appended++))));
+      append(pool, sharesIn(Array.from({ length: 20 }, () => shareOf(w.random, 1000 + appended++))));
     }, 20);
     try {
       expect((await replayTables(parts())).aside_s).toBeGreaterThan(0);
@@ -211,39 +147,38 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
       clearInterval(feed);
     }
     await until('what arrived meanwhile', async () => {
-      const [row] = await select<{ n: string }>(`SELECT count() AS n FROM ${config.database}.shares`);
+      const [row] = await select<{ n: string }>(`SELECT count() AS n FROM ${w.config.database}.shares`);
       expect(row!.n).toBe(String(shares.length + appended));
       return true;
     });
     expect(appended).toBeGreaterThan(20);
-    expect(await select(`SELECT count() AS n FROM ${config.database}.shares WHERE worker = 'wrong'`)).toEqual([
+    expect(await select(`SELECT count() AS n FROM ${w.config.database}.shares WHERE worker = 'wrong'`)).toEqual([
       { n: '0' },
     ]);
     // Verify beside consumers that take shares in.
-    const again = setInterval(() => append(pool, sharesIn([shareOf(random, 1000 + appended++)])), 20);
+    const again = setInterval(() => append(pool, sharesIn([shareOf(w.random, 1000 + appended++)])), 20);
     try {
       const verified = await verifyTables(parts());
       expect(verified.tables.filter(({ same }) => !same)).toEqual([]);
     } finally {
       clearInterval(again);
     }
-    expect(life.lines.filter((line) => line.startsWith('stop'))).toEqual([]);
+    expect(w.life.lines.filter((line) => line.startsWith('stop'))).toEqual([]);
     expect(await strangers()).toEqual([]);
   });
 
   test('verify finds a changed row, a missing row, one too many, a changed roll-up and a changed payout, and names them', async () => {
     fill();
     await consumed();
-    const { database } = config;
+    const { database } = w.config;
     const [victim] = await select<{ identity: string }>(
       `SELECT identity FROM ${database}.shares WHERE accepted ORDER BY identity LIMIT 1`,
     );
-    const mutate = (query: string) => admin.command({ query: `${query} SETTINGS mutations_sync = 1` });
     await mutate(
       `ALTER TABLE ${database}.shares_raw UPDATE diff = diff + toDecimal128('0.000000000000000001', 18) WHERE identity = '${victim!.identity}'`,
     );
-    await admin.command({ query: `DELETE FROM ${database}.jobs_raw WHERE job_key = 'ckpool/7'` });
-    await admin.command({
+    await w.admin.command({ query: `DELETE FROM ${database}.jobs_raw WHERE job_key = 'ckpool/7'` });
+    await w.admin.command({
       query: `INSERT INTO ${database}.block_events_raw SELECT * REPLACE ('twice' AS identity) FROM ${database}.block_events_raw WHERE height = 3 LIMIT 1`,
     });
     await mutate(`ALTER TABLE ${database}.shares_1m_raw UPDATE accepted = accepted + 1 WHERE worker LIKE 'user0%'`);
@@ -271,7 +206,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     await replayTables(parts(), { allowLoss: true });
     expect(await verifyTables(parts())).toMatchObject({ same: true });
     // A record that cannot be read and was no dead letter before: the log was damaged since.
-    await admin.command({ query: `TRUNCATE TABLE ${database}.dead_letters` });
+    await w.admin.command({ query: `TRUNCATE TABLE ${database}.dead_letters` });
     await expect(replayTables(parts())).rejects.toThrow(/no dead letters before/);
   });
 
@@ -287,31 +222,31 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
           partitions: async (topic) => [...(await log.partitions(topic))].reverse(),
           // Small pieces of each partition in turn, some of them late.
           read: async (topic, partition, from, options) => {
-            if (random(3) === 0) await new Promise((resolve) => setTimeout(resolve, random(5)));
+            if (w.random(3) === 0) await new Promise((resolve) => setTimeout(resolve, w.random(5)));
             return log.read(topic, partition, from, {
               ...options,
-              maxRecords: 1 + random(Math.min(options.maxRecords, 100)),
+              maxRecords: 1 + w.random(Math.min(options.maxRecords, 100)),
             });
           },
         };
       },
     });
-    await replayInto(shuffled, `${config.database}_other`);
-    expect(await everything(`${config.database}_other`)).toEqual(before);
+    await replayInto(shuffled, `${w.config.database}_other`);
+    expect(await everything(`${w.config.database}_other`)).toEqual(before);
     // Accepted, refused and back-filled copies again, from another writer, last first, twice.
     const again = writer('again');
     const copies = [
       ...shares,
-      ...shares.filter((share) => share.accepted).map((share) => backfilled(random, share)),
+      ...shares.filter((share) => share.accepted).map((share) => backfilled(w.random, share)),
     ].reverse();
     append(again, sharesIn([...copies, ...copies]));
     append(again, [
       { topic: 'contract', event: contract },
       { topic: 'job', event: jobOf(3) },
     ]);
-    const summary = await replayInto(parts(), `${config.database}_twice`);
+    const summary = await replayInto(parts(), `${w.config.database}_twice`);
     expect(summary.rows).toBeGreaterThan(shares.length * 3);
-    const twice = await everything(`${config.database}_twice`);
+    const twice = await everything(`${w.config.database}_twice`);
     // The minutes that a loser was received in are listed too.
     for (const table of REPLAYED_TABLES.filter((name) => name !== 'share_minutes')) {
       expect(twice[table], table).toEqual(before[table]);
@@ -323,12 +258,12 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
   test('consumers moved to a database that a replay has filled read only what came after', async () => {
     const shares = fill();
     await consumed();
-    const moved = { ...config, database: `${config.database}_moved` };
+    const moved = { ...w.config, database: `${w.config.database}_moved` };
     await replayInto(parts(), moved.database);
-    append(writers[0]!, sharesIn([shareOf(random, 20_000)]));
+    append(w.writers[0]!, sharesIn([shareOf(w.random, 20_000)]));
     const log = openLog();
-    life.onStop('log', () => log.close());
-    const consumers = await startConsumers(moved, life, { log });
+    w.life.onStop('log', () => log.close());
+    const consumers = await startConsumers(moved, w.life, { log });
     await consumers.ready;
     await until('the next share', async () => {
       const [row] = await select<{ n: string }>(`SELECT count() AS n FROM ${moved.database}.shares`);
@@ -336,7 +271,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     });
     expect(consumers.counters.records).toBe(1);
     // It is theirs now: nobody builds into it at their side.
-    await until('their status', () => openDataDir(dir.path));
+    await until('their status', () => openDataDir(w.dir.path));
     await expect(replayInto(parts(), moved.database)).rejects.toMatchObject({ code: 'held' });
   });
 
@@ -368,10 +303,10 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     );
     expect(names).toHaveLength(1);
     for (const name of [names[0]!, `${names[0]}_live`]) {
-      await admin.command({ query: `CREATE DATABASE ${name}` });
-      await admin.command({ query: `CREATE TABLE ${name}.shares_raw AS ${config.database}.shares_raw` });
-      await admin.command({
-        query: `INSERT INTO ${name}.shares_raw SELECT * REPLACE ('left' AS identity) FROM ${config.database}.shares_raw`,
+      await w.admin.command({ query: `CREATE DATABASE ${name}` });
+      await w.admin.command({ query: `CREATE TABLE ${name}.shares_raw AS ${w.config.database}.shares_raw` });
+      await w.admin.command({
+        query: `INSERT INTO ${name}.shares_raw SELECT * REPLACE ('left' AS identity) FROM ${w.config.database}.shares_raw`,
       });
     }
     await replayTables(parts());
@@ -383,15 +318,15 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     fill(300);
     await consumed();
     const before = await everything();
-    const file = join(dir.path, 'ckpool.conf');
-    const { url, user, password } = config.clickhouse!;
+    const file = join(w.dir.path, 'ckpool.conf');
+    const { url, user, password } = w.config.clickhouse!;
     writeFileSync(
       file,
-      JSON.stringify({ lodestream: { clickhouse: { url, user, password, database: config.database } } }),
+      JSON.stringify({ lodestream: { clickhouse: { url, user, password, database: w.config.database } } }),
     );
     const main = fileURLToPath(new URL('../../services/cli/main.ts', import.meta.url));
     for (const phase of ['reading', 'waiting for the consumers', 'swapping', 'swapping', 'swapping', 'removing']) {
-      const child = spawn(process.execPath, [main, 'replay', '-c', file, '--data-dir', dir.path], {
+      const child = spawn(process.execPath, [main, 'replay', '-c', file, '--data-dir', w.dir.path], {
         stdio: ['ignore', 'ignore', 'pipe'],
       });
       const ended = once(child, 'exit');
@@ -400,7 +335,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
         const first = !said.includes(`${phase}\n`) && !said.includes(`${phase}:`);
         said += data.toString();
         const now = said.includes(`${phase}\n`) || said.includes(`${phase}:`);
-        if (first && now) setTimeout(() => child.kill('SIGKILL'), random(phase === 'swapping' ? 60 : 20));
+        if (first && now) setTimeout(() => child.kill('SIGKILL'), w.random(phase === 'swapping' ? 60 : 20));
       });
       await ended;
       expect(said, `killed while ${phase}`).toContain(phase);
@@ -408,16 +343,16 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     }
     await replayTables(parts());
     expect(await strangers()).toEqual([]);
-    append(writers[0]!, sharesIn([shareOf(random, 30_000)]));
+    append(w.writers[0]!, sharesIn([shareOf(w.random, 30_000)]));
     await consumed();
     expect(await verifyTables(parts())).toMatchObject({ same: true });
-    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([{ n: '301' }]);
+    expect(await select(`SELECT count() AS n FROM ${w.config.database}.shares`)).toEqual([{ n: '301' }]);
   });
 
   test('tables that were filled from Kafka are compared with the whole journal that was shipped to it', async () => {
     fill(100);
     await consumed();
-    const state = new DatabaseSync(join(dir.path, 'state', 'consumers.sqlite'));
+    const state = new DatabaseSync(join(w.dir.path, 'state', 'consumers.sqlite'));
     state.exec('UPDATE positions SET position = rowid, partition = CAST(rowid AS TEXT)');
     state.close();
     const { same, tables } = await verifyTables(parts());
@@ -428,20 +363,20 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
   test('tables swapped in are there after the engine was killed and opened again', async () => {
     fill(100);
     const own = await startTestClickHouse();
-    config = { ...configFor(dir.path, { url: own.url, user: 'writer', password: own.token }) };
+    w.config = { ...configFor(w.dir.path, { url: own.url, user: 'writer', password: own.token }) };
     let back: TestClickHouse | undefined;
-    const shared = admin;
-    admin = clientOf(own);
+    const shared = w.admin;
+    w.admin = clientOf(own);
     try {
       await consumed();
       await replayTables(parts());
       await own.stop({ signal: 'SIGKILL', keep: true });
       back = await startTestClickHouse({ dir: own.dir, token: own.token });
-      config = { ...configFor(dir.path, { url: back.url, user: 'writer', password: back.token }) };
+      w.config = { ...configFor(w.dir.path, { url: back.url, user: 'writer', password: back.token }) };
       expect(await verifyTables(parts())).toMatchObject({ same: true });
     } finally {
-      await admin.close();
-      admin = shared;
+      await w.admin.close();
+      w.admin = shared;
       await back?.stop();
     }
   });
@@ -449,38 +384,38 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
   test('tables with shares that the log does not have are not swapped away', async () => {
     fill();
     await consumed();
-    rmSync(join(dir.path, 'journal', 'ckpool'), { recursive: true });
+    rmSync(join(w.dir.path, 'journal', 'ckpool'), { recursive: true });
     const failed = await replayTables(parts()).catch((error: unknown) => error);
     expect(failed).toMatchObject({ code: 'replay_loss' });
-    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([{ n: '600' }]);
+    expect(await select(`SELECT count() AS n FROM ${w.config.database}.shares`)).toEqual([{ n: '600' }]);
     expect(await strangers()).toEqual([]);
   });
 
   test('dead letters that pass now become rows and leave the table, and the others stay', async () => {
     const shares = fill();
     const late = {
-      ...shareOf(random, 1),
+      ...shareOf(w.random, 1),
       accepted: true,
       errn: 0,
       diff: 3,
       time_us: Math.floor((START_US + 7200e6) / 60e6) * 60e6,
       worker: 'late.rig',
     };
-    append(writers[0]!, [{ topic: 'share', event: late }]);
+    append(w.writers[0]!, [{ topic: 'share', event: late }]);
     await consumed();
     // As by a version that refused what is right.
-    const { database } = config;
+    const { database } = w.config;
     const log = openLog();
     const { records } = await log.read('share', 'ckpool', null, { maxRecords: 10_000, waitMs: 0 });
     await log.close();
     const last = records.at(-1)!;
     for (const table of ['shares_raw', 'shares_1m_raw']) {
-      await admin.command({ query: `DELETE FROM ${database}.${table} WHERE worker = 'late.rig'` });
+      await w.admin.command({ query: `DELETE FROM ${database}.${table} WHERE worker = 'late.rig'` });
     }
-    await admin.command({
+    await w.admin.command({
       query: `DELETE FROM ${database}.share_minutes WHERE minute = toDateTime(${Math.floor((START_US / 1e6 + 7200) / 60) * 60}, 'UTC')`,
     });
-    await insertRows(admin, `${database}.dead_letters`, [
+    await insertRows(w.admin, `${database}.dead_letters`, [
       {
         topic: 'share',
         partition: 'ckpool',
@@ -495,12 +430,12 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
       },
     ]);
     const letters = () =>
-      select<{ reason: string }>(`SELECT reason FROM ${config.database}.dead_letters FINAL ORDER BY reason`);
+      select<{ reason: string }>(`SELECT reason FROM ${w.config.database}.dead_letters FINAL ORDER BY reason`);
     expect((await letters()).map(({ reason }) => reason)).toEqual(['a late rig', expect.stringContaining('NaN')]);
     expect(await verifyTables(parts())).toMatchObject({ same: false });
     expect(await replayLetters(parts())).toEqual({ letters: 2, passed: 1, gone: 0 });
     expect((await letters()).map(({ reason }) => reason)).toEqual([expect.stringContaining('NaN')]);
-    expect(await select(`SELECT count() AS n FROM ${config.database}.shares`)).toEqual([
+    expect(await select(`SELECT count() AS n FROM ${w.config.database}.shares`)).toEqual([
       { n: String(shares.length + 1) },
     ]);
     // Its minute is rolled up by who comes next; then all is as if it had passed the first time.
@@ -509,23 +444,23 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
   });
 
   test('a copy that lost to a letter whose replay died right behind its insert keeps no minute, though a merge removed it and the letter comes again', async () => {
-    const live = { ...shareOf(random, 1), accepted: true, errn: 0, reason: '', diff: 3, worker: 'late.rig' };
+    const live = { ...shareOf(w.random, 1), accepted: true, errn: 0, reason: '', diff: 3, worker: 'late.rig' };
     const shares = fill();
-    append(writers[1]!, sharesIn([{ ...backfilled(random, live), time_us: live.time_us + 300e6 }]));
+    append(w.writers[1]!, sharesIn([{ ...backfilled(w.random, live), time_us: live.time_us + 300e6 }]));
     await consumed();
-    const { database } = config;
+    const { database } = w.config;
     const minutes = () =>
       select<{ minute: string; accepted: string }>(
         `SELECT toString(minute) AS minute, toString(accepted) AS accepted FROM ${database}.shares_1m WHERE worker = 'late.rig' ORDER BY minute`,
       );
     const [old] = await minutes();
     expect(old).toMatchObject({ accepted: '1' });
-    append(writers[0]!, sharesIn([live]));
+    append(w.writers[0]!, sharesIn([live]));
     const log = openLog();
     const { records } = await log.read('share', 'ckpool', null, { maxRecords: 10_000, waitMs: 0 });
     await log.close();
     const { position, run, sequence, fingerprint, body } = records.at(-1)!;
-    await insertRows(admin, `${database}.dead_letters`, [
+    await insertRows(w.admin, `${database}.dead_letters`, [
       {
         topic: 'share',
         partition: 'ckpool',
@@ -549,7 +484,7 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     } finally {
       ConsumerState.prototype.finish = finish;
     }
-    await admin.command({ query: `OPTIMIZE TABLE ${database}.shares_raw FINAL` });
+    await w.admin.command({ query: `OPTIMIZE TABLE ${database}.shares_raw FINAL` });
     // The consumers come to exactly the same record.
     await consumed();
     expect(await minutes()).toEqual([{ minute: expect.not.stringMatching(old!.minute), accepted: '1' }]);
@@ -563,14 +498,14 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     fill(50);
     await consumed();
     const log = openLog();
-    life.onStop('log', () => log.close());
-    const consumers = await startConsumers(config, life, { log });
+    w.life.onStop('log', () => log.close());
+    const consumers = await startConsumers(w.config, w.life, { log });
     await consumers.ready;
-    const paths = openDataDir(dir.path);
+    const paths = openDataDir(w.dir.path);
     await expect(takeTurn(paths, new AbortController().signal, 300)).rejects.toThrow(
       /the state of the consumers is (held|already open)/,
     );
-    await life.end();
+    await w.life.end();
     let second: unknown;
     await replayTables(
       parts({
