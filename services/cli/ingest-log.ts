@@ -10,18 +10,14 @@ import { acquireLock } from '../core/lock.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { readStatuses } from '../core/status.ts';
 import { archivesIn, isArchive } from '../ingestor/archive-read.ts';
+import { MainLogCheckpoints, mainLogTakenAs } from '../ingestor/ckpool-log-checkpoints.ts';
 import {
   emptyMainLogSummary,
   ingestMainLog,
-  inOrder,
-  MainLogCheckpoints,
-  type MainLogFile,
   type MainLogOptions,
   type MainLogSummary,
-  mainLogFiles,
-  mainLogOf,
-  mainLogTakenAs,
 } from '../ingestor/ckpool-log-files.ts';
+import { inOrder, type MainLogFile, mainLogFiles, mainLogOf } from '../ingestor/ckpool-log-names.ts';
 import { Zone } from '../ingestor/ckpool-log-time.ts';
 import type { MainLogWork } from '../ingestor/follow-log.ts';
 import type { IngestOptions } from '../ingestor/main.ts';

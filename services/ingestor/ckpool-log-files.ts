@@ -1,24 +1,23 @@
 /**
  * CKPool's main log as files: `ckpool.log`, and what logrotate made of older ones, each line once.
  *
- *   ckpool.log   ckpool.log.1   ckpool.log.2.gz   ckpool.log-20261126[.gz]   ckpool.1.log   ckpool-20261126.log
- *      in the order in which they were written ──► ckpool-log.ts ──► journal ──► then the checkpoint
+ *   ckpool-log-names.ts: files in the order in which they were written ──► ckpool-log.ts ──► journal ──► ckpool-log-checkpoints.ts
  *
  * A log is known by what it begins with, not by its name: rotation renames it, packing gives it another inode, `copytruncate` copies it. Its
  * first bytes carry stamps to the millisecond, so two logs do not begin alike. Name, inode, size and time serve only to pass over what is as
  * it was without opening it.
  */
-import { hash } from 'node:crypto';
-import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync, type Stats, statSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { closeSync, constants, existsSync, fstatSync, openSync, type Stats, statSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { PoolError } from '../core/errors.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
 import { HEAD_BYTES } from './checkpoints.ts';
 import { CkpoolLog, FRESH_STATE, type LogContext, type LogFact, type LogState } from './ckpool-log.ts';
+import { digestOf, type Known, type MainLogCheckpoints } from './ckpool-log-checkpoints.ts';
+import { type MainLogFile, mainLogFiles, unpackedPath } from './ckpool-log-names.ts';
+import type { BadLine } from './intake.ts';
 import { LINE_LIMIT_BYTES } from './line.ts';
-import type { BadLine } from './main.ts';
-import { blockOf } from './solved-block.ts';
+import { type BlockContext, blockOf } from './solved-block.ts';
 import { unpacked } from './unpack.ts';
 import { isLink } from './walk.ts';
 
@@ -33,7 +32,6 @@ const PACKING_MS = 60_000;
 /** Statistics come each minute: a log that was written so long ago has ended. */
 const ENDED_MS = 10 * 60_000;
 const NEWLINE = 0x0a;
-const BUSY_MS = 10_000;
 
 /** What one run did with main logs and status files. */
 export interface MainLogSummary {
@@ -58,256 +56,18 @@ export const emptyMainLogSummary = (): MainLogSummary => ({
   status_files: 0,
 });
 
-export interface MainLogOptions extends LogContext {
-  /** Where share logs lie, which say more of a solved block. */
-  readonly logDir: string;
-  /** Name of the chain profile and its proof of work, for blocks; null: not known. */
-  readonly chain: { readonly name: string; readonly pow: string } | null;
+export interface MainLogOptions extends LogContext, BlockContext {
   readonly openJournal: () => JournalWriter;
   readonly dryRun: boolean;
   /** Only files written at or after this, milliseconds since 1970; others are left for another run. */
   readonly sinceMs?: number;
   /** Ends after the present piece of a file; what was read is kept. */
   readonly signal?: AbortSignal;
-  onBad(bad: BadLine): void;
-}
-
-interface Known {
-  readonly id: number;
-  readonly headBytes: number;
-  readonly head: string;
-  readonly offset: number;
-  readonly lines: number;
-  readonly state: LogState;
-}
-
-/** How far each main log and status file has been read. */
-export class MainLogCheckpoints {
-  readonly #database: DatabaseSync;
-  /** By path, of this process: files that were named as not to be read, as they were then. Who follows a log would say it each few seconds. */
-  readonly #refused = new Map<string, string>();
-
-  /** @throws PoolError data_dir where the file cannot be opened or is no database */
-  constructor(file: string) {
-    let database: DatabaseSync | undefined;
-    try {
-      database = new DatabaseSync(file, { timeout: BUSY_MS });
-      database.exec(`PRAGMA journal_mode = WAL;
-        CREATE TABLE IF NOT EXISTS main_log (
-          id INTEGER PRIMARY KEY, family TEXT NOT NULL, head_bytes INTEGER NOT NULL, head TEXT NOT NULL,
-          read_offset INTEGER NOT NULL, lines INTEGER NOT NULL, state TEXT NOT NULL
-        );
-        CREATE TABLE IF NOT EXISTS main_log_file (
-          path TEXT PRIMARY KEY, log INTEGER, inode INTEGER NOT NULL, size_bytes INTEGER NOT NULL, mtime_ms REAL NOT NULL
-        ) WITHOUT ROWID`);
-      this.#database = database;
-    } catch (cause) {
-      database?.close();
-      const reason = (cause as Error).message;
-      throw new PoolError(
-        'data_dir',
-        `cannot open the checkpoints of main logs in ${file}: ${reason}; it may be removed, then all is read again`,
-        { cause },
-      );
-    }
-  }
-
-  /** What is known of a file that is as it was; null where it changed or is new. */
-  unchanged(path: string, stat: Stats): { readonly log: number | null } | null {
-    const row = this.#database
-      .prepare('SELECT log FROM main_log_file WHERE path = ? AND inode = ? AND size_bytes = ? AND mtime_ms = ?')
-      .get(path, stat.ino, stat.size, stat.mtimeMs) as { log: number | null } | undefined;
-    return row ?? null;
-  }
-
-  sawFile(path: string, stat: Stats, log: number | null): void {
-    this.#database
-      .prepare('INSERT OR REPLACE INTO main_log_file VALUES (?, ?, ?, ?, ?)')
-      .run(path, log, stat.ino, stat.size, stat.mtimeMs);
-  }
-
-  /** @param stat - null where there is none to be had */
-  refuse(path: string, stat: Stats | null): void {
-    this.#refused.set(path, asIs(stat));
-  }
-
-  /** Whether a file is still as it was when it was refused. */
-  isRefused(path: string, stat: Stats | null): boolean {
-    return this.#refused.get(path) === asIs(stat);
-  }
-
-  /** The log that begins as these bytes do, the one whose beginning is known best. */
-  find(family: string, head: Buffer): Known | null {
-    const rows = this.#database
-      .prepare(
-        'SELECT * FROM main_log WHERE family = ? AND head_bytes <= ? AND head_bytes > 0 ORDER BY head_bytes DESC, read_offset DESC',
-      )
-      .all(family, head.length) as unknown as (Row & { head_bytes: number; head: string })[];
-    const digests = new Map<number, string>();
-    for (const row of rows) {
-      let digest = digests.get(row.head_bytes);
-      if (digest === undefined) {
-        digest = digestOf(head, row.head_bytes);
-        digests.set(row.head_bytes, digest);
-      }
-      if (digest === row.head) return knownOf(row);
-    }
-    return null;
-  }
-
-  get(id: number): Known | null {
-    const row = this.#database.prepare('SELECT * FROM main_log WHERE id = ?').get(id) as unknown as Row | undefined;
-    return row === undefined ? null : knownOf(row);
-  }
-
-  /** @returns the log's number */
-  put(family: string, known: Omit<Known, 'id'> & { readonly id: number | null }): number {
-    const { lastInsertRowid } = this.#database
-      .prepare('INSERT OR REPLACE INTO main_log VALUES (?, ?, ?, ?, ?, ?, ?)')
-      .run(known.id, family, known.headBytes, known.head, known.offset, known.lines, JSON.stringify(known.state));
-    return Number(lastInsertRowid);
-  }
-
-  close(): void {
-    this.#database.close();
-  }
-}
-
-/**
- * The other origin that has a main log's lines; null where none has: its blocks and statistics would count once more.
- * @param state - folder of all checkpoints @param origin - whose log it is said to be @param family - as in `MainLogFile`
- */
-export function mainLogTakenAs(state: string, origin: string, family: string): string | null {
-  for (const name of readdirSync(state)) {
-    const other = /^ingest-(.+)-log\.sqlite$/.exec(name)?.[1];
-    if (other === undefined || other === origin) continue;
-    let database: DatabaseSync | undefined;
-    try {
-      database = new DatabaseSync(join(state, name), { readOnly: true, timeout: BUSY_MS });
-      if (database.prepare('SELECT 1 FROM main_log WHERE family = ? LIMIT 1').get(family) !== undefined) return other;
-    } catch {
-      // What is no database is told by its own origin's run.
-    } finally {
-      database?.close();
-    }
-  }
-  return null;
-}
-
-function asIs(stat: Stats | null): string {
-  return stat === null ? '' : [stat.ino, stat.size, stat.mtimeMs, stat.ctimeMs].join(' ');
-}
-
-interface Row {
-  readonly id: number;
-  readonly head_bytes: number;
-  readonly head: string;
-  readonly read_offset: number;
-  readonly lines: number;
-  readonly state: string;
-}
-
-function knownOf(row: Row): Known {
-  return {
-    id: row.id,
-    headBytes: row.head_bytes,
-    head: row.head,
-    offset: row.read_offset,
-    lines: row.lines,
-    state: JSON.parse(row.state) as LogState,
-  };
-}
-
-function digestOf(head: Buffer, bytes: number): string {
-  return hash('sha256', head.subarray(0, bytes), 'hex');
 }
 
 function failure({ packing }: MainLogFile, error: unknown): string {
   const { code = '', message } = error as NodeJS.ErrnoException;
   return `cannot be ${packing === 'none' || /^E[A-Z]+$/.test(code) ? 'read' : 'unpacked'}: ${message}`;
-}
-
-export interface MainLogFile {
-  readonly path: string;
-  readonly packing: 'none' | 'gzip' | 'zstd';
-  /** Absolute path of the log that is written now. */
-  readonly family: string;
-  /** `3` of ckpool.log.3, `20261126` of ckpool.log-20261126; null of the one that is written now. */
-  readonly mark: string | null;
-}
-
-const ENDING = /\.(gz|zst)$/;
-// ckpool.log.3, ckpool.log-20261126(-1764115200); with logrotate's `extension .log`: ckpool.3.log, ckpool-20261126.log.
-// Its `dateformat` may part a date and have hours behind it: ckpool.log-2026-11-26, ckpool.log-20261126_04.
-const MARKED_BEHIND = /^(.+\.log)[.-](\d+(?:[-_]\d+)*)$/;
-const MARKED_BEFORE = /^(.+?)[.-](\d+(?:[-_]\d+)*)\.log$/;
-
-/** What a name says of a main log; null where it is none. */
-export function mainLogOf(path: string): MainLogFile | null {
-  const absolute = resolve(path);
-  const ending = ENDING.exec(absolute)?.[1];
-  const name = basename(absolute).replace(ENDING, '');
-  const folder = dirname(absolute);
-  const packing = ending === 'gz' ? 'gzip' : ending === 'zst' ? 'zstd' : 'none';
-  if (name.endsWith('.sharelog')) return null;
-  const behind = MARKED_BEHIND.exec(name);
-  if (behind !== null) return { path, packing, family: join(folder, behind[1]!), mark: behind[2]! };
-  const before = MARKED_BEFORE.exec(name);
-  if (before !== null) return { path, packing, family: join(folder, `${before[1]}.log`), mark: before[2]! };
-  return name.endsWith('.log') ? { path, packing, family: absolute.replace(ENDING, ''), mark: null } : null;
-}
-
-/** All files of one log, in the order in which they were written. @param family - path of the one that is written now; it need not exist */
-export function mainLogFiles(family: string): MainLogFile[] {
-  const folder = dirname(resolve(family));
-  let names: string[];
-  try {
-    names = readdirSync(folder);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw new PoolError('usage', `${folder}: ${(error as Error).message}`, { cause: error });
-  }
-  const files = names.flatMap((name) => {
-    const file = mainLogOf(join(folder, name));
-    return file !== null && file.family === resolve(family) ? [file] : [];
-  });
-  return inOrder(files);
-}
-
-const DATE_DIGITS = 8;
-const digitsOf = (mark: string): string => mark.replace(/[-_]/g, '');
-/** Eight digits and more are a date, fewer count rotations. */
-const isDate = (mark: string): boolean => digitsOf(mark).length >= DATE_DIGITS;
-
-/** A number that rises with the date; what lies behind its day is a part of one. */
-function dateOrder(mark: string): number {
-  const digits = digitsOf(mark);
-  return Number(`${digits.slice(0, DATE_DIGITS)}.${digits.slice(DATE_DIGITS)}`);
-}
-
-export function inOrder(files: readonly MainLogFile[]): MainLogFile[] {
-  const mtime = (file: MainLogFile): number => statSync(file.path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const marks = files.flatMap(({ mark }) => (mark === null ? [] : [mark]));
-  const mixed = marks.some(isDate) && !marks.every(isDate);
-  const keyed = files.map((file) => {
-    const { mark } = file;
-    // Numbers fall, dates rise; where both kinds lie there somebody changed the rotation, and the time of the last line decides.
-    const at =
-      mark === null
-        ? Number.POSITIVE_INFINITY
-        : mixed
-          ? mtime(file)
-          : isDate(mark)
-            ? dateOrder(mark)
-            : -Number(digitsOf(mark));
-    return { file, at };
-  });
-  // A pack beside what it is made of comes behind it.
-  return keyed
-    .sort((a, b) =>
-      a.at === b.at ? Number(a.file.packing !== 'none') - Number(b.file.packing !== 'none') : a.at < b.at ? -1 : 1,
-    )
-    .map(({ file }) => file);
 }
 
 /** Says what was not taken in. @returns the event of it, so that `dead_letters` can be rebuilt from the log @param sizeBytes - of the line or file */
@@ -349,7 +109,7 @@ function isNewest(file: MainLogFile): boolean {
 
 /** Whether a pack that cannot be read is not whole yet. */
 function isBeingPacked({ path, packing }: MainLogFile, { mtimeMs }: Stats): boolean {
-  return packing !== 'none' && Date.now() - mtimeMs < PACKING_MS && existsSync(path.replace(ENDING, ''));
+  return packing !== 'none' && Date.now() - mtimeMs < PACKING_MS && existsSync(unpackedPath(path));
 }
 
 async function ingestFile(

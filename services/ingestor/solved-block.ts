@@ -5,13 +5,24 @@ import type { Inputs } from '../../schemas/events.ts';
 import { bytesFromHashHex } from '../core/bitcoin/header.ts';
 import { shareDifficulty } from '../core/bitcoin/target.ts';
 import { reaches, type SolvedFact, userOf } from './ckpool-log.ts';
-import type { MainLogOptions } from './ckpool-log-files.ts';
+import type { BadLine } from './intake.ts';
 import { type ShareInput, shareFromLine } from './line.ts';
 import { unpackedNow } from './unpack.ts';
 import { isShareLog, packingOf } from './walk.ts';
 
+/** Whose log it is, and what is known beside it. */
+export interface BlockContext {
+  readonly origin: string;
+  readonly instance: string;
+  /** Where share logs lie, which say more of a solved block. */
+  readonly logDir: string;
+  /** Name of the chain profile and its proof of work, for blocks; null: not known. */
+  readonly chain: { readonly name: string; readonly pow: string } | null;
+  onBad(bad: BadLine): void;
+}
+
 /** The event of a block, with what its share's line adds; or why there is none. */
-export function blockOf(solved: SolvedFact, options: MainLogOptions): Inputs['block'] | string {
+export function blockOf(solved: SolvedFact, options: BlockContext): Inputs['block'] | string {
   const { chain } = options;
   if (chain === null)
     return 'of which chain? Name it with --chain, and remove state/ingest-<origin>-log.sqlite, so that it is read again';
@@ -44,7 +55,7 @@ export function blockOf(solved: SolvedFact, options: MainLogOptions): Inputs['bl
 }
 
 /** The line of the share that solved a block, from the share logs of its height. */
-function winningShare(solved: SolvedFact, options: MainLogOptions): ShareInput | null {
+function winningShare(solved: SolvedFact, options: BlockContext): ShareInput | null {
   const folder = join(options.logDir, solved.height.toString(16).padStart(8, '0'));
   let names: string[];
   try {

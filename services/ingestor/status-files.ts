@@ -7,7 +7,8 @@ import { join, resolve } from 'node:path';
 import type { Inputs, PoolStatus } from '../../schemas/events.ts';
 import type { LogEntry } from '../core/log/event-log.ts';
 import { memberStatus, parseObject, poolPart, poolStatus, statusEvent } from './ckpool-log.ts';
-import { badEntry, type MainLogCheckpoints, type MainLogOptions, type MainLogSummary } from './ckpool-log-files.ts';
+import type { MainLogCheckpoints } from './ckpool-log-checkpoints.ts';
+import { badEntry, type MainLogOptions, type MainLogSummary } from './ckpool-log-files.ts';
 
 const FILE_LIMIT_BYTES = 16 * 1024 * 1024;
 const ENTRIES_A_WRITE = 2_000;

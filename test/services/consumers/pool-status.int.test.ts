@@ -7,12 +7,9 @@ import type { Inputs } from '../../../schemas/events.ts';
 import { startConsumers } from '../../../services/consumers/main.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
-import {
-  emptyMainLogSummary,
-  ingestMainLog,
-  MainLogCheckpoints,
-  mainLogFiles,
-} from '../../../services/ingestor/ckpool-log-files.ts';
+import { MainLogCheckpoints } from '../../../services/ingestor/ckpool-log-checkpoints.ts';
+import { emptyMainLogSummary, ingestMainLog } from '../../../services/ingestor/ckpool-log-files.ts';
+import { mainLogFiles } from '../../../services/ingestor/ckpool-log-names.ts';
 import { Zone } from '../../../services/ingestor/ckpool-log-time.ts';
 import { ingestStatusFiles } from '../../../services/ingestor/status-files.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
