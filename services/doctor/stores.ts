@@ -23,7 +23,8 @@ export async function checkKafka(config: Config): Promise<Finding[]> {
   const { kafka } = config;
   if (kafka === null) return [ok('kafka', 'not configured: the journal is the log of record')];
   try {
-    const { kafkaOptions, lookAtKafka } = await import('../core/log/kafka.ts');
+    const { kafkaOptions } = await import('../core/log/kafka-options.ts');
+    const { lookAtKafka } = await import('../core/log/kafka.ts');
     const look = await lookAtKafka(kafkaOptions(kafka, `${config.origin}-doctor`));
     const findings: Finding[] = look.problems.map(({ what, mend }) => bad('kafka', what, mend));
     if (look.missing.length > 0) {

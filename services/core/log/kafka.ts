@@ -8,10 +8,8 @@
  * Topics are made where absent, kept without limit. The topics `block` and `contract` have one partition, as their folds need one order; the others
  * have `partitions`. Produce waits for all replicas in sync. Reading goes on from the offset that the caller names; a group (kafka-group.ts) says who reads what.
  */
-import { createPrivateKey, randomBytes, X509Certificate } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { createSecureContext, type SecureContext } from 'node:tls';
-import { type Admin, Kafka, type KafkaConfig, type SASLOptions } from 'kafkajs';
+import { randomBytes } from 'node:crypto';
+import { type Admin, Kafka } from 'kafkajs';
 import {
   currentSchema,
   currentSchemaText,
@@ -22,126 +20,15 @@ import {
   splitSingleObject,
 } from '../../../schemas/codec.ts';
 import { TOPICS, type Topic } from '../../../schemas/events.ts';
-import type { KafkaConfig as ConfiguredKafka } from '../config.ts';
 import { PoolError } from '../errors.ts';
 import { APPEND_ORDER, type Damage, type EventLog, type RecordBatch, type StoredRecord } from './event-log.ts';
-import { type FetchedMessage, kafkaError, protocolError, SILENT } from './kafka-client.ts';
+import { type FetchedMessage, kafkaError, protocolError } from './kafka-client.ts';
 import { type Committed, type GroupOptions, joinKafkaGroup, type KafkaGroup } from './kafka-group.ts';
+import { clientConfig, type KafkaLogOptions, REQUEST_TIMEOUT_MS } from './kafka-options.ts';
 import { BatchLimit, type Compression, type Prepared, RecordProducer } from './kafka-producer.ts';
 import { PartitionFetcher } from './kafka-reader.ts';
 import { createTopics, patiently, SCHEMA_TOPIC, type TopicProblem, topicNames, topicProblems } from './kafka-topics.ts';
 import { type KeyWriter, keyWriter } from './record-key.ts';
-
-export interface KafkaLogOptions {
-  /** host:port of one broker or more; the others are learnt from them. */
-  readonly brokers: readonly string[];
-  /** Shown in the brokers' logs and quotas; also the `instance` of what `append` writes. */
-  readonly clientId: string;
-  /** Put before each topic's name. Default none. */
-  readonly topicPrefix?: string;
-  /** Copies of each record, for topics made here. Default: 3, or as many as there are brokers. */
-  readonly replication?: number | undefined;
-  /** Copies that must be written before a record counts, for topics made here. Default: 2 where there are 3 copies, else 1. */
-  readonly minInsyncReplicas?: number | undefined;
-  /** Partitions of the topics share, job and session, for topics made here. Default 4. */
-  readonly partitions?: number;
-  /** How batches are compressed. Default zstd. */
-  readonly compression?: Compression;
-  readonly ssl?: KafkaConfig['ssl'];
-  readonly sasl?: SASLOptions;
-  readonly log?: (line: string) => void;
-  /** For tests: monotonic, milliseconds. */
-  readonly nowMs?: () => number;
-}
-
-/**
- * What the configuration's `lodestream.kafka` says, as options of a log. Its files are read at each connection, so that a new password or
- * certificate is taken up by the next one, also while the log is in use.
- * @throws PoolError config where a file cannot be read, or does not hold what it should
- */
-export function kafkaOptions(kafka: ConfiguredKafka, clientId: string, log?: (line: string) => void): KafkaLogOptions {
-  const { brokers, topicPrefix, partitions, replication, minInsyncReplicas, compression, ssl, sasl } = kafka;
-  return {
-    ...{ brokers, clientId, topicPrefix, partitions, compression },
-    ...{ replication: replication ?? undefined, minInsyncReplicas: minInsyncReplicas ?? undefined },
-    ...(ssl === null ? {} : { ssl: tlsOf(ssl) }),
-    // The option's table has checked the mechanism.
-    ...(sasl === null ? {} : { sasl: loginOf(sasl) as SASLOptions }),
-    ...(log === undefined ? {} : { log }),
-  };
-}
-
-function tlsOf(files: NonNullable<ConfiguredKafka['ssl']>): KafkaConfig['ssl'] {
-  if (files.caFile === null && files.certFile === null) return true;
-  // What is wrong from the start is to be told at once.
-  contextOf(files);
-  return {
-    get secureContext() {
-      return contextOf(files);
-    },
-  };
-}
-
-/** Certificates and key as they lie in the files now. */
-function contextOf({ caFile, certFile, keyFile }: NonNullable<ConfiguredKafka['ssl']>): SecureContext {
-  const certificateIn = (option: string, path: string): { text: string; certificate: X509Certificate } => {
-    const text = contentOf(option, path);
-    try {
-      return { text, certificate: new X509Certificate(text) };
-    } catch (cause) {
-      throw new PoolError('config', `"lodestream.kafka.${option}": ${path} holds no certificate in PEM form`, {
-        cause,
-      });
-    }
-  };
-  const ca = caFile === null ? null : certificateIn('ssl_ca_file', caFile);
-  const own = certFile === null ? null : certificateIn('ssl_cert_file', certFile);
-  const key = keyFile === null ? null : contentOf('ssl_key_file', keyFile);
-  if (own !== null && key !== null) {
-    let fits: boolean;
-    try {
-      fits = own.certificate.checkPrivateKey(createPrivateKey(key));
-    } catch (cause) {
-      throw new PoolError('config', `"lodestream.kafka.ssl_key_file": ${keyFile} holds no private key in PEM form`, {
-        cause,
-      });
-    }
-    if (!fits) {
-      throw new PoolError(
-        'config',
-        `"lodestream.kafka.ssl_key_file": the key in ${keyFile} is not that of the certificate in ${certFile}`,
-      );
-    }
-  }
-  return createSecureContext({
-    ...(ca === null ? {} : { ca: [ca.text] }),
-    ...(own === null ? {} : { cert: own.text }),
-    ...(key === null ? {} : { key }),
-  });
-}
-
-function loginOf({ mechanism, username, password, passwordFile }: NonNullable<ConfiguredKafka['sasl']>): object {
-  if (passwordFile === null) return { mechanism, username, password };
-  // An editor leaves a line end behind the password.
-  const read = (): string => contentOf('sasl_password_file', passwordFile).replace(/\r?\n$/, '');
-  read();
-  return {
-    mechanism,
-    username,
-    get password() {
-      return read();
-    },
-  };
-}
-
-function contentOf(option: string, path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    const why = (cause as Error).message;
-    throw new PoolError('config', `"lodestream.kafka.${option}": cannot read ${path}: ${why}`, { cause });
-  }
-}
 
 /** Records of one topic on their way to the brokers. */
 export interface Carriage {
@@ -181,23 +68,6 @@ const DEFAULT_PARTITIONS = 4;
 /** A batch is too large, for the topic or for its segments. */
 const TOO_LARGE: ReadonlySet<string | undefined> = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 const DEFAULT_COMPRESSION: Compression = 'zstd';
-const CONNECTION_TIMEOUT_MS = 3000;
-const REQUEST_TIMEOUT_MS = 30_000;
-const RETRY = { retries: 4, initialRetryTime: 100, maxRetryTime: 2000 };
-
-function clientConfig(options: KafkaLogOptions): KafkaConfig {
-  return {
-    brokers: [...options.brokers],
-    clientId: options.clientId,
-    connectionTimeout: CONNECTION_TIMEOUT_MS,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    retry: RETRY,
-    logLevel: SILENT,
-    ...(options.ssl === undefined ? {} : { ssl: options.ssl }),
-    ...(options.sasl === undefined ? {} : { sasl: options.sasl }),
-  };
-}
-
 /** What is there of a log on Kafka, without making anything. */
 export interface KafkaLook {
   readonly brokerCount: number;

@@ -25,7 +25,7 @@ const SAY_EVERY_MS = 60_000;
  * @throws the signal's reason once it is aborted; PoolError where the configuration cannot work as it is found at the start
  */
 export async function openKafka(kafka: KafkaConfig, clientId: string, waiting: Waiting): Promise<KafkaLog> {
-  const { kafkaOptions, openKafkaLog } = await import('./kafka.ts');
+  const [{ kafkaOptions }, { openKafkaLog }] = await Promise.all([import('./kafka-options.ts'), import('./kafka.ts')]);
   let saidAt = Number.NEGATIVE_INFINITY;
   let first = true;
   for (let backoffMs = FIRST_BACKOFF_MS; ; backoffMs = Math.min(backoffMs * 2, LONGEST_BACKOFF_MS)) {
