@@ -49,6 +49,13 @@ export function askerOf(client: ClickHouseClient): Ask {
   };
 }
 
+/** ClickHouse's complaint in one line. */
+export function storeWords(error: unknown): string {
+  const { code, message } = error as { code?: string; message?: string };
+  const words = message === undefined || message === '' ? String(code ?? error) : message;
+  return words.split('\n')[0]!.slice(0, 200);
+}
+
 /** Minutes with the one that runs: a window of whole minutes and what there is of the present one. */
 const WINDOW = `toStartOfMinute(now('UTC') - 240)`;
 
