@@ -1,7 +1,7 @@
 /**
  * The consumers: run the pipelines over the log and keep ClickHouse at what they say.
  *
- *   log ─► one loop per partition of each topic of facts ─► raw tables (partition.ts)
+ *   log ─► one loop per partition of each topic of facts (partition-loops.ts) ─► raw tables (partition.ts)
  *                         │ minutes touched                └─ blocks and contracts ─► derived tables (derived.ts)
  *                         └─► roll-ups (rollups.ts)
  *
@@ -11,16 +11,8 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import type { ClickHouseClient } from '@clickhouse/client';
-import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
 import { FACTS } from '../../pipelines/derivations/topics.ts';
-import type { DerivedEvent } from '../../pipelines/derived.ts';
-import { jobPipeline } from '../../pipelines/jobs/jobs.ts';
-import { contractEventPipeline, type ProfileOf } from '../../pipelines/payouts/contract-events.ts';
-import { quarantinePipeline } from '../../pipelines/quarantine/quarantines.ts';
-import type { RowPipeline } from '../../pipelines/row.ts';
-import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
-import { sharePipeline } from '../../pipelines/shares/shares.ts';
-import type { Events, Topic } from '../../schemas/events.ts';
+import type { ProfileOf } from '../../pipelines/payouts/contract-events.ts';
 import { chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { openDataDir } from '../core/data-dir.ts';
@@ -30,11 +22,10 @@ import { acquireLock } from '../core/lock.ts';
 import type { EventLog } from '../core/log/event-log.ts';
 import { openJournalLog } from '../core/log/journal.ts';
 import type { KafkaLog } from '../core/log/kafka.ts';
-import type { GroupPlace, GroupTerm, KafkaGroup } from '../core/log/kafka-group.ts';
+import type { KafkaGroup } from '../core/log/kafka-group.ts';
 import { publishStatus } from '../core/status.ts';
 import { openStore, storeAddress, targetOf } from '../core/store.ts';
-import { DERIVATIONS_INSTANCE, Derivations } from './derivations.ts';
-import { Derived } from './derived.ts';
+import { DERIVATIONS_INSTANCE } from './derivations.ts';
 import type { About, Told } from './divide.ts';
 import { recognise } from './filled-from.ts';
 import {
@@ -48,12 +39,13 @@ import {
   refill,
 } from './group.ts';
 import { migrate, readMigrations } from './migrations.ts';
-import { type Counters, copiesOf, decodeRecord, PartitionConsumer, type PartitionParts } from './partition.ts';
+import { type Counters, copiesOf, type PartitionParts } from './partition.ts';
+import { PartitionLoops } from './partition-loops.ts';
+import { FILLED } from './pipelines.ts';
 import { Problems, pause, untilDone } from './problems.ts';
 import { dropReplayed, readReplayed } from './replay-positions.ts';
 import { Rollups } from './rollups.ts';
 import { ConsumerState } from './state.ts';
-import { wholePartition } from './whole.ts';
 
 /** How often new partitions are looked for, and how far behind each is. */
 const LOOK_MS = 1_000;
@@ -70,15 +62,6 @@ const SETTLE_INSERTS_MS = 10_000;
 const SETTLE_MINUTES_MS = 5_000;
 /** An event's hour is at most so far ahead when the numbers of partitions change, or so far behind in a producer that has not heard of it. */
 const REPARTITION_S = 3 * 3_600;
-/** Tables whose rows come from records as they are read. */
-const FILLED: ReadonlySet<string> = new Set([
-  ...[sharePipeline, jobPipeline, sessionPipeline, blockEventPipeline].map(({ table }) => table),
-  'pool_status_raw',
-  'contract_events_raw',
-  'share_minutes',
-  'shares_1m_raw',
-  'dead_letters',
-]);
 
 export interface Consumers {
   /** Resolves when the tables are there and every partition that was found first has its loop. */
@@ -120,32 +103,6 @@ function lineWith(url: string): (error: unknown) => string {
   };
 }
 
-interface Running {
-  readonly topic: Topic;
-  readonly partition: string;
-  readonly consumer: PartitionConsumer<Topic>;
-  readonly place: PlaceInGroup | null;
-  /** Records not taken in at the last look. */
-  lag: number;
-  /** An end of the log that was seen, and when (monotonic milliseconds): reached once so many records are taken in. */
-  goal: { readonly records: number; readonly seenMs: number };
-}
-
-/** The fold of blocks and contracts, of who has their partitions. */
-interface Fold {
-  readonly derived: Derived;
-  readonly derivations: Derivations;
-  /** Partitions whose events before the checkpoint are not folded yet: until then nothing is derived. */
-  unfolded: number;
-}
-
-/** What is done between two rebalances; of the journal, always. */
-interface Span {
-  readonly term: GroupTerm | null;
-  readonly stopping: AbortController;
-  readonly fold: Fold;
-}
-
 /**
  * Starts the consumers and returns; they run until the lifecycle ends. ClickHouse need not be there yet.
  *
@@ -169,15 +126,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const counters: Counters = { records: 0, rows: 0, deadLetters: 0 };
   const stopping = new AbortController();
   const { signal } = stopping;
-  const running = new Map<string, Running>();
   const loops: Promise<void>[] = [];
-  /** The latest loop of each place: the next one of the same place begins when it has ended. */
-  const ended = new Map<string, Promise<void>>();
-  const contractPipeline = contractEventPipeline(profileOf);
-  const pipelines = [
-    ...([jobPipeline, sessionPipeline, blockEventPipeline] as const),
-    ...([contractPipeline, sharePipeline, quarantinePipeline] as const),
-  ];
   const overlaps: PartitionParts['overlaps'] = new Set();
   const copies = copiesOf({ overlaps, client });
   const kafka = log.kind === 'kafka' ? (log as KafkaLog) : null;
@@ -196,110 +145,24 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   /** Numbers of partitions by topic, as last seen. */
   let counts: Record<string, number> = {};
 
-  const beginSpan = (term: GroupTerm | null): Span => ({
-    term,
-    stopping: new AbortController(),
-    fold: {
-      derived: new Derived(client, profileOf),
-      derivations: new Derivations({ log, append: (entries) => own.append(entries), profileOf, say: life.log }),
-      unfolded: 0,
+  const partitions = new PartitionLoops({
+    ...{ log, client, state, problems, counters, overlaps, profileOf, life, lineOf },
+    append: (entries) => own.append(entries),
+    take: async (term, place) => {
+      const [found] = await group!.committed([place]);
+      const parts = { log, client, state, term, generation, held, acquire: () => copies.acquire() };
+      return PlaceInGroup.take(parts, place, found!);
     },
   });
-  let span = beginSpan(null);
-
-  const take = <T extends Topic>(fold: Fold, topic: T, events: readonly Events[T][]): void => {
-    if (topic !== 'block' && topic !== 'contract') return;
-    for (const event of events) {
-      const change = fold.derived.evolve({ topic, event } as DerivedEvent);
-      if (change !== null) fold.derivations.note(change.chain, change.touched);
-    }
-  };
-
-  /** Folds a partition from its beginning to its present end. What comes twice after that changes nothing. */
-  async function refold<T extends Topic>(
-    fold: Fold,
-    pipeline: RowPipeline<T>,
-    partition: string,
-    until: AbortSignal,
-  ): Promise<void> {
-    const least = state.position(pipeline.topic, partition);
-    for await (const { records } of wholePartition(log, pipeline.topic, partition, until, least)) {
-      for (const record of records) {
-        const decoded = await decodeRecord(log, pipeline.topic, record);
-        if ('event' in decoded && pipeline.wrong(decoded.event) === null) take(fold, pipeline.topic, [decoded.event]);
-      }
-    }
-  }
-
-  async function runPartition<T extends Topic>(of: Span, pipeline: RowPipeline<T>, partition: string): Promise<void> {
-    const { topic } = pipeline;
-    const { fold, term } = of;
-    const until = of.stopping.signal;
-    const name = `${topic}/${partition}`;
-    let place: PlaceInGroup | null = null;
-    if (term !== null) {
-      place = await untilDone(name, problems, until, lineOf, async () => {
-        const [found] = await group!.committed([{ topic, partition }]);
-        const parts = { log, client, state, term, generation, held, acquire: () => copies.acquire() };
-        return PlaceInGroup.take(parts, { topic, partition }, found!);
-      });
-      if (place === null) return;
-    }
-    if (topic === 'block' || topic === 'contract') {
-      await untilDone(name, problems, until, lineOf, () => refold(fold, pipeline, partition, until));
-      if (until.aborted) return;
-      fold.unfolded -= 1;
-    }
-    const consumer = new PartitionConsumer(
-      { log, client, state, counters, overlaps, signal: until, ...(place === null ? {} : { guard: place }) },
-      pipeline,
-      partition,
-      (events) => take(fold, topic, events),
-    );
-    const entry: Running = {
-      ...{ topic, partition, place },
-      consumer: consumer as unknown as PartitionConsumer<Topic>,
-      lag: 0,
-      goal: { records: 0, seenMs: performance.now() },
-    };
-    running.set(name, entry);
-    while (!until.aborted) await untilDone(name, problems, until, lineOf, () => consumer.step());
-    await consumer.close();
-    if (of.term !== null) running.delete(name);
-    problems.forget(name);
-  }
-
-  /** Starts the loop of a place. */
-  function start(of: Span, { topic, partition }: GroupPlace): void {
-    const name = `${topic}/${partition}`;
-    const pipeline = pipelines.find((each) => each.topic === topic)! as unknown as RowPipeline<Topic>;
-    if (topic === 'block' || topic === 'contract') of.fold.unfolded += 1;
-    const loop = (ended.get(name) ?? Promise.resolve())
-      .then(() => runPartition(of, pipeline, partition))
-      .catch((error: unknown) => life.stop(error));
-    ended.set(name, loop);
-  }
-
-  /** Ends the loops of a span; an insert under way may go on for a while. @param withinMs - null: waits for all */
-  async function stop(of: Span, withinMs: number | null): Promise<void> {
-    of.stopping.abort();
-    if (withinMs === null) {
-      await Promise.all(ended.values());
-      return;
-    }
-    const waiting = new AbortController();
-    await Promise.race([Promise.all(ended.values()), pause(withinMs, waiting.signal)]);
-    waiting.abort();
-  }
 
   /** Looks at the numbers of partitions, and starts a loop for each that has none yet, where there is no group. */
   async function lookAll(): Promise<void> {
     const seen: Record<string, number> = {};
-    for (const { topic } of pipelines) {
-      const partitions = await log.partitions(topic);
-      seen[topic] = partitions.length;
-      for (const partition of kafka === null ? partitions : []) {
-        if (!ended.has(`${topic}/${partition}`)) start(span, { topic, partition });
+    for (const topic of FACTS) {
+      const names = await log.partitions(topic);
+      seen[topic] = names.length;
+      for (const partition of kafka === null ? names : []) {
+        if (!partitions.has({ topic, partition })) partitions.start({ topic, partition });
       }
     }
     const more = Object.entries(seen).filter(
@@ -314,12 +177,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       copies.askWholeUntil(Math.ceil(Date.now() / 1000) + REPARTITION_S);
       group?.rejoin();
     }
-    for (const each of running.values()) {
-      const { records, position } = each.consumer;
-      each.lag = (await log.lag(each.topic, each.partition, position)) ?? 0;
-      // Under a steady flow the end is never reached; but the end as it was a moment ago is.
-      if (records >= each.goal.records) each.goal = { records: records + each.lag, seenMs: performance.now() };
-    }
+    await partitions.look();
   }
 
   async function lookout(): Promise<void> {
@@ -329,16 +187,19 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     }
   }
 
-  const isLeader = (): boolean => span.term === null || span.term.places.some(({ topic }) => topic === 'block');
+  const isLeader = (): boolean => {
+    const { term } = partitions.span;
+    return term === null || term.places.some(({ topic }) => topic === 'block');
+  };
 
   async function deriveNow(): Promise<void> {
-    const { fold, term } = span;
+    const { fold, term } = partitions.span;
     if (!isLeader() || fold.unfolded !== 0 || term?.valid() === false) return;
     derivedRows += await fold.derived.flush();
   }
 
   async function publishNow(): Promise<void> {
-    const { fold, term, stopping } = span;
+    const { fold, term, stopping } = partitions.span;
     const mayGo = (): boolean => isLeader() && fold.unfolded === 0 && term?.valid() !== false;
     const until = term === null ? new AbortController().signal : stopping.signal;
     if (mayGo()) published += await fold.derivations.step(fold.derived.state, until, mayGo);
@@ -359,7 +220,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
         await deriving(async () => {
           if (kafka !== null && isLeader() && performance.now() - checkedMs > CHECK_MS) {
             checkedMs = performance.now();
-            for (const chain of await span.fold.derived.check()) {
+            for (const chain of await partitions.span.fold.derived.check()) {
               life.log(`group: another has written what is derived of ${chain}: it is compared again`);
             }
           }
@@ -376,15 +237,14 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
   const roll = (): Promise<number> =>
     rolling(async () => {
       const made = await rollups.step();
-      for (const { place } of running.values()) await place?.commit();
+      for (const place of partitions.places()) await place.commit();
       return made;
     });
 
   async function rollUp(): Promise<void> {
     let lastMs = performance.now();
-    const isBehind = (): boolean => [...running.values()].some(({ consumer }) => consumer.behind);
     while (!signal.aborted) {
-      while (!signal.aborted && isBehind() && performance.now() - lastMs < ROLLUP_BEHIND_MS)
+      while (!signal.aborted && partitions.behind && performance.now() - lastMs < ROLLUP_BEHIND_MS)
         await pause(ROLLUP_MS, signal);
       const begun = performance.now();
       const made = await untilDone('roll-ups', problems, signal, lineOf, roll);
@@ -397,9 +257,8 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
 
   /** Before a rebalance: ends what is under way, so that who comes next has little to repeat. */
   async function settle(): Promise<void> {
-    const of = span;
-    const places = [...running.values()].flatMap(({ place }) => (place === null ? [] : [place]));
-    await stop(of, SETTLE_INSERTS_MS);
+    const places = [...partitions.places()];
+    await partitions.stop(SETTLE_INSERTS_MS);
     const end = performance.now() + SETTLE_MINUTES_MS;
     try {
       await deriving(deriveNow);
@@ -418,7 +277,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     const host = hostname();
     const about = (): About => ({
       ...{ host, pid: process.pid, aside: false, counts },
-      has: span.term?.places ?? [],
+      has: partitions.span.term?.places ?? [],
     });
     const name = groupName(config, generation);
     // Whoever had this data directory before us is dead, as we have its lock.
@@ -432,14 +291,14 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
       about,
       divide: (members) => dividePlaces(log, members),
       assigned: (term) => {
-        span.stopping.abort();
+        partitions.span.stopping.abort();
         told = term.told as Told | null;
         state.setNote('group_member', `${name} ${term.member}`);
         for (const name of [...held.keys()]) {
           if (!term.places.some(({ topic, partition }) => `${topic}/${partition}` === name)) held.delete(name);
         }
-        const before = placesText(span.term?.places ?? []);
-        span = beginSpan(term);
+        const before = placesText(partitions.span.term?.places ?? []);
+        partitions.begin(term);
         const now = placesText(term.places);
         if (now !== before) {
           const what = now === '' ? 'nothing: this one waits' : now;
@@ -447,13 +306,13 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
             `group: ${told?.members ?? '?'} consumers share the log, this one has ${told?.aside === true ? 'nothing: a replay has the tables' : what}`,
           );
         }
-        if (!signal.aborted) for (const place of term.places) start(span, place);
+        if (!signal.aborted) for (const place of term.places) partitions.start(place);
       },
       settle,
       lost: () => {
         life.log('group: this consumer was silent for too long and voted out; it joins again');
         held.clear();
-        span.stopping.abort();
+        partitions.span.stopping.abort();
       },
       problem: (line) => (line === null ? problems.clear('group') : problems.set('group', line)),
     });
@@ -468,7 +327,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
         life.log('group: the tables are filled anew: joining those who do');
         await group?.close();
         group = null;
-        await stop(span, SETTLE_INSERTS_MS);
+        await partitions.stop(SETTLE_INSERTS_MS);
         ({ generation } = await recogniseFilling(client, state, paths.state));
         held.clear();
         if (!signal.aborted) joinGroup();
@@ -516,27 +375,19 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     loops.push(watchFilling());
   }
 
-  const lagRecords = (): number => [...running.values()].reduce((sum, each) => sum + each.lag, 0);
-  const lagSeconds = (): number => {
-    const now = performance.now();
-    return [...running.values()].reduce(
-      (most, each) => (each.lag > 0 ? Math.max(most, (now - each.goal.seenMs) / 1000) : most),
-      0,
-    );
-  };
   const status = publishStatus(paths.status, 'consume', () => ({
     problems: problems.list(),
     values: {
-      lag_records: lagRecords(),
-      lag_s: Math.round(lagSeconds()),
+      lag_records: partitions.lagRecords(),
+      lag_s: Math.round(partitions.lagSeconds()),
       dead_letters_count: counters.deadLetters,
       records_count: counters.records,
       rows_count: counters.rows,
       derived_rows_count: derivedRows,
       derivations_count: published,
-      derivations_differing_count: span.fold.derivations.differences,
-      nbits_alarms_count: span.fold.derivations.nbitsAlarms,
-      partitions: running.size,
+      derivations_differing_count: partitions.span.fold.derivations.differences,
+      nbits_alarms_count: partitions.span.fold.derivations.nbitsAlarms,
+      partitions: partitions.size,
       target: targetOf(config),
       minutes_marked: state.marked(),
       ...(group === null
@@ -545,7 +396,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
             group: groupName(config, generation),
             group_members: told?.members ?? 0,
             group_leader: told?.leader ?? '',
-            group_places: placesText(span.term?.places ?? []),
+            group_places: placesText(partitions.span.term?.places ?? []),
           }),
     },
   }));
@@ -559,7 +410,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     const over = ready
       .catch(() => {})
       .then(() => group?.close())
-      .then(() => stop(span, null))
+      .then(() => partitions.stop(null))
       .then(() => Promise.all(loops))
       // What was taken in last; else it waits for the next start.
       .then(publishNow)
@@ -574,5 +425,10 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     state.close();
     lock.release();
   });
-  return { ready, counters, lagRecords, lagSeconds, problems: () => problems.list() };
+  return {
+    ...{ ready, counters },
+    lagRecords: () => partitions.lagRecords(),
+    lagSeconds: () => partitions.lagSeconds(),
+    problems: () => problems.list(),
+  };
 }

@@ -5,20 +5,16 @@
  */
 
 import type { ClickHouseClient } from '@clickhouse/client';
-import { blockEventPipeline } from '../../pipelines/blocks/block-events.ts';
 import type { FactTopic } from '../../pipelines/derivations/topics.ts';
 import type { DerivedState } from '../../pipelines/derived.ts';
-import { jobPipeline } from '../../pipelines/jobs/jobs.ts';
-import { contractEventPipeline, type ProfileOf } from '../../pipelines/payouts/contract-events.ts';
-import { quarantinePipeline } from '../../pipelines/quarantine/quarantines.ts';
+import type { ProfileOf } from '../../pipelines/payouts/contract-events.ts';
 import type { RowPipeline } from '../../pipelines/row.ts';
-import { sessionPipeline } from '../../pipelines/sessions/sessions.ts';
-import { sharePipeline } from '../../pipelines/shares/shares.ts';
 import type { Events, Topic } from '../../schemas/events.ts';
 import { PoolError } from '../core/errors.ts';
 import type { EventLog, Position, RecordBatch } from '../core/log/event-log.ts';
 import { Derived } from './derived.ts';
 import { type Counters, PartitionConsumer, type PartitionParts } from './partition.ts';
+import { pipelinesOf } from './pipelines.ts';
 import { pause } from './problems.ts';
 import { type Month, MonthHours } from './replay-months.ts';
 import type { Place } from './replay-positions.ts';
@@ -33,18 +29,6 @@ const EMPTY_ANSWERS = 240;
 /** A ClickHouse that is away for longer than this ends the replay. */
 const PATIENCE_MS = 60_000;
 const AGAIN_MS = 500;
-
-/** The pipelines of the consumers, by topic. */
-export function pipelinesOf(profileOf: ProfileOf): { readonly [T in FactTopic]: RowPipeline<T> } {
-  return {
-    job: jobPipeline,
-    session: sessionPipeline,
-    block: blockEventPipeline,
-    contract: contractEventPipeline(profileOf),
-    share: sharePipeline,
-    quarantine: quarantinePipeline,
-  };
-}
 
 /** The same log, of which these parts are another's: it is read otherwise than from its place on. */
 export function readOtherwise(log: EventLog, parts: Pick<EventLog, 'read'> & Partial<EventLog>): EventLog {

@@ -7,7 +7,8 @@ import { chainsOf } from '../core/chains/profile.ts';
 import type { EventLog, Position, StoredRecord } from '../core/log/event-log.ts';
 import { literal } from './insert.ts';
 import { decodeRecord, PartitionConsumer } from './partition.ts';
-import { pipelinesOf, readOtherwise } from './replay-build.ts';
+import { pipelinesOf } from './pipelines.ts';
+import { readOtherwise } from './replay-build.ts';
 import { type ReplayParts, type Work, withWork } from './replay-work.ts';
 import { ConsumerState, type Cut } from './state.ts';
 
