@@ -70,14 +70,25 @@ function failure({ packing }: MainLogFile, error: unknown): string {
   return `cannot be ${packing === 'none' || /^E[A-Z]+$/.test(code) ? 'read' : 'unpacked'}: ${message}`;
 }
 
-/** Says what was not taken in. @returns the event of it, so that `dead_letters` can be rebuilt from the log @param sizeBytes - of the line or file */
-export function badEntry(options: MainLogOptions, bad: BadLine, sizeBytes: number): LogEntry {
+/** What tells a log from others of its name: its first stamp, else a digest of its beginning. */
+function beginsWith(head: Buffer): string {
+  const stamp = /^\[([-\d]{10} [.:\d]{8,12})\]/.exec(head.toString('latin1', 0, 32));
+  return stamp?.[1] ?? digestOf(head, HEAD_BYTES).slice(0, 8);
+}
+
+/**
+ * Says what was not taken in.
+ * @param sizeBytes - of the line or file
+ * @param path - for the event, where it is another than the one that is said
+ * @returns the event of it, so that `dead_letters` can be rebuilt from the log
+ */
+export function badEntry(options: MainLogOptions, bad: BadLine, sizeBytes: number, path = bad.path): LogEntry {
   options.onBad(bad);
   const event = {
     origin: options.origin,
     instance: options.instance,
     time_us: Date.now() * 1000,
-    path: bad.path,
+    path,
     line: bad.line,
     reason: bad.reason,
     size_bytes: sizeBytes,
@@ -219,10 +230,12 @@ async function readFile(
       });
   };
   let foreign = false;
+  // By its name line 5 of today's log would be line 5 of yesterday's, and the same line another one when the log was rotated.
+  const name = `${file.family} (from ${beginsWith(head)})`;
   const bad = (reason: string, line: Buffer, sizeBytes = line.length): void => {
     summary.log_bad += 1;
     const bytes = Buffer.from(line.subarray(0, BAD_BYTES_KEPT));
-    entries.push(badEntry(options, { path, line: lines, reason, bytes }, sizeBytes));
+    entries.push(badEntry(options, { path, line: lines, reason, bytes }, sizeBytes, name));
   };
   const take = (line: Buffer): void => {
     offset += line.length + 1;

@@ -19,6 +19,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Inputs } from '../../../schemas/events.ts';
+import { eventKey } from '../../../schemas/identity.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { MainLogCheckpoints } from '../../../services/ingestor/ckpool-log-checkpoints.ts';
 import {
@@ -285,15 +286,31 @@ test('an endless line and one of another program stop nothing', async () => {
   expect(bad.map(({ line: at }) => at)).toEqual([2, 4]);
   // As any other line that is not taken in, they are events, so that dead_letters can be rebuilt.
   expect(letters).toMatchObject([
-    { origin: 'ckpool', path: log(), line: 2, size_bytes: 300_000, bytes_hex: '' },
+    { origin: 'ckpool', path: `${log()} (from 2026-11-22 06:00:00.000)`, line: 2, size_bytes: 300_000, bytes_hex: '' },
     {
       origin: 'ckpool',
-      path: log(),
+      path: `${log()} (from 2026-11-22 06:00:00.000)`,
       line: 4,
       reason: 'no time stamp',
       bytes_hex: Buffer.from('garbage').toString('hex'),
     },
   ]);
+});
+
+test("a bad line has its own letter, whatever its log's name was and is, and the same one when it is read again", async () => {
+  const keys = (): string[] =>
+    letters.map((letter) => eventKey('quarantine', letter, { instance: 'test', run: '', sequence: 0 }));
+  writeFileSync(log(), `${line(0)}bad\n`);
+  await run();
+  renameSync(log(), `${log()}.1`);
+  writeFileSync(log(), `${line(2)}bad\n`);
+  await run();
+  expect(new Set(keys()).size).toBe(2);
+  rmSync(join(dir.path, 'log.sqlite'));
+  await run();
+  expect(letters.length).toBe(4);
+  expect(new Set(keys()).size).toBe(2);
+  expect(bad.at(-1)).toMatchObject({ path: log(), line: 2 });
 });
 
 test('a dry run writes and remembers nothing', async () => {
