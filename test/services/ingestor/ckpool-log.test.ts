@@ -106,15 +106,22 @@ describe('stamps', () => {
       const zone = new Zone(name);
       const times = new LineTimes(zone, NEW);
       const shown = new Intl.DateTimeFormat('sv-SE', { timeZone: name, dateStyle: 'short', timeStyle: 'medium' });
+      const offset = (ms: number): number => Date.parse(`${shown.format(ms)}Z`) - ms + (ms % 1000);
       let at = Date.parse('2016-01-01T00:00:00Z') + Math.floor(random() * 86_400_000);
-      for (let i = 0; i < 4_000; i++) {
+      const end = Date.parse('2026-01-01T00:00:00Z');
+      let changes = 0;
+      for (let before = offset(at); at < end; ) {
         expect(
           times.next(clock(`${shown.format(at)}.${String(at % 1000).padStart(3, '0')}`)),
           `${name} ${at} seed ${SEED}`,
         ).toBe(at);
-        // Never a gap that hides a whole doubled hour: logs have lines each minute.
-        at += Math.floor(random() * 1_800_000);
+        if (offset(at) !== before) changes += 1;
+        before = offset(at);
+        // Round a change of the clock never a gap that hides a whole doubled hour: logs have lines each minute.
+        const near = [-1, 3].some((days) => offset(at + days * 86_400_000) !== before);
+        at += 1 + Math.floor(random() * (near ? 1_800_000 : 2 * 86_400_000));
       }
+      expect(changes, name).toBe(['Asia/Kathmandu', 'UTC'].includes(name) ? 0 : 20);
     }
   });
 
