@@ -322,9 +322,13 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
 
   // biome-ignore lint/suspicious/noExplicitAny: answers are looked into, field by field
   const get = async (path: string, headers: Record<string, string> = {}): Promise<any> => {
-    const response = await fetch(`${url}/api/${path}`, { headers });
-    const body = await response.json();
-    expect(response.status, JSON.stringify(body)).toBe(200);
+    // ClickHouse on a machine that is busy with tests may ask to come again.
+    const { status, body } = await until(`an answer to ${path}`, async () => {
+      const response = await fetch(`${url}/api/${path}`, { headers });
+      const answer = { status: response.status, body: await response.json() };
+      return answer.status === 503 ? null : answer;
+    });
+    expect(status, JSON.stringify(body)).toBe(200);
     return body;
   };
 
@@ -453,15 +457,19 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
 
   test.skipIf(browser === undefined)(
     'a browser shows the numbers, runs no name as code, and asks no other host',
-    { timeout: 180_000 },
+    { timeout: 400_000 },
     async () => {
       for (const [colorScheme, width] of [
         ['dark', 1400],
         ['light', 390],
       ] as const) {
         const page = await browser!.newPage({ colorScheme, viewport: { width, height: 900 } });
+        page.setDefaultTimeout(120_000);
         const complaints: string[] = [];
-        page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+        page.on('console', (message) => {
+          // Who was asked to come again does so, a while later.
+          if (message.type() === 'error' && !/ 503 /.test(message.text())) complaints.push(message.text());
+        });
         page.on('pageerror', (error) => complaints.push(error.message));
         page.on('dialog', (dialog) => complaints.push(`dialog ${dialog.message()}`));
         page.on('request', (request) => new URL(request.url()).origin === url || complaints.push(request.url()));
@@ -470,15 +478,22 @@ describe.skipIf(noClickHouse !== undefined)('with a chain, consumers and ClickHo
         await page.waitForSelector('#payouts tbody tr .ok');
         await page.waitForSelector('#chart-pool canvas, #empty-pool:not([hidden])');
         await page.waitForSelector('#health[data-state=ok]');
+        const rows = (of: string): Promise<number> => page.locator(`#${of} tbody tr`).count();
+        await until('every part of the page', async () => {
+          const [shares, workers, blocks, epochs] = [
+            await page.textContent('#shares'),
+            ...(await Promise.all(['workers', 'blocks', 'epochs'].map(rows))),
+          ];
+          const programs = await page.locator('#programs article').count();
+          return shares === '54' && workers! > 0 && blocks! > 0 && epochs! > 0 && programs >= 3;
+        });
         expect(await page.textContent('#pool-hashrate')).toMatch(/^\d[\d.]*\s[kMGT]?H\/s$/);
-        expect(await page.textContent('#shares')).toBe('54');
-        expect(await page.locator('#workers tbody tr').count()).toBe(2);
+        expect(await rows('workers')).toBe(2);
         expect(await page.textContent('#workers')).toContain('m…@e…');
         expect(await page.locator('#workers img').count()).toBe(0);
         expect(await page.locator('#blocks tbody tr').first().textContent()).toContain(String(tip));
-        expect(await page.locator('#epochs tbody tr').count()).toBe(3);
+        expect(await rows('epochs')).toBe(3);
         expect(await page.locator('#payouts .bad').count()).toBe(0);
-        expect(await page.locator('#programs article').count()).toBeGreaterThanOrEqual(3);
         expect(await page.locator('html').evaluate((html: Element) => html.scrollWidth <= html.clientWidth)).toBe(true);
         await page.selectOption('#origin', 'oldpool');
         await until('the address names the origin', async () => page.url() === `${url}/?origin=oldpool`);
