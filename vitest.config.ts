@@ -19,8 +19,9 @@ const BESIDE = ['groups', 'readonly', 'relay', 'leaders', 'relay-broker'].map(
 
 const options = {
   pool: 'forks',
-  // Files wait for servers, blocks and kills most of the time. Vitest's default on 2 cores is one file at a time: measured 314 s; three: 145 s.
-  maxWorkers: Math.max(3, availableParallelism()),
+  // Files wait for servers, blocks and kills about half of the time: on 2 cores those of `npm test` take 523 s in all and some 300 s of CPU
+  // (2026-11-27). Vitest's default there is one file at a time; three took 177 s.
+  maxWorkers: Math.max(4, availableParallelism()),
   // Limits for what never comes, not measures of speed: real servers start beside other files' on a machine that may be busy.
   testTimeout: 180_000,
   hookTimeout: 300_000,
