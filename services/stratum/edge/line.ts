@@ -5,8 +5,8 @@
 import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { errorLine } from '../../core/errors.ts';
+import type { Counts } from './counters.ts';
 import type { ConnectionLimits, Hushed } from './limits.ts';
-import type { Counts } from './server.ts';
 import type { TlsFront } from './tls.ts';
 
 /** A client that does not read its answers is cut off here; a notify is about 3 kB. */

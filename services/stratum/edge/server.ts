@@ -9,6 +9,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { networksOf, UNIX_CLIENT } from '../../core/address.ts';
 import { hostPortText, type ListenerConfig } from '../../core/config.ts';
 import { errorLine } from '../../core/errors.ts';
+import { type Counts, SERVER_COUNTERS } from './counters.ts';
 import { HTTP_WORDS, isHttp } from './http-probe.ts';
 import { ConnectionLimits, clientKey, Hushed } from './limits.ts';
 import {
@@ -55,16 +56,6 @@ export interface ServerOptions extends BindOptions {
   /** A connection was refused for want of room. */
   readonly onFull?: () => void;
 }
-
-/** Connections that were not let in or were cut off; counters of the status file. */
-export const SERVER_COUNTERS = [
-  'connections_refused_full_count',
-  'connections_refused_limits_count',
-  'connections_without_proxy_header_count',
-  'connections_without_tls_count',
-  'connections_unread_count',
-] as const;
-export type Counts = Record<(typeof SERVER_COUNTERS)[number], number>;
 
 export interface StratumServer {
   readonly addresses: readonly ListenerConfig[];
