@@ -145,12 +145,3 @@ function recordAt(fd: number, place: number, size: number): Uint8Array | null {
   if (readSync(fd, bytes, 0, length, place + RECORD_HEAD_BYTES) < length) return null;
   return crc32(bytes) === head.readUInt32LE(4) ? bytes : null;
 }
-
-/** Keeps blocks in memory: for tests of the rules alone. */
-export function memoryStorage(): BlockStorage {
-  const blocks: Uint8Array[] = [];
-  return {
-    append: (bytes) => blocks.push(bytes) - 1,
-    read: (place) => blocks[place]!,
-  };
-}

@@ -4,9 +4,17 @@ import { bytesFromHex, concatBytes } from '../../../services/core/bitcoin/bytes.
 import { targetFromBits, workFromBits } from '../../../services/core/bitcoin/target.ts';
 import { type Tx, txid } from '../../../services/core/bitcoin/transaction.ts';
 import { BlockDecodeError, OP_TRUE_SCRIPT, type TipChange, ToyChain } from '../../../services/playground/chain.ts';
-import { memoryStorage } from '../../../services/playground/store.ts';
 import { SEED } from '../../helpers/seed.ts';
-import { type BlockParts, buildBlock, easyProfile, GENESIS_TIME_S, grow, nextParts, spend } from './easy-chain.ts';
+import {
+  type BlockParts,
+  buildBlock,
+  easyProfile,
+  GENESIS_TIME_S,
+  grow,
+  memoryStorage,
+  nextParts,
+  spend,
+} from './easy-chain.ts';
 
 const COIN = 100_000_000n;
 

@@ -29,6 +29,7 @@ import {
 } from '../../../services/core/bitcoin/transaction.ts';
 import { type ChainProfile, loadChain } from '../../../services/core/chains/profile.ts';
 import { subsidySats } from '../../../services/core/chains/subsidy.ts';
+import type { BlockStorage } from '../../../services/playground/chain.ts';
 import { type ChainBlock, OP_TRUE_WITNESS_SCRIPT, type ToyChain } from '../../../services/playground/chain.ts';
 
 export const GENESIS_TIME_S = 1_700_000_000;
@@ -194,5 +195,14 @@ export function spend(
     })),
     outputs: outputs.map(({ valueSats, script }) => ({ valueSats, script: script ?? OP_TRUE_WITNESS_SCRIPT })),
     ...change,
+  };
+}
+
+/** Keeps a toy chain's blocks in memory. */
+export function memoryStorage(): BlockStorage {
+  const blocks: Uint8Array[] = [];
+  return {
+    append: (bytes) => blocks.push(bytes) - 1,
+    read: (place) => blocks[place]!,
   };
 }

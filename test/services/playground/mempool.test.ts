@@ -3,9 +3,8 @@ import { parseBlock } from '../../../services/core/bitcoin/block.ts';
 import { hasWitness, serializeTransaction, type Tx, txid } from '../../../services/core/bitcoin/transaction.ts';
 import { ToyChain } from '../../../services/playground/chain.ts';
 import { Mempool, makeTransaction } from '../../../services/playground/mempool.ts';
-import { memoryStorage } from '../../../services/playground/store.ts';
 import { SEED, seeded } from '../../helpers/seed.ts';
-import { buildBlock, easyProfile, GENESIS_TIME_S, grow, nextParts, spend } from './easy-chain.ts';
+import { buildBlock, easyProfile, GENESIS_TIME_S, grow, memoryStorage, nextParts, spend } from './easy-chain.ts';
 
 const COIN = 100_000_000n;
 const bytesOf = (tx: Tx): Uint8Array => serializeTransaction(tx, { witness: true });
