@@ -91,6 +91,7 @@ function unless(holds: boolean, name: string, expected: string, value: unknown):
   return holds ? null : `${name}: expected ${expected}, got ${shown(value)}`;
 }
 
+/** A text that may not be empty. */
 export function wrongText(name: string, value: string): Check {
   return unless(value !== '', name, 'a text', value);
 }
@@ -100,10 +101,12 @@ export function wrongCount(name: string, value: number, most: number): Check {
   return unless(Number.isSafeInteger(value) && value >= 0 && value <= most, name, `0 to ${most}`, value);
 }
 
+/** A height, 0 to 2^32 − 1. */
 export function wrongHeight(value: number, name = 'height'): Check {
   return wrongCount(name, value, 0xffff_ffff);
 }
 
+/** @param us - microseconds since 1970, 0 to 2^53 − 1 */
 export function wrongTime(name: string, us: number): Check {
   return wrongCount(name, us, LAST_TIME_US);
 }
@@ -113,6 +116,7 @@ export function wrongHash(name: string, value: string, orEmpty = false): Check {
   return unless((orEmpty && value === '') || /^[0-9a-f]{64}$/.test(value), name, '64 lower-case hex digits', value);
 }
 
+/** 32 bits as 8 hex digits of either case. */
 export function wrongHex8(name: string, value: string): Check {
   return unless(/^[0-9a-fA-F]{8}$/.test(value), name, '8 hex digits', value);
 }
@@ -120,10 +124,12 @@ export function wrongHex8(name: string, value: string): Check {
 /** Largest integer part of Decimal(38, 18). */
 const DECIMAL_LIMIT = 1e20;
 
+/** A difficulty that fits Decimal(38, 18). */
 export function wrongDifficulty(name: string, value: number): Check {
   return unless(value >= 0 && value < DECIMAL_LIMIT, name, 'a number from 0 to below 1e20', value);
 }
 
+/** Neither NaN nor infinite. */
 export function wrongDouble(name: string, value: number): Check {
   return unless(Number.isFinite(value), name, 'a finite number', value);
 }

@@ -99,10 +99,12 @@ export interface ChainState {
 
 const NOTHING: BestChain = { tip: -1, base: 0, at: () => undefined };
 
+/** Of a chain of which nothing is known yet. */
 export function initialChain(): ChainState {
   return { followers: new Map(), authority: null };
 }
 
+/** The chain as the follower in charge tells it; empty before there is one. */
 export function bestChain(state: ChainState): BestChain {
   return state.authority === null ? NOTHING : state.followers.get(state.authority)!;
 }

@@ -2,6 +2,7 @@
 import type { ChainProfile } from '../../services/core/chains/profile.ts';
 import type { Row } from '../row.ts';
 
+/** @returns the row, 256-bit numbers as decimal text */
 export function chainRow(profile: ChainProfile): Row {
   return {
     chain: profile.name,

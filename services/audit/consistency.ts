@@ -7,6 +7,7 @@ const WORD = /^[0-9a-f]{8}$/i;
 const NTIME = /^[0-9a-f]{1,8}$/i;
 const HASH = /^[0-9a-f]{64}$/;
 
+/** @param place - where the share stands in the log @returns each contradiction, none where all is well */
 export function consistency(share: ShareEvent, place: Place): Problem[] {
   const problems: Problem[] = [];
   const say = (reason: Reason, claimed: string, computed = ''): void =>

@@ -41,6 +41,13 @@ export interface Member {
   readonly about: About;
 }
 
+/**
+ * Divides the partitions of all topics among the members, the same for the same members whoever does it; block and contract go to one.
+ *
+ * @param members - in any order, each with what it has now
+ * @param partitions - by topic, all there are
+ * @returns places by member; what all are told. While one asks to be alone nobody has any
+ */
 export function divide(
   members: readonly Member[],
   partitions: Readonly<Record<FactTopic, readonly string[]>>,

@@ -17,6 +17,7 @@ export async function isListed(client: ClickHouseClient, generation: string): Pr
   return (await answer.json()).length > 0;
 }
 
+/** Lists rows under this generation in the tables. @throws what the client throws */
 export async function enter(client: ClickHouseClient, generation: string): Promise<void> {
   await insertRows(client, 'filled_from', [{ generation, ingest_time: ingestTime() }]);
 }

@@ -449,6 +449,7 @@ async function allDone(works: readonly Promise<void>[]): Promise<void> {
 /** One for all partitions that write to a ClickHouse through the same parts. */
 const copiesByOverlaps = new WeakMap<PartitionParts['overlaps'], Copies>();
 
+/** The copies that these parts share; made at the first question. */
 export function copiesOf({ overlaps, client }: Pick<PartitionParts, 'overlaps' | 'client'>): Copies {
   let copies = copiesByOverlaps.get(overlaps);
   if (copies === undefined) {

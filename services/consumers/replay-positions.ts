@@ -47,6 +47,7 @@ export function keepReplayed(stateDir: string, replayed: Replayed): void {
   }
 }
 
+/** Forgets one; nothing happens where there is none. */
 export function dropReplayed(stateDir: string, generation: string): void {
   rmSync(join(stateDir, `replayed-${generation}.json`), { force: true });
 }

@@ -65,6 +65,7 @@ function parseNetwork(text: string): { address: string; prefix: number; family: 
   return prefix > longest ? null : { address, prefix, family: family === 4 ? 'ipv4' : 'ipv6' };
 }
 
+/** Whether a text names a network, one address, or `unix`. */
 export function isNetwork(text: string): boolean {
   return text === UNIX_CLIENT || parseNetwork(text) !== null;
 }

@@ -3,6 +3,7 @@
  * (option-value.ts). What is wrong is one line with the key, the value, the form expected and the line of the file.
  */
 import { type HostPort, hostPortText, parseHostPort } from './address.ts';
+import { SIGNATURE_LIMIT_BYTES } from './bitcoin/coinbase.ts';
 import { readConfigFile, type Source } from './config-source.ts';
 import { type AgentRule, agentRulesFrom, type MinerRule, minerRulesFrom } from './difficulty-config.ts';
 import { PoolError } from './errors.ts';
@@ -160,8 +161,6 @@ function isSet(value: unknown): boolean {
 
 /** CKPool's default for `zmqblock`. */
 const ZMQ_DEFAULT = 'tcp://127.0.0.1:28332';
-/** CKPool's limit for `btcsig`. */
-const SIGNATURE_LIMIT_BYTES = 38;
 
 /** The text cut to so many bytes, at a whole character. */
 function cutText(text: string, limitBytes: number): string {

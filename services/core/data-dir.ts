@@ -53,6 +53,7 @@ export function requireDataDir(root: string): void {
 /** Which secret: the embedded ClickHouse's writing user, or changes through the API. */
 export type SecretName = 'clickhouse-writer' | 'operator';
 
+/** Where a secret lies; it need not be there. */
 export function secretPath(root: string, name: SecretName): string {
   return join(root, `${name}.token`);
 }

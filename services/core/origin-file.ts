@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+/** Where a log directory names its origin; the file need not be there. */
 export function originPath(logDir: string): string {
   return join(logDir, '.lodestream-origin');
 }

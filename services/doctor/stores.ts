@@ -19,6 +19,7 @@ const ASK_MS = 8_000;
 const REFUSED = /^(?:497|164)$/;
 const NO_TABLE = /^60$/;
 
+/** Brokers and topics; one finding that all is well, or one for each thing that is not. */
 export async function checkKafka(config: Config): Promise<Finding[]> {
   const { kafka } = config;
   if (kafka === null) return [ok('kafka', 'not configured: the journal is the log of record')];

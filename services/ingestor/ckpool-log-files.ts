@@ -16,9 +16,9 @@ import { CkpoolLog, FRESH_STATE, type LogContext, type LogFact, type LogState } 
 import { digestOf, type Known, type MainLogCheckpoints } from './ckpool-log-checkpoints.ts';
 import { type MainLogFile, mainLogFiles, unpackedPath } from './ckpool-log-names.ts';
 import type { BadLine } from './intake.ts';
-import { LINE_LIMIT_BYTES } from './line.ts';
+import { BAD_BYTES_KEPT, LINE_LIMIT_BYTES } from './line.ts';
 import { type BlockContext, blockOf } from './solved-block.ts';
-import { unpacked } from './unpack.ts';
+import { PACKING_MS, unpacked } from './unpack.ts';
 import { isLink } from './walk.ts';
 
 /** Where the first statistics of a log are looked for; they come each minute. */
@@ -26,9 +26,6 @@ const PEEK_BYTES = 256 * 1024;
 const ENTRIES_A_WRITE = 2_000;
 /** A million statistics lines without one that tells something would keep the place; so it is kept at least so often. */
 const LINES_A_CHECKPOINT = 50_000;
-const BAD_BYTES_KEPT = 4096;
-/** A pack beside its plain file is being made for so long: who packs removes the plain one then. */
-const PACKING_MS = 60_000;
 /** Statistics come each minute: a log that was written so long ago has ended. */
 const ENDED_MS = 10 * 60_000;
 const NEWLINE = 0x0a;

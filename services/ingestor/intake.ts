@@ -15,9 +15,9 @@ import { crc32 } from 'node:zlib';
 import { PoolError } from '../core/errors.ts';
 import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
 import { type Checkpoints, type FileCheckpoint, type FolderState, folderState, HEAD_BYTES } from './checkpoints.ts';
-import { LINE_LIMIT_BYTES } from './line.ts';
+import { BAD_BYTES_KEPT, LINE_LIMIT_BYTES } from './line.ts';
 import { Scanner, SLACK_BYTES } from './scanner.ts';
-import { unpacked } from './unpack.ts';
+import { PACKING_MS, unpacked } from './unpack.ts';
 import { isLink, logicalName, type Packing, packingOf, type ShareLogFolder, shareLogsIn } from './walk.ts';
 
 /** A line or a file that was not taken in. */
@@ -83,7 +83,6 @@ export interface IntakeParts {
 const CHUNK_BYTES = 1 << 20;
 /** Records that are given to the journal at once, bytes. */
 const APPEND_BYTES = 1 << 20;
-const BAD_BYTES_KEPT = 4096;
 /** Bad lines of one file that are kept each; of more, their number. */
 const BAD_LINES_KEPT = 10_000;
 const COMMIT_MS = 1_000;
@@ -95,8 +94,6 @@ const FILES_A_TURN = 64;
 const TURN_MS = 50;
 /** A late share goes to the file of its own job, for some ten minutes. */
 const QUIET_MS = 30 * 60_000;
-/** A pack beside its plain file is left for so long: who packs removes the plain one then. */
-const PACKING_MS = 60_000;
 /** Below the tip; what is nearer is listed each time. */
 const OPEN_HEIGHTS = 100;
 const NEWLINE = 0x0a;

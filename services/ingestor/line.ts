@@ -23,13 +23,16 @@ export type LineOutcome = { readonly share: ShareInput } | { readonly bad: strin
 
 /** Of share logs and of a main log; what is longer is no line of CKPool's. */
 export const LINE_LIMIT_BYTES = 65_536;
+/** Of a line that was not taken in, so much is kept. */
+export const BAD_BYTES_KEPT = 4096;
 
 const WORKINFOID = /"workinfoid"\s*:\s*(\d{1,20})\s*[,}]/;
 const UINT64_MAX = (1n << 64n) - 1n;
 const HEX = /^(?:[0-9a-fA-F]{2})*$/;
 /** How far `sdiff` may lie from the difficulty of its hash: both are doubles of the same 256-bit quotient. */
 const SDIFF_TOLERANCE = 1e-9;
-const TEXT_LIMIT = 1024;
+/** Characters of a text, a number or hex of a line; what is longer is cut or refused. */
+export const TEXT_LIMIT = 1024;
 /** Whole part of Decimal(38, 18), in which difficulties are summed. */
 const DIFF_LIMIT = 1e20;
 /** The largest long that avsc takes. */

@@ -18,7 +18,7 @@ import { currentSchemaText, encodeEvent } from '../../schemas/codec.ts';
 import { DIFFICULTY_1_TARGET } from '../core/bitcoin/target.ts';
 import { writeLong } from '../core/log/container.ts';
 import type { EncodedEvents } from '../core/log/event-log.ts';
-import { type LineContext, type LineOutcome, shareFromLine } from './line.ts';
+import { type LineContext, type LineOutcome, shareFromLine, TEXT_LIMIT } from './line.ts';
 
 const BLANK = 0x20;
 const QUOTE = 0x22;
@@ -33,8 +33,6 @@ const WORD_DIGITS = 8;
 const HASH_DIGITS = 64;
 const JOB_DIGITS = 16;
 const WORK_DIGITS = 20;
-/** Longer texts, numbers and hex are left to line.ts, which cuts or refuses them. */
-const TEXT_LIMIT = 1024;
 const HEX_LIMIT = 64;
 const REAL_LIMIT = 32;
 /** A worker of a pool of several counts its connections from a multiple of 2^32 on. */

@@ -5,6 +5,8 @@ import { promisify } from 'node:util';
 import { createGunzip, createZstdDecompress, gunzipSync, zstdDecompressSync } from 'node:zlib';
 import type { Packing } from './walk.ts';
 
+/** A pack beside its plain file is being made for so long: who packs removes the plain one then. */
+export const PACKING_MS = 60_000;
 const CHUNK_BYTES = 1 << 20;
 const readAside = promisify(read);
 

@@ -22,6 +22,7 @@ const SHARE_LOG = /\.sharelog(?:\.(?:gz|zst))?$/;
 const HEIGHT_FOLDER = /^[0-9a-f]{8}$/;
 const PACKED = /\.(?:gz|zst)$/;
 
+/** @param name - of a file, without its path; also of a packed one */
 export function isShareLog(name: string): boolean {
   return SHARE_LOG.test(name);
 }
@@ -31,6 +32,7 @@ export function isHeightFolder(name: string): boolean {
   return HEIGHT_FOLDER.test(name);
 }
 
+/** How a file is packed, by its name. */
 export function packingOf(name: string): Packing {
   return name.endsWith('.gz') ? 'gzip' : name.endsWith('.zst') ? 'zstd' : 'none';
 }

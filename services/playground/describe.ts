@@ -30,6 +30,7 @@ export function unitsFromSats(sats: bigint): unknown {
   return rawNumber(sats.toString());
 }
 
+/** Sum of work as Core prints it: 64 hex digits. */
 export function chainworkHex(work: bigint): string {
   return work.toString(16).padStart(64, '0');
 }

@@ -1,9 +1,6 @@
 /** CKPool's lines of the main log about single shares and difficulties, at the level "info": built only where somebody reads them. */
 import { suffixText } from './stats/suffix.ts';
-import type { VardiffState } from './vardiff.ts';
-
-/** vardiff.ts' mean, seconds. */
-const MEAN_S = 300;
+import { INTERVAL_S, type VardiffState } from './vardiff.ts';
 
 /** A difficulty: `59.4`, `42`, `4.19M`, `5e-05`. */
 function diffText(diff: number, decimals: 0 | 1): string {
@@ -23,6 +20,7 @@ function diffsText({ sdiff, diff, networkDiff }: ShareDiffs): string {
   return `${diffText(sdiff, 1)}/${diffText(diff, 0)}/${diffText(networkDiff, 0)}`;
 }
 
+/** @param hash - as it is printed, 64 hex digits */
 export function acceptedLine(clientId: number, diffs: ShareDiffs, hash: string): string {
   return `Accepted client ${clientId} share diff ${diffsText(diffs)}: ${hash}`;
 }
@@ -48,7 +46,7 @@ export function vardiffLine(
   nowMs: number,
 ): string {
   const sinceS = Math.max((nowMs - (firstShareMs ?? nowMs)) / 1_000, 0.001);
-  const biased = dsps / (1 - Math.exp(-Math.min(sinceS / MEAN_S, 36)));
+  const biased = dsps / (1 - Math.exp(-Math.min(sinceS / INTERVAL_S, 36)));
   const [a, b, c] = [biased, dsps, biased / before].map((value) =>
     value >= 0.01 ? value.toFixed(2) : value.toPrecision(3),
   );

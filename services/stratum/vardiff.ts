@@ -9,8 +9,8 @@
  */
 import { tellable, wholeTellable } from './difficulty.ts';
 
-/** Mean over this long (CKPool: the 5-minute average decides). */
-const INTERVAL_S = 300;
+/** Mean over this long, seconds (CKPool: the 5-minute average decides). */
+export const INTERVAL_S = 300;
 /** Judged after this many shares or this long since the last change. */
 const SHARES_BEFORE_CHANGE = 72;
 const SECONDS_BEFORE_CHANGE = 240;
@@ -74,6 +74,7 @@ export interface VardiffOutcome {
   readonly flood: boolean;
 }
 
+/** Of a line that has no share yet. @param nowMs - by the clock that later calls are given */
 export function initialVardiff(nowMs: number): VardiffState {
   return { firstShareMs: null, lastChangeMs: nowMs, sharesSinceChange: 0, dsps: 0, updatedMs: nowMs, pooled: 0 };
 }

@@ -125,6 +125,7 @@ export function replyText(order: ReplyOrder, id: WireId | undefined, result: str
   }
 }
 
+/** `mining.set_difficulty` as a line. @param diff - as the wire counts, written in plain decimals */
 export function setDifficultyText(diff: number): string {
   return `{"params":[${decimalText(diff)}],"id":null,"method":"mining.set_difficulty"}\n`;
 }
@@ -144,6 +145,7 @@ export function notifyHead(job: {
   return `["${job.id}","${job.prevHashStratum}","${job.coinbase1Hex}","${job.coinbase2Hex}",[${branch}],"${job.versionHex}","${job.bitsHex}","${job.ntimeHex}",`;
 }
 
+/** `mining.notify` as a line. @param head - of `notifyHead` @param clean - earlier jobs are to be dropped */
 export function notifyText(head: string, clean: boolean): string {
   return `{"params":${head}${clean}],"id":null,"method":"mining.notify"}\n`;
 }

@@ -20,7 +20,7 @@ import { isCoinbase, parseTransaction, serializeTransaction } from './transactio
 const COINBASE_SCRIPT_LIMIT_BYTES = 100;
 const COINBASE_SCRIPT_LEAST_BYTES = 2;
 /** CKPool's limit of `btcsig`. */
-const SIGNATURE_LIMIT_BYTES = 38;
+export const SIGNATURE_LIMIT_BYTES = 38;
 /** BIP 141: OP_RETURN, a push of 36 bytes, the commitment's mark. */
 const COMMITMENT_HEAD = Uint8Array.of(0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed);
 const ZERO_32 = new Uint8Array(32);

@@ -44,6 +44,7 @@ export function checkInstance(instance: string): string {
   return instance;
 }
 
+/** @param ordinal - from 0, counts a topic's segments @param run - of its writer, 16 hex digits */
 export function segmentName(topicDir: string, ordinal: number, run: string): SegmentName {
   const base = join(topicDir, `${String(ordinal).padStart(8, '0')}-${run}`);
   return { ordinal, run, path: `${base}.avro`, indexPath: `${base}.idx`, packedIndexPath: `${base}.zdx` };
@@ -104,6 +105,7 @@ export interface PackingState {
   readonly packing: readonly string[];
 }
 
+/** Empty where the directory is not there. */
 export function listPacking(topicDir: string): PackingState {
   const files = new Set(list(topicDir));
   const segments = segmentsAmong(topicDir, files);

@@ -237,6 +237,7 @@ export const LEADER_PATIENCE_MS = 5000;
 /** Between two questions for the leader, milliseconds. */
 export const LEADER_RETRY_MS = 100;
 
+/** Whether kafkajs threw what passes by asking again: a leader is changing, or a topic has just been made. */
 export function isStale(error: unknown): boolean {
   const type = protocolError(error);
   return type !== undefined && STALE.has(type);

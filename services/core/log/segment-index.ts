@@ -55,6 +55,7 @@ function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at + 4) * 2 ** 32 + bytes.readUInt32LE(at);
 }
 
+/** @returns the 64 bytes of the table above */
 export function encodeIndexHead(head: IndexHead): Buffer {
   const bytes = Buffer.alloc(INDEX_HEAD_BYTES);
   bytes.write(MAGIC, 'latin1');

@@ -8,6 +8,7 @@ import { errorJson } from './errors.ts';
 
 const EXTENSIONS_LIMIT = 32;
 
+/** Version bits as BIP 310 writes them: 8 hex digits. */
 export function maskHex(mask: number): string {
   return mask.toString(16).padStart(8, '0');
 }

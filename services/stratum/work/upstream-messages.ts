@@ -5,10 +5,10 @@
 import { bytesFromHex } from '../../core/bitcoin/bytes.ts';
 import { heightFromCoinbase } from '../../core/bitcoin/coinbase.ts';
 import { hashHex, prevHashFromStratum } from '../../core/bitcoin/header.ts';
+import { BRANCH_LIMIT } from '../../core/bitcoin/kernel/kernel.ts';
 import { targetFromBits } from '../../core/bitcoin/target.ts';
 import { plainText } from '../methods/text.ts';
 
-const BRANCH_LIMIT = 32;
 const COINBASE_LIMIT_BYTES = 50_000;
 const JOB_ID_LIMIT = 128;
 const EXCERPT_LIMIT = 120;
