@@ -188,6 +188,16 @@ export class Copies {
     return this.#minutesOf(asked.map((submission) => file.submission(submission)));
   }
 
+  /**
+   * The minutes in which copies of a batch stand once it is inserted, in hours whose shares may go to several partitions: another process may have inserted
+   * a copy between our look and our insert, as we have between its own, and whoever comes last sees both. @throws what the client throws
+   */
+  async minutesAfter({ file, hours }: Noted): Promise<Minute[]> {
+    const divided = hours.map(({ bucket }) => bucket.bucketS < this.#wholeUntilS);
+    if (!divided.includes(true)) return [];
+    return this.#minutesOf(file.select((bucket) => divided[bucket]!).map((submission) => file.submission(submission)));
+  }
+
   async #minutesOf(candidates: readonly { bucket: Bucket; identity: string }[]): Promise<Minute[]> {
     if (candidates.length === 0) return [];
     const buckets = new Map(candidates.map(({ bucket }) => [keyOf(bucket), bucket]));

@@ -153,6 +153,8 @@ interface Prepared<T extends Topic> {
   /** Minutes in which copies stand; asked before the insert, each time. */
   copies(): Promise<readonly Minute[]>;
   insert(): Promise<void>;
+  /** Minutes in which copies stand now that it is inserted, where other processes may insert some at the same time. */
+  copiesAfter(): Promise<readonly Minute[]>;
   /** Called when its rows are in ClickHouse. */
   done(): void;
   /** Nothing of it is to be inserted. */
@@ -165,7 +167,10 @@ interface Maker<T extends Topic> {
   take(records: readonly StoredRecord[], letters: Row[]): Promise<void>;
   make(
     token: string,
-  ): Pick<Prepared<T>, 'rows' | 'minutes' | 'ahead' | 'copies' | 'insert' | 'done' | 'abandon' | 'events'>;
+  ): Pick<
+    Prepared<T>,
+    'rows' | 'minutes' | 'ahead' | 'copies' | 'insert' | 'copiesAfter' | 'done' | 'abandon' | 'events'
+  >;
 }
 
 export class PartitionConsumer<T extends Topic> {
@@ -309,6 +314,7 @@ export class PartitionConsumer<T extends Topic> {
     ];
     begun();
     await allDone(inserts);
+    if (guard !== undefined) (await prepared.copiesAfter()).forEach(mark);
     const finished: Cut = { ...cut, minutes: [...new Map([...minutes, ...overlapping]).values()] };
     state.finish(finished);
     guard?.finished(finished);
@@ -396,6 +402,7 @@ export class PartitionConsumer<T extends Topic> {
         insert: async () => {
           for (const [into, rows] of tables) await insertRows(client, into, rows, `${token}-${into}`);
         },
+        copiesAfter: async () => [],
         done: () => {},
         abandon: () => {},
         events,
@@ -432,6 +439,7 @@ export class PartitionConsumer<T extends Topic> {
           },
           copies: async () => copies.minutes(note()),
           insert: async () => held?.insert(),
+          copiesAfter: () => copies.minutesAfter(note()),
           done: () => file.release(),
           abandon: () => held?.abandon(),
           events: [],
