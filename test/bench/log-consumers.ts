@@ -1,5 +1,5 @@
 /**
- * The consumers, or a replay, in a process of their own, as a bench measures them: says when reading begins, and when so many records are in
+ * The consumers, one of a group of them, or a replay, in a process of their own, as a bench measures them: says when reading begins, and when so many records are in
  * ClickHouse. Arguments as JSON in argv[2]; lines of JSON on standard output.
  */
 
@@ -10,16 +10,20 @@ import type { ReplayParts } from '../../services/consumers/replay-work.ts';
 import { type Config, loadConfig } from '../../services/core/config.ts';
 import { type Lifecycle, run } from '../../services/core/lifecycle.ts';
 import { openJournalLog } from '../../services/core/log/journal.ts';
+import { openLog } from '../../services/core/log/open.ts';
 import { untilReached } from './log-reached.ts';
 
 export interface ConsumersAsked {
-  readonly how: 'live' | 'replay';
+  /** As one of a group it tells how many records it has taken in, whenever that changes, until it is ended. */
+  readonly how: 'live' | 'replay' | 'member';
   readonly dataDir: string;
   readonly url: string;
   readonly user: string;
   readonly password: string;
   readonly database: string;
   readonly records: number;
+  /** Of a member. */
+  readonly kafka?: { readonly brokers: readonly string[]; readonly topicPrefix: string; readonly partitions: number };
 }
 
 const asked = JSON.parse(process.argv[2]!) as ConsumersAsked;
@@ -47,6 +51,19 @@ async function live(config: Config, life: Lifecycle): Promise<void> {
   say('done');
 }
 
+async function member(config: Config, life: Lifecycle): Promise<void> {
+  const log = await openLog(config, 'consume', life);
+  life.onStop('log', () => log.close());
+  // It stands still while the log is filled, and is not to be voted out for that.
+  const { counters } = await startConsumers(config, life, { log, sessionMs: 120_000 });
+  let told = -1;
+  setInterval(() => {
+    if (counters.records === told) return;
+    told = counters.records;
+    process.stdout.write(`${JSON.stringify({ count: told })}\n`);
+  }, 2).unref();
+}
+
 async function replay(config: Config, life: Lifecycle): Promise<void> {
   const parts: ReplayParts = {
     config,
@@ -69,10 +86,17 @@ await run('bench', async (life) => {
         'lodestream.clickhouse.user': asked.user,
         'lodestream.clickhouse.password': asked.password,
         // What a replay fills is another one than the configuration's.
-        'lodestream.clickhouse.database': asked.how === 'live' ? asked.database : 'default',
+        'lodestream.clickhouse.database': asked.how === 'replay' ? 'default' : asked.database,
+        ...(asked.kafka === undefined
+          ? {}
+          : {
+              'lodestream.kafka.brokers': asked.kafka.brokers.join(','),
+              'lodestream.kafka.topic_prefix': asked.kafka.topicPrefix,
+              'lodestream.kafka.partitions': String(asked.kafka.partitions),
+            }),
       },
     },
     {},
   );
-  await (asked.how === 'live' ? live : replay)(config, life);
+  await { live, replay, member }[asked.how](config, life);
 });

@@ -53,6 +53,7 @@ import { freePort, tempDir } from '../helpers/leash.ts';
 import { cpuSeconds } from '../helpers/processes.ts';
 import { startBroker } from '../kafka/broker.ts';
 import type { ConsumersAsked } from './log-consumers.ts';
+import { fillByGroup } from './log-group.ts';
 import { untilReached } from './log-reached.ts';
 import { encodedTurns, type ShareKind, shareSource } from './log-shares.ts';
 import { best, printMachine, printResults, type Result, resultOf, type Shown, type Values } from './table.ts';
@@ -477,11 +478,11 @@ async function openTables(records: number, kind: ShareKind = 'accepted') {
     return Number(sum?.bytes) / records;
   }
 
-  const valuesOf = (seconds: number, clientS: number, engineS: number, bytes: number): Values => ({
-    rate: records / seconds,
-    core: records / (clientS + engineS),
-    client: clientS === 0 ? Number.NaN : (clientS * 1e6) / records,
-    engine: (engineS * 1e6) / records,
+  const valuesOf = (seconds: number, clientS: number, engineS: number, bytes: number, shares = records): Values => ({
+    rate: shares / seconds,
+    core: shares / (clientS + engineS),
+    client: clientS === 0 ? Number.NaN : (clientS * 1e6) / shares,
+    engine: (engineS * 1e6) / shares,
     bytes,
   });
 
@@ -489,7 +490,7 @@ async function openTables(records: number, kind: ShareKind = 'accepted') {
     dir: dir.path,
     journal,
     /** By the consumers, or by a replay. */
-    async fill(how: ConsumersAsked['how'], from = journal): Promise<Values> {
+    async fill(how: 'live' | 'replay', from = journal): Promise<Values> {
       const { name, client } = await database();
       const dataDir = join(dir.path, name);
       mkdirSync(dataDir);
@@ -503,6 +504,23 @@ async function openTables(records: number, kind: ShareKind = 'accepted') {
       await child.end();
       const seconds = (done.atMs - begun.atMs) / 1000;
       return valuesOf(seconds, done.cpuS - begun.cpuS, engineS, await settle(client, name));
+    },
+    /** By so many members of a group. */
+    async fillByGroup(members: number, broker: { readonly address: string }, records: number): Promise<Values> {
+      const { name, client } = await database();
+      const { seconds, clientS, engineS, taken } = await fillByGroup({
+        ...{
+          members,
+          records,
+          brokers: [broker.address],
+          topicPrefix: `${name}.`,
+          dir: join(dir.path, `${name}-group`),
+        },
+        clickhouse: { url: server.url, user: 'writer', password: server.token, database: name, pid: enginePid },
+      });
+      await client.close();
+      await server.writer.command({ query: `DROP DATABASE ${name} SYNC` });
+      return { ...valuesOf(seconds, clientS, engineS, 0, records), most: (Math.max(...taken) * members) / records };
     },
     /** By statements alone. */
     async insert(files: readonly string[]): Promise<Values> {
@@ -557,6 +575,31 @@ const unusualRow = (kind: ShareKind, what: string): Row => ({
     const accepted = join(tables.dir, 'accepted');
     writeJournal(accepted, records);
     return { ours: () => tables.fill('live'), plain: () => tables.fill('live', accepted), close: tables.close };
+  },
+});
+
+const groupRow = (members: number): Row => ({
+  title: `${members} consumers of a group on one Kafka log of ${PARTITIONS} partitions → queryable; plain: one alone`,
+  records: 400_000,
+  measures: {
+    rate: rateOf('shares'),
+    core: rateOf('shares per second of CPU', { ofPlain: 0.7 }),
+    client: { ...CLIENT, what: "all members' CPU per share" },
+    engine: ENGINE,
+    most: { what: 'the largest part of one, in even parts', unit: '', digits: 2 },
+  },
+  async open(records) {
+    const tables = await openTables(1_000);
+    const kafkaDir = join(tables.dir, 'kafka');
+    const broker = await startBroker({ port: await freePort(), dataDir: kafkaDir });
+    return {
+      ours: () => tables.fillByGroup(members, broker, records),
+      plain: () => tables.fillByGroup(1, broker, records),
+      async close() {
+        await broker.process.stop();
+        await tables.close();
+      },
+    };
   },
 });
 
@@ -738,6 +781,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   consume: CONSUME,
   'consume-refused': unusualRow('refused', 'refused shares'),
   'consume-verdicts': unusualRow('verdict', "the upstream's verdicts of a proxy"),
+  'consume-group': groupRow(2),
   replay: REPLAY,
   pack: packRow(16),
   'pack-250': packRow(16, 250),
