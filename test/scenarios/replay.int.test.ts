@@ -356,7 +356,9 @@ describe.skipIf(noClickHouse !== undefined)('replay', { timeout: 900_000 }, () =
     state.exec('UPDATE positions SET position = rowid, partition = CAST(rowid AS TEXT)');
     state.close();
     const { same, tables } = await verifyTables(parts());
-    expect(tables.map(({ table }) => table)).not.toContain('dead_letters');
+    // All but the one whose rows are named by their place.
+    const compared = REPLAYED_TABLES.filter((table) => table !== 'dead_letters');
+    expect(tables.map(({ table }) => table)).toEqual(compared);
     expect(same).toBe(true);
   });
 

@@ -13,7 +13,8 @@ import {
   splitSingleObject,
 } from '../../schemas/codec.ts';
 import { type Inputs, TOPICS } from '../../schemas/events.ts';
-import { createdate, eventKey, shareIdentity } from '../../schemas/identity.ts';
+import { createdate, eventKey, jobIdentity, shareIdentity } from '../../schemas/identity.ts';
+import { sampleJob } from '../contracts/samples.ts';
 
 const share: Inputs['share'] = {
   origin: 'ckpool',
@@ -113,4 +114,28 @@ test('an accepted share is its hash; a refused one what came and when, whatever 
   const text = 'aa86026b|0000000000000000|0001b431|6b0286a9|1|1795327660,981450000';
   expect(shareIdentity(refused)).toBe(hash('sha256', text, 'hex').slice(0, 32));
   expect(eventKey('share', share, { instance: 'i', run: 'r', sequence: 0 })).toBe(`ckpool/${share.hash}`);
+});
+
+test('a job is all that decides its headers, and its origin; not when, where or under which number it was made', () => {
+  const job = sampleJob(1);
+  const key = jobIdentity(job);
+  const others: Partial<Inputs['job']>[] = [
+    { origin: 'proxy' },
+    { prev_hash: 'ce'.repeat(32) },
+    { coinbase1: '01000001' },
+    { coinbase2: 'fffffffe' },
+    { merkle_branch: [] },
+    { merkle_branch: [...job.merkle_branch].reverse() },
+    { nbits: '207ffffe' },
+    { version: '20000001' },
+    { version_mask: '00000000' },
+    { ntime: '6551f3a1' },
+    { enonce1_bytes: 5 },
+    { nonce2_bytes: 4 },
+  ];
+  const keys = [key, ...others.map((other) => jobIdentity({ ...job, ...other }))];
+  expect(new Set(keys).size).toBe(keys.length);
+  // A proxy that begins its numbers anew, another process, a repeated notify.
+  const again = { ...job, instance: 'other', job_id: '0', time_us: 5, clean: false };
+  expect(jobIdentity(again)).toBe(key);
 });

@@ -182,7 +182,7 @@ describe.skipIf(noClickHouse !== undefined)('copies of one share', { timeout: 36
       slow.open();
       await inserting;
       await last.roll();
+      expect(await minutes()).toEqual(['new.0 1', 'new.1 1'].slice(0, n + 1));
     }
-    expect(await minutes()).toEqual(['new.0 1', 'new.1 1']);
   });
 });

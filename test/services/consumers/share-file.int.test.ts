@@ -113,6 +113,28 @@ describe.skipIf(noClickHouse !== undefined)('shares as a file', { timeout: 180_0
     );
   });
 
+  test('one hash at a pool, at two levels of proxy before it and in the words of their upstreams is a row each, however often it comes', async () => {
+    const share = { ...shareOf(randomFrom(6), 0), accepted: true, errn: 0, reason: '', hash: 'ab'.repeat(32) };
+    const file = new ShareFile(100);
+    for (const again of [0, 1, 2]) {
+      for (const origin of ['three levels', 'proxy', 'outer proxy']) {
+        const seen = { ...share, origin, time_us: share.time_us + again };
+        const upstream = { ...seen, kind: 'verdict', upstream: 'pool:3333' };
+        for (const event of origin === 'three levels' ? [seen] : [seen, upstream]) {
+          expect(file.addPlain(fingerprint, encodeEvent('share', event))).toBe(true);
+        }
+      }
+    }
+    await insertFile(ch.writer, shareInsert('levels'), file.finish());
+    const rows = async (view: string): Promise<unknown[]> => {
+      const query = `SELECT origin FROM ${view} WHERE hash = '${share.hash}' ORDER BY origin`;
+      const answer = await ch.writer.query({ query, format: 'JSONEachRow' });
+      return (await answer.json<{ origin: string }>()).map(({ origin }) => origin);
+    };
+    expect(await rows('shares')).toEqual(['outer proxy', 'proxy', 'three levels']);
+    expect(await rows('share_verdicts')).toEqual(['outer proxy', 'proxy']);
+  });
+
   test('bytes that are not the one encoding of their event are decoded first: the row is that of the event', () => {
     const random = randomFrom(3);
     const share = { ...shareOf(random, 0), accepted: true, errn: 0, time_us: START_US };
