@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePorts, startLeashed, until } from './leash.ts';
@@ -39,7 +40,18 @@ test('a leashed program tells its lines and its status, and stop is the signal, 
   await expect(startLeashed('/nonexistent/program', [])).resolves.toMatchObject({ exited: expect.any(Promise) });
 });
 
-test('free ports are different ones', async () => {
-  const ports = await freePorts(5);
-  expect(new Set(ports).size).toBe(5);
+test('free ports are different ones, and none that the kernel or a second call gives', async () => {
+  const ports = [...(await freePorts(5)), ...(await freePorts(5))];
+  expect(new Set(ports).size).toBe(10);
+  const kernels = await Promise.all(
+    Array.from({ length: 20 }, async () => {
+      const server = createServer().listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const { port } = server.address() as AddressInfo;
+      server.close();
+      return port;
+    }),
+  );
+  const [lowest, highest] = [Math.min(...kernels), Math.max(...kernels)];
+  expect(ports.filter((port) => port >= lowest && port <= highest)).toEqual([]);
 });
