@@ -38,6 +38,7 @@ import {
   recogniseFilling,
   refill,
 } from './group.ts';
+import { keepParts } from './instant-parts.ts';
 import { migrate, readMigrations } from './migrations.ts';
 import { type Counters, copiesOf, type PartitionParts } from './partition.ts';
 import { PartitionLoops } from './partition-loops.ts';
@@ -57,6 +58,8 @@ const DERIVE_MS = 200;
 const CLOSE_MS = 5_000;
 /** How often tables that another may have derived are looked at, and whether they are still the ones of our group. */
 const CHECK_MS = 10_000;
+/** How often the parts of instants that luck is read from are kept (instant-parts.ts). */
+const KEEP_MS = 10_000;
 /** Before a rebalance: how long inserts under way are waited for, and how long minutes are made anew so that others need not. */
 const SETTLE_INSERTS_MS = 10_000;
 const SETTLE_MINUTES_MS = 5_000;
@@ -210,6 +213,17 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     while (!signal.aborted) {
       await untilDone('derivations', problems, signal, errorLine, publishNow);
       await pause(DERIVE_MS, signal);
+    }
+  }
+
+  /** What luck is read from is kept, where shares are not behind: what comes for a minute later would undo it. */
+  async function keep(): Promise<void> {
+    while (!signal.aborted) {
+      await pause(KEEP_MS, signal);
+      if (!isLeader() || partitions.behind) continue;
+      await untilDone('parts of minutes', problems, signal, lineOf, async () => {
+        while (!signal.aborted && (await keepParts(client)).more);
+      });
     }
   }
 
@@ -369,7 +383,7 @@ export async function startConsumers(config: Config, life: Lifecycle, parts: Con
     if (applied !== null && applied.length > 0) life.log(`schema: applied ${applied.join(', ')}`);
     await untilDone('log', problems, signal, errorLine, lookAll);
     if (signal.aborted) return;
-    loops.push(lookout(), derive(), publish(), rollUp());
+    loops.push(lookout(), derive(), publish(), rollUp(), keep());
     if (kafka === null) return;
     joinGroup();
     loops.push(watchFilling());

@@ -191,6 +191,8 @@ export async function replayTables(parts: ReplayParts, { allowLoss = false } = {
     work.checkHeld();
     // Before: should we die amid the swap, and after: it may have been gone.
     await carryClock(work);
+    // Made from the shares that go now; the consumers are aside, and make it again.
+    await work.live.command({ query: `TRUNCATE TABLE IF EXISTS ${database}.instant_parts_raw` });
     if (work.from !== null) {
       minutes += await swapMonths(work, work.from);
       // Who went on from here alone would not know what the months before may lack.

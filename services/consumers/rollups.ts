@@ -11,7 +11,7 @@
  * seen R too. Whoever inserts makes the minutes anew afterwards, so the highest version has seen everything that was inserted.
  */
 import type { ClickHouseClient } from '@clickhouse/client';
-import { literal } from './insert.ts';
+import { insertRows, literal } from './insert.ts';
 import type { ConsumerState, Minute } from './state.ts';
 
 const MINUTES_AT_ONCE = 500;
@@ -96,12 +96,24 @@ export class Rollups {
     const marks = this.#state.marks(MINUTES_AT_ONCE);
     if (marks.length === 0) return 0;
     const version = await nextVersion(this.#client);
+    // Before the minutes themselves: what was kept of them (instant-parts.ts) must not outlive what it was made from, should we die between the two.
+    await this.#noteVersion(marks, version);
     await this.#client.command({ query: rollupStatement(marks, version) });
     // Whoever writes last sees both.
     const late = this.#shared ? await this.#late(marks) : [];
     if (late.length > 0) this.#state.mark(late);
     this.#state.clearMarks(marks, through);
     return marks.length;
+  }
+
+  async #noteVersion(minutes: readonly Minute[], version: bigint): Promise<void> {
+    const rows = minutes.map(({ origin, minuteS }) => ({ origin, minute: minuteS, ingest_version: String(version) }));
+    try {
+      await insertRows(this.#client, 'minute_versions', rows);
+    } catch (error) {
+      // ClickHouse's UNKNOWN_TABLE: in tables of an older version, which a replay looks at, nothing is kept either.
+      if ((error as { code?: unknown } | null)?.code !== '60') throw error;
+    }
   }
 
   async #late(minutes: readonly Minute[]): Promise<Minute[]> {

@@ -1,8 +1,11 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Inputs } from '../../../schemas/events.ts';
+import { keepParts } from '../../../services/consumers/instant-parts.ts';
 import { startConsumers } from '../../../services/consumers/main.ts';
+import { statementsOf } from '../../../services/consumers/migrations.ts';
 import { openJournalLog, openJournalWriter } from '../../../services/core/log/journal.ts';
 import { noClickHouse, startTestClickHouse, type TestClickHouse } from '../../helpers/clickhouse.ts';
 import { chainOf, newSeed, numbered, randomFrom } from '../../pipelines/blocks.ts';
@@ -269,6 +272,64 @@ describe.skipIf(noClickHouse !== undefined)('hashrates, effort and luck in SQL',
       expect(Number(found)).toBe(count);
       if (work > 0) expect(luck).toBeCloseTo(count / work, 6);
     }
+  });
+
+  test('what is kept of minutes changes no figure: the views that read all shares of them say the same, also after a late share', async () => {
+    // The definitions before instant_parts_raw, under other names.
+    const names = ['found_blocks', 'found_instants', 'diff_until', 'block_luck', 'epoch_luck'];
+    const plain = new Map<string, string>();
+    for (const file of ['0013_hashrates_luck.sql', '0014_luck_cheaper.sql']) {
+      for (const statement of statementsOf(readFileSync(`schemas/clickhouse/${file}`, 'utf8'))) {
+        const name = /^CREATE .*VIEW (?:IF NOT EXISTS )?(\w+)/m.exec(statement)?.[1] ?? '';
+        if (names.includes(name)) {
+          plain.set(name, statement.replace(new RegExp(`\\b(${names.join('|')})\\b(?!\\.)`, 'g'), 'plain_$1'));
+        }
+      }
+    }
+    for (const name of ['found_blocks', 'found_instants', 'diff_until', 'block_luck', 'epoch_luck']) {
+      await ch.writer.command({ query: plain.get(name)! });
+    }
+    const same = async (when: string): Promise<void> => {
+      for (const [view, order] of Object.entries({
+        ...{ diff_until: 'origin, at', block_luck: 'found_time, hash', epoch_luck: 'origin, epoch' },
+      })) {
+        const rows = await select(`SELECT * FROM ${view} ORDER BY ${order}`);
+        expect(rows.length).toBeGreaterThan(2);
+        expect(rows, `seed ${seed} ${view} ${when}`).toEqual(
+          await select(`SELECT * FROM plain_${view} ORDER BY ${order}`),
+        );
+      }
+    };
+    const parts = async (): Promise<number> =>
+      Number((await select<{ n: string }>('SELECT count() AS n FROM instant_parts'))[0]!.n);
+    await same('before');
+    while ((await keepParts(ch.writer)).kept > 0);
+    const kept = await parts();
+    expect(kept).toBe(Number((await select<{ n: string }>('SELECT count() AS n FROM instants'))[0]!.n));
+    await same('with all parts kept');
+
+    // Shares that come late for the minute in which two blocks were found: one before both, one between, one after.
+    const [first, second] = [40, 44].map((height) => foundUs.get(blocks[height]!.hash)!);
+    const late = [first! - 5, second! - 1, second! + 1].map((time_us, i) => {
+      const hash = randomHex(random, 64);
+      const ntime = Math.floor(time_us / 1e6).toString(16);
+      const share = { ...shareOf(random, 0), origin: 'ckpool', user: 'eve', worker: 'eve', time_us, diff: 2 ** i };
+      return { ...share, accepted: true, errn: 0, reason: '', hash, ntime };
+    });
+    const writer = openJournalWriter({ dir: join(dir.path, 'journal'), instance: 'ckpool' });
+    writer.append(late.map((event) => ({ topic: 'share', event })));
+    writer.close();
+    shares.push(...late);
+    await until('the late shares are in their minute', async () => {
+      expect(await select("SELECT toUInt32(sum(accepted)) AS n FROM shares_1m WHERE worker = 'eve'")).toEqual([
+        { n: 3 },
+      ]);
+      return true;
+    });
+    await until('and what was kept of it is forgotten', async () => (await parts()) < kept);
+    await same('with late shares');
+    while ((await keepParts(ch.writer)).kept > 0);
+    await same('with late shares and all parts kept');
   });
 
   test('minutes that are not rolled up yet make no search less than nothing', async () => {
