@@ -16,12 +16,13 @@ import { bytesFromHex, equalBytes, hexFromBytes, uint32Be } from '../core/bitcoi
 import { blockHash, HEADER_SIZE_BYTES, type Header, hashHex, headerFromBytes } from '../core/bitcoin/header.ts';
 import { merkleRoot } from '../core/bitcoin/merkle.ts';
 import { meetsTarget, powHash } from '../core/bitcoin/pow.ts';
-import { bitsHex, targetFromBits, workFromBits } from '../core/bitcoin/target.ts';
+import { bitsFromHex, bitsHex, targetFromBits, workFromBits } from '../core/bitcoin/target.ts';
 import { CHAIN_FOLLOWER, type ChainTailFold } from '../core/chain-tail.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import { countedSats, feesSats, subsidySats } from '../core/chains/subsidy.ts';
 import { PoolError } from '../core/errors.ts';
 import { hexAnswer, integerAnswer, type NodeRpc, objectAnswer } from '../core/node/rpc.ts';
+import { BitsWatch, type WatchedBlock } from './bits-watch.ts';
 import type { BlockOwner } from './own-work.ts';
 
 /** Bitcoin Core chain.h, CBlockIndex::nMedianTimeSpan. */
@@ -128,8 +129,16 @@ export class ChainFollower {
   /** Times in seconds of the blocks below the first of the tail, lowest first; null: not read yet. */
   #context: { readonly below: string; readonly times: readonly number[] } | null = null;
 
+  readonly #bits: BitsWatch;
+
   constructor(options: FollowerOptions) {
     this.#o = options;
+    this.#bits = new BitsWatch(options.profile, options.signal);
+  }
+
+  /** What is wrong with the chain's nBits by the profile's rule, in one line; null: nothing that is known. */
+  get bitsProblem(): string | null {
+    return this.#bits.problem;
   }
 
   /** The last block connected, or null before the first. */
@@ -154,7 +163,9 @@ export class ChainFollower {
     for (let attempt = 1; attempt <= MOST_MOVES; attempt++) {
       this.#o.signal.throwIfAborted();
       try {
-        return await this.#round();
+        const round = await this.#round();
+        if (round.state === 'followed') await this.#bits.look(rpc, this.#watched());
+        return round;
       } catch (error) {
         if (!(error instanceof Moved)) throw error;
       }
@@ -212,9 +223,17 @@ export class ChainFollower {
       for (const block of left.toReversed()) {
         this.#emit([{ ...block, kind: 'disconnected' }]);
       }
+      if (left[0] !== undefined) this.#bits.left(left[0].height);
     }
     const connected = await this.#connect(forkBlock.height + 1, node);
     return { state: 'followed', nodeHeight, connected, disconnected: left.length };
+  }
+
+  #watched(): WatchedBlock[] {
+    return this.#o.fold.tail.blocks.map(({ height, nbits, block_time_us }) => ({
+      height,
+      ...{ bits: bitsFromHex(nbits), timeS: block_time_us / 1_000_000 },
+    }));
   }
 
   async #nodeTip(): Promise<NodeTip> {

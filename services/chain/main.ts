@@ -18,6 +18,7 @@ import { errorLine, PoolError } from '../core/errors.ts';
 import type { Lifecycle, Log } from '../core/lifecycle.ts';
 import type { EventLog, JournalWriter, Position } from '../core/log/event-log.ts';
 import { openJournalLog, openJournalWriter } from '../core/log/journal.ts';
+import { MEND_BITS } from '../core/node/last-retarget.ts';
 import { checkGenesis, genesisOf, resolveChain } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, hexAnswer, type NodeRpc } from '../core/node/rpc.ts';
 import { type BlockNotices, endpointsOf, subscribeBlocks } from '../core/node/zmq.ts';
@@ -126,11 +127,13 @@ class ChainStatus {
     const tip = this.follower?.tip ?? null;
     const { choice } = this;
     const disagreement = choice?.disagreement ?? null;
+    const ofBits = this.follower?.bitsProblem ?? null;
     return {
       problems: [
         ...(this.problem === null ? this.#silence() : [this.problem]),
         ...(disagreement === null ? [] : [`${disagreement.line}, since ${instantText(disagreement.sinceUs)}`]),
         ...(this.choice?.strangers ?? []),
+        ...(ofBits === null ? [] : [`${ofBits}; it is followed all the same, forecasts are off: ${MEND_BITS}`]),
       ],
       values: {
         ...(this.profile === null ? {} : { chain: this.profile.name }),
@@ -221,12 +224,16 @@ async function follow(
   state.notices = notices;
   try {
     let said: string | null = null;
+    let saidOfBits: string | null = null;
     for (;;) {
       signal.throwIfAborted();
       state.askedAt = performance.now();
       const problem = await look(follower, nodes, profile, state, log, said !== null, signal);
       state.askedAt = null;
       state.problem = problem;
+      const ofBits = follower.bitsProblem;
+      if (ofBits !== saidOfBits) log(ofBits ?? `the chain's nBits are again as the profile ${profile.name} gives them`);
+      saidOfBits = ofBits;
       if (choice !== null) teller.tell(choice, follower.tip?.height ?? 0);
       if (problem !== said) {
         if (problem !== null) log(`${problem}; waiting`);

@@ -10,6 +10,7 @@ import { blockHash, hashHex } from '../core/bitcoin/header.ts';
 import type { ChainProfile } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
+import { checkLastRetarget, MEND_BITS } from '../core/node/last-retarget.ts';
 import { checkGenesis, genesisOf, profileFor } from '../core/node/resolve-chain.ts';
 import { createNodeRpc, hexAnswer, type NodeRpc } from '../core/node/rpc.ts';
 import { type NodeTip, nodeTip, relationOf, type Standing } from '../core/node/survey.ts';
@@ -110,6 +111,7 @@ async function checkNode(
     );
   }
   findings.push(...(await checkPruning(check, rpc, tip, needHeight)));
+  findings.push(...(await checkRetarget(check, rpc, profile, tip)));
   findings.push(...(await checkMining(config, check, rpc, profile, tip, nowMs)));
   if (findings.every(({ state }) => state === 'ok')) {
     findings.unshift(
@@ -154,6 +156,17 @@ async function checkPruning(check: string, rpc: NodeRpc, tip: NodeTip, needHeigh
       'enough for now; a follower that was down for long, or a payout that is recomputed, needs a node with all blocks',
     ),
   ];
+}
+
+/** Whether the difficulty of its chain changes as the profile says: else the profile is another chain's, or the node none. */
+async function checkRetarget(check: string, rpc: NodeRpc, profile: ChainProfile, tip: NodeTip): Promise<Finding[]> {
+  if (tip.syncing) return [];
+  try {
+    const line = await checkLastRetarget(rpc, profile, tip.height);
+    return line === null ? [] : [warn(check, line, MEND_BITS)];
+  } catch (error) {
+    return [failed(check, error)];
+  }
 }
 
 /** Templates, clock, peers, and the right to submit a block. */

@@ -70,3 +70,54 @@ export function retarget(
   const target = (targetFromBits(baseBits) * BigInt(actual)) / BigInt(timespan);
   return bitsFromTarget(target > profile.pow_limit ? profile.pow_limit : target);
 }
+
+/** What the rule reads of a block below. */
+export interface BitsAndTime {
+  readonly bits: number;
+  /** Time in the header, seconds since 1970. */
+  readonly timeS: number;
+}
+
+/**
+ * nBits that the profile's rule gives a block: between retargets those of the block before it, on testnets with their exception.
+ *
+ * | block                                                   | nBits                                                                      |
+ * |---------------------------------------------------------|----------------------------------------------------------------------------|
+ * | at a retarget height                                    | `retarget`; the exception never holds there, so that BIP 94 has its base   |
+ * | later than its parent by more than `min_difficulty_after_s` | those of the limit                                                     |
+ * | on such a chain otherwise                               | those of the last block not at the limit, back to the period's first       |
+ * | on other chains                                         | its parent's                                                               |
+ *
+ * @param timeS - time in the block's header
+ * @param at - what is known of the blocks below it, by height; undefined: not known
+ * @returns null where the rule predicts nothing, and where blocks that it reads are not known
+ * @see Bitcoin Core pow.cpp, GetNextWorkRequired; BIP 94
+ */
+export function expectedBits(
+  profile: RetargetProfile,
+  height: number,
+  timeS: number,
+  at: (height: number) => BitsAndTime | undefined,
+): number | null {
+  const { rule, interval, min_difficulty_after_s: exceptionS } = profile.retarget;
+  const parent = at(height - 1);
+  if (rule === 'header' || parent === undefined) return null;
+  if (rule !== 'none' && isRetargetHeight(profile, height)) {
+    const span = retargetSpan(profile, height);
+    const [from, first] = [at(span.fromHeight), at(height - interval)];
+    if (from === undefined || (rule === 'bip94' && first === undefined)) return null;
+    return retarget(profile, {
+      previousBits: parent.bits,
+      ...(first === undefined ? {} : { firstBits: first.bits }),
+      actualS: parent.timeS - from.timeS,
+    });
+  }
+  if (exceptionS === undefined) return parent.bits;
+  const limit = bitsFromTarget(profile.pow_limit);
+  if (timeS > parent.timeS + exceptionS) return limit;
+  for (let below = height - 1; ; below--) {
+    const block = at(below);
+    if (block === undefined) return null;
+    if (below % interval === 0 || block.bits !== limit) return block.bits;
+  }
+}

@@ -1,15 +1,19 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, afterEach, describe, expect, test } from 'vitest';
 import { Publisher } from 'zeromq';
 import type { BlockEvent, SessionEvent } from '../../../schemas/events.ts';
 import { startChain } from '../../../services/chain/main.ts';
+import { loadChain } from '../../../services/core/chains/profile.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
 import type { RecordBatch } from '../../../services/core/log/event-log.ts';
 import { openJournalLog } from '../../../services/core/log/journal.ts';
 import { readStatuses, type Status } from '../../../services/core/status.ts';
+import { checkNodes } from '../../../services/doctor/nodes.ts';
 import { type RunningToyChain, startToyChain } from '../../../services/playground/main.ts';
 import { rpcCaller } from '../../helpers/coin-node.ts';
 import { freePort, tempDir, until } from '../../helpers/leash.ts';
@@ -277,6 +281,40 @@ async function sessions(dir: string): Promise<SessionEvent[]> {
   await log.close();
   return found;
 }
+
+test('a chain that retargets otherwise than its profile is followed, and a problem for healthz, log and doctor', async () => {
+  const clock = { s: 1_700_000_000 };
+  const node = await toy({ nowMs: () => clock.s * 1_000 });
+  for (let height = 1; height <= 50; height++) {
+    clock.s += 5;
+    await node.mine(1);
+  }
+  const dir = dataDir();
+  const right = configOf(dir, [node.rpcUrl]);
+  const other = join(dir, 'other.json');
+  const json = JSON.parse(readFileSync(profile, 'utf8')) as Record<string, unknown>;
+  writeFileSync(other, JSON.stringify({ ...json, target_spacing_s: 1 }));
+
+  const expected = /block 48 has nBits 20[0-9a-f]{6}, the profile playground \(retarget rule bitcoin\) gives 207fffff/;
+  const said: string[] = [];
+  const life = testLife(closers);
+  await startChain({ ...right, chain: other }, { ...life, log: (line) => void said.push(line) });
+  await until('the status names it', () => {
+    expect(chainStatus(dir)!.problems).toEqual([expect.stringMatching(expected)]);
+    expect(chainStatus(dir)!.problems[0]).toContain('mend "retarget" in the profile');
+    return true;
+  });
+  expect(said.filter((line) => expected.test(line))).toHaveLength(1);
+  await node.mine(1);
+  await atTip(dir, await node.rpc('getbestblockhash'));
+
+  const look = async (config: Config) =>
+    (await checkNodes(config, loadChain(config.chain), null, () => clock.s * 1_000)).findings
+      .filter(({ state }) => state !== 'ok')
+      .map(({ state, what, mend }) => `${state} ${what} → ${mend}`);
+  expect(await look({ ...right, chain: other })).toEqual([expect.stringMatching(expected)]);
+  expect(await look(right)).toEqual([]);
+});
 
 describe('several nodes', () => {
   test('on two branches: an event, a problem and the heavier branch; on one again: an event, also where a restart lay between', async () => {

@@ -1,8 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { bytesFromHex } from '../../../../services/core/bitcoin/bytes.ts';
+import { blockHash, hashHex, headerFromBytes } from '../../../../services/core/bitcoin/header.ts';
 import { bitsFromHex, bitsFromTarget, bitsHex, targetFromBits } from '../../../../services/core/bitcoin/target.ts';
 import { loadChain } from '../../../../services/core/chains/profile.ts';
-import { isRetargetHeight, retarget, retargetSpan } from '../../../../services/core/chains/retarget.ts';
+import {
+  type BitsAndTime,
+  expectedBits,
+  isRetargetHeight,
+  retarget,
+  retargetSpan,
+} from '../../../../services/core/chains/retarget.ts';
 import { newSeed, randomFrom } from '../../../pipelines/blocks.ts';
 import vectors from '../../../vectors/retargets.json' with { type: 'json' };
 
@@ -77,6 +85,113 @@ describe('rules', () => {
   test('times that are not whole and bits that are no target are refused', () => {
     expect(() => retarget(bitcoin, { previousBits: bits, actualS: 1.5 })).toThrow('actualS: expected whole seconds');
     expect(() => retarget(bitcoin, { previousBits: 0x1d80ffff, actualS: 1 })).toThrow('negative');
+  });
+});
+
+/** Two real headers of testnet3, 2132555 and 2132556: their hashes and proof of work say that they are. */
+const TESTNET3 = [
+  '004000200e1ff99438666c67c649def743fb82117537c2017bcc6ad617000000000000007fa40cf82bf224909e3174281a57af2eb3a4a2a961d33f50ec0772c1221c9e61ddfdc061ffff001a64526636',
+  '00000020974f55e77dff100bc252a01aa7b00d16736c6e04a091b03be200000000000000c44f2d69fc200c4a2211885000b6b67512f42c1bec550f3754e103b6c4046e05a202c161ffff001d09ec1bc4',
+].map((hex) => ({ header: headerFromBytes(bytesFromHex(hex)), hash: hashHex(blockHash(bytesFromHex(hex))) }));
+
+describe('nBits of any block', () => {
+  const LIMIT = 0x1d00ffff;
+  const REAL = 0x1c0ac141;
+  const testnet3 = loadChain('testnet3');
+  const [start, late] = [1_800_000_000, 1_201];
+  /** Blocks from a height on, as many seconds apart as told. */
+  function chain(
+    profile: typeof bitcoin,
+    from: number,
+    first: number,
+    gaps: readonly number[],
+  ): Map<number, BitsAndTime> {
+    const blocks = new Map<number, BitsAndTime>([[from, { bits: first, timeS: start }]]);
+    let timeS = start;
+    for (const [i, gap] of gaps.entries()) {
+      timeS += gap;
+      const height = from + 1 + i;
+      blocks.set(height, { bits: expectedBits(profile, height, timeS, (h) => blocks.get(h))!, timeS });
+    }
+    return blocks;
+  }
+
+  test('between retargets is that of the block before; where that is not known nothing is said', () => {
+    const at = (height: number) => (height === 99 ? { bits: REAL, timeS: start } : undefined);
+    expect(expectedBits(bitcoin, 100, start + 100_000, at)).toBe(REAL);
+    expect(expectedBits(litecoin, 100, start, at)).toBe(REAL);
+    expect(expectedBits(bitcoin, 101, start, at)).toBeNull();
+    expect(
+      expectedBits(bitcoin, 2016, start, (h) => (h === 2015 ? { bits: REAL, timeS: start } : undefined)),
+    ).toBeNull();
+    expect(expectedBits({ ...bitcoin, retarget: { rule: 'header', interval: 2016 } }, 100, start, at)).toBeNull();
+    expect(
+      expectedBits(loadChain('regtest'), 2016, start, (h) => ({ bits: 0x207fffff, timeS: start - 2016 + h })),
+    ).toBe(0x207fffff);
+  });
+
+  test('two real blocks of testnet3, of which the second came 1221 s after the first', () => {
+    const [a, b] = TESTNET3;
+    expect([a!.hash, b!.hash]).toEqual([
+      '00000000000000e23bb091a0046e6c73160db0a71aa052c20b10ff7de7554f97',
+      '00000000383cd7fff4692410ccd9bd6201790043bb41b93bacb21e9b85620767',
+    ]);
+    expect(hashHex(b!.header.prevHash)).toBe(a!.hash);
+    expect(b!.header.time - a!.header.time).toBe(1221);
+    const at = (height: number) => (height === 2132555 ? { bits: a!.header.bits, timeS: a!.header.time } : undefined);
+    expect(expectedBits(testnet3, 2132556, b!.header.time, at)).toBe(b!.header.bits);
+    expect(expectedBits(testnet3, 2132556, a!.header.time + 1200, at)).toBe(a!.header.bits);
+    expect(expectedBits(bitcoin, 2132556, b!.header.time, at)).toBe(a!.header.bits);
+  });
+
+  // BIP 94, specification 1 (the exception, not for the first block of a period) and 2 (the base is the first block's).
+  test('a testnet whose period was mined at the limit but for its first block: testnet4 keeps its difficulty, testnet3 loses it', () => {
+    const gaps = Array.from({ length: 2016 }, () => late);
+    const four = chain(testnet4, 4032, REAL, gaps);
+    const three = chain(testnet3, 4032, REAL, gaps);
+    for (const blocks of [four, three]) {
+      expect(blocks.get(4032)!.bits).toBe(REAL);
+      for (let height = 4033; height < 6048; height++) expect(blocks.get(height)!.bits).toBe(LIMIT);
+    }
+    // 2015 intervals of 1201 s of 2016 · 600 s.
+    const actualS = 2015 * late;
+    expect(targetFromBits(four.get(6048)!.bits)).toBe(
+      targetFromBits(bitsFromTarget((targetFromBits(REAL) * BigInt(actualS)) / 1_209_600n)),
+    );
+    // Testnet3 starts from the last block's, which is the limit: the storm that BIP 94 is against.
+    expect(three.get(6048)!.bits).toBe(LIMIT);
+    // A period in no time at all: four times harder than the base of each.
+    const storm = Array.from({ length: 2016 }, (_, i) => (i === 2014 ? late : 1));
+    expect(chain(testnet3, 4032, REAL, storm).get(6048)!.bits).toBe(0x1c3fffc0);
+    expect(targetFromBits(chain(testnet4, 4032, REAL, storm).get(6048)!.bits)).toBe(
+      targetFromBits(bitsFromTarget(targetFromBits(REAL) / 4n)),
+    );
+  });
+
+  test('the first block of a testnet’s period has the difficulty of the rule however late it comes', () => {
+    for (const profile of [testnet3, testnet4]) {
+      const gaps = Array.from({ length: 2016 }, (_, i) => (i === 2015 ? 100_000 : 600));
+      const blocks = chain(profile, 4032, REAL, gaps);
+      expect(blocks.get(6048)!.bits).toBe(
+        retarget(profile, { previousBits: REAL, firstBits: REAL, actualS: 2015 * 600 }),
+      );
+    }
+  });
+
+  test('after blocks at the limit comes the difficulty of the last that was not, back to the period’s first', () => {
+    const blocks = chain(testnet4, 4032, REAL, [600, late, late, 1200, 1]);
+    expect([4033, 4034, 4035, 4036, 4037].map((height) => blocks.get(height)!.bits)).toEqual([
+      REAL,
+      LIMIT,
+      LIMIT,
+      REAL,
+      REAL,
+    ]);
+    // The period's first is at the limit itself, and what was before it is not asked.
+    const easy = chain(testnet4, 4032, LIMIT, [late, 600]);
+    expect(easy.get(4034)!.bits).toBe(LIMIT);
+    const unknown = new Map([[4034, { bits: LIMIT, timeS: start }]]);
+    expect(expectedBits(testnet4, 4035, start + 600, (h) => unknown.get(h))).toBeNull();
   });
 });
 
