@@ -7,6 +7,7 @@ import { type ChainProfile, loadChain } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { PoolError } from '../core/errors.ts';
 import { readStatuses, STATUS_FRESH_US } from '../core/status.ts';
+import { forecastOf } from './forecast.ts';
 import type { Health } from './health.ts';
 import { publicRows } from './mask.ts';
 import { type Ask, QUERIES, type Row, storeWords } from './queries.ts';
@@ -121,6 +122,7 @@ export function addQuestions(app: FastifyInstance, context: Context): void {
 
   app.get('/api/summary', async (request) => {
     const chain = chainOf();
+    const profile = profileOf(config, chain);
     const origin = originOf(request);
     const [chains, network, pools, origins, epochs, effort, [search], now] = await Promise.all([
       rowsOf('chain', { chain }),
@@ -135,13 +137,13 @@ export function addQuestions(app: FastifyInstance, context: Context): void {
     const follower = readStatuses(statusDir).find((each) => each.program === 'chain');
     const fresh = follower !== undefined && nowUs() - follower.time_us < STATUS_FRESH_US;
     return {
-      chain: { name: chain, title: titleOf(config, chain), ...chains[0] },
+      chain: { name: chain, title: profile?.title ?? chain, ...chains[0] },
       tip: fresh ? follower.values : null,
       network: network[0] ?? null,
       origin,
       pools,
       origins: origins.map((row) => row.origin),
-      epoch: epochs[0] ?? null,
+      epoch: epochs[0] === undefined ? null : { ...epochs[0], ...forecastOf(epochs[0], profile) },
       effort: effort[0] ?? null,
       search: search[0] ?? null,
       health: { status: now.status, problems: now.problems.length },
@@ -207,7 +209,9 @@ export function addQuestions(app: FastifyInstance, context: Context): void {
       luckOf('epochLuck', { chain, origin, limit }),
     ]);
     const byEpoch = new Map(luck.map((row) => [row.epoch, row]));
-    const merged = rows.map((row) => ({ ...row, found: null, expected: null, luck: null, ...byEpoch.get(row.epoch) }));
+    const profile = profileOf(config, chain);
+    const noLuck = { found: null, expected: null, luck: null };
+    const merged = rows.map((row) => ({ ...row, ...forecastOf(row, profile), ...noLuck, ...byEpoch.get(row.epoch) }));
     return { origin, rows: merged, ...(problem === null ? {} : { problem }) };
   });
   app.get('/api/hashrates', async (request) => {
@@ -237,11 +241,11 @@ export function addQuestions(app: FastifyInstance, context: Context): void {
   });
 }
 
-function titleOf(config: Config, chain: string): string {
+/** The followed chain's profile; null where it is not known here. */
+function profileOf(config: Config, chain: string): ChainProfile | null {
   try {
-    const profile: ChainProfile = loadChain(config.chain === 'auto' ? chain : config.chain);
-    return profile.title;
+    return loadChain(config.chain === 'auto' ? chain : config.chain);
   } catch {
-    return chain;
+    return null;
   }
 }

@@ -124,7 +124,11 @@ async function summary() {
   const change = s.epoch?.next_difficulty ? s.epoch.next_difficulty / s.epoch.difficulty - 1 : null;
   text(
     'difficulty-sub',
-    change === null ? 'no forecast' : `next ${difficulty(s.epoch.next_difficulty)} (${signed(change)})${forecast(s)}`,
+    change === null
+      ? 'no forecast'
+      : isEarly(s.epoch)
+        ? 'next: too early to say'
+        : `next ${difficulty(s.epoch.next_difficulty)} (${signed(change)})${forecast(s)}`,
   );
   const tip = s.tip;
   text('height', tip?.height === undefined ? '–' : count(tip.height), tip?.hash);
@@ -188,6 +192,26 @@ function nextRetarget({ epoch: e, chain }) {
   return e.first_height === 0 ? now() + (chain.payout_blocks - e.blocks) * chain.target_spacing_s : e.next_time_s;
 }
 
+/** In an epoch's first blocks the forecast says nothing: its interval is wider than a factor of three. */
+const isEarly = (e) => e.next_difficulty_low !== null && e.next_difficulty_high > 3 * e.next_difficulty_low;
+/** How far the next difficulty and its date may be off, with 95 % certainty. */
+function nextDifficultyText(e) {
+  const change = (value) => signed(value / e.difficulty - 1);
+  if (!e.next_difficulty) return '–';
+  if (e.status !== 'open') return `${difficulty(e.next_difficulty)} (${change(e.next_difficulty)})`;
+  if (e.next_difficulty_low === null) return `${difficulty(e.next_difficulty)} (forecast)`;
+  const range = `${change(e.next_difficulty_low)} to ${change(e.next_difficulty_high)}`;
+  if (isEarly(e)) return `too early to say (${range})`;
+  return `${difficulty(e.next_difficulty)} (forecast, ${change(e.next_difficulty)}; ${range})`;
+}
+function nextRetargetText(s, at) {
+  const e = s.epoch;
+  if (!at) return '–';
+  if (at <= now()) return 'any moment';
+  if (isEarly(e) && e.first_height > 0) return `between ${date(e.next_time_low_s)} and ${date(e.next_time_high_s)}`;
+  return `in about ${duration(at - now())}, ${date(at)}`;
+}
+
 function epochPanel(s) {
   const e = s.epoch;
   const total = s.chain.payout_blocks;
@@ -211,16 +235,8 @@ function epochPanel(s) {
         ? `${mean < 10 ? `${mean.toFixed(1)} s` : duration(mean)} (target ${duration(s.chain.target_spacing_s)})`
         : '–',
     ],
-    [
-      'Next retarget',
-      nextTime ? (nextTime > now() ? `in about ${duration(nextTime - now())}, ${date(nextTime)}` : 'any moment') : '–',
-    ],
-    [
-      'Next difficulty',
-      e.next_difficulty
-        ? `${difficulty(e.next_difficulty)} (${e.status === 'open' ? 'forecast, ' : ''}${signed(e.next_difficulty / e.difficulty - 1)})`
-        : '–',
-    ],
+    ['Next retarget', nextRetargetText(s, nextTime)],
+    ['Next difficulty', nextDifficultyText(e)],
     ['Network in this epoch', Number(e.hashrate_hps) > 0 ? hashrate(e.hashrate_hps) : '–'],
     ['Fees so far', coins(e.fees_sats, state.unit)],
     ['Our blocks', count(e.own_blocks)],
