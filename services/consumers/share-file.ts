@@ -21,7 +21,10 @@ import { readLong, recordWalk } from '../core/log/flat-record.ts';
 
 const { fields: FIELDS, starts, ends, numbers, walk } = recordWalk(currentSchemaText('share'))!;
 const { fingerprint: FINGERPRINT } = currentSchema('share');
-const TEXTS = Int32Array.from(FIELDS.flatMap(({ type }, i) => (type === 'string' ? [i] : [])));
+const isTextField = (i: number): boolean => FIELDS[i]?.type === 'string';
+/** First and last of each row of texts that lie one behind the other. */
+const FIRST_TEXTS = Int32Array.from(FIELDS.keys().filter((i) => isTextField(i) && !isTextField(i - 1)));
+const LAST_TEXTS = Int32Array.from(FIELDS.keys().filter((i) => isTextField(i) && !isTextField(i + 1)));
 
 const NAMED = numbers([
   ...(['kind', 'origin', 'source', 'time_us', 'time_ns', 'client_id', 'height', 'accepted', 'errn'] as const),
@@ -158,18 +161,25 @@ const BEYOND_ASCII = 0x8080_8080 | 0;
  */
 function walked(bytes: Buffer, view: DataView, start: number, end: number): boolean {
   if (walk(bytes, start, end) !== end) return false;
-  for (let i = 0; i < TEXTS.length; i++) {
-    const textEnd = ends[TEXTS[i]!]!;
-    let at = starts[TEXTS[i]!]!;
+  for (let i = 0; i < FIRST_TEXTS.length; i++) {
+    const rowEnd = ends[LAST_TEXTS[i]!]!;
+    let at = starts[FIRST_TEXTS[i]!]!;
     let high = 0;
-    for (; at + 4 <= textEnd; at += 4) high |= view.getInt32(at, true);
-    for (; at < textEnd; at++) high |= bytes[at]!;
-    if ((high & BEYOND_ASCII) !== 0 && !isUtf8(bytes.subarray(starts[TEXTS[i]!]!, textEnd))) return false;
+    // Lengths are mostly ASCII too.
+    for (; at + 4 <= rowEnd; at += 4) high |= view.getInt32(at, true);
+    for (; at < rowEnd; at++) high |= bytes[at]!;
+    if ((high & BEYOND_ASCII) !== 0 && !areTexts(bytes, FIRST_TEXTS[i]!, LAST_TEXTS[i]!)) return false;
   }
   timeUs = readLong(bytes, starts[TIME_US]!);
   timeNs = readLong(bytes, starts[TIME_NS]!);
   height = readLong(bytes, starts[HEIGHT]!);
   diff = view.getFloat64(starts[DIFF]!, true);
+  return true;
+}
+
+/** True where each of these fields is UTF-8. */
+function areTexts(bytes: Buffer, first: number, last: number): boolean {
+  for (let i = first; i <= last; i++) if (!isUtf8(bytes.subarray(starts[i]!, ends[i]!))) return false;
   return true;
 }
 
