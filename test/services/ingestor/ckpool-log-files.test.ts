@@ -566,8 +566,11 @@ describe('status files', () => {
   test('half written are named, and read when they are whole', () => {
     mkdirSync(join(logDir, 'pool'));
     const text = readFileSync(join(fixtures, 'testnet-shares/logs/pool/pool.status'), 'utf8');
-    writeFileSync(join(logDir, 'pool/pool.status'), text.slice(0, 300));
-    expect(status()).toMatchObject({ statuses: 0, log_bad: 1 });
+    const two = text.lastIndexOf('\n', text.length - 2) + 1;
+    for (const length of [300, text.indexOf('\n') + 1, two]) {
+      writeFileSync(join(logDir, 'pool/pool.status'), text.slice(0, length));
+      expect(status(), `${length} bytes`).toMatchObject({ statuses: 0, log_bad: 1 });
+    }
     writeFileSync(join(logDir, 'pool/pool.status'), text);
     expect(status()).toMatchObject({ statuses: 1, log_bad: 0 });
   });
