@@ -9,6 +9,7 @@
  *     relay              journal → Kafka    beside   kafkajs alone sending the same messages, made beforehand
  *     consume            journal → tables   beside   chDB's own INSERT … SELECT FROM file(…, Avro) of the same records into the same tables
  *     consume-*          the same of refused shares, and of verdicts   beside   the consumers on accepted ones
+ *     consume-group      Kafka → tables, by two members of a group   beside   by one alone
  *     replay             journal → tables   beside   the consumers, live
  *     pack               journal → packed   beside   the same journal, plain, read
  *     bytes              of a share in the journal, by the shares of a turn
