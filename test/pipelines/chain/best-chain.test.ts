@@ -7,7 +7,7 @@ import {
   isLinked,
 } from '../../../pipelines/chain/best-chain.ts';
 import type { BlockEvent } from '../../../schemas/events.ts';
-import { chainOf, newSeed, numbered, randomFrom } from '../blocks.ts';
+import { block, chainOf, newSeed, numbered, randomFrom } from '../blocks.ts';
 
 function fold(events: readonly BlockEvent[]): ChainState {
   const state = initialChain();
@@ -73,4 +73,15 @@ test('the follower that saw the greatest height decides', () => {
   const other = numbered(chainOf(0, 6, () => ({ branch: 'b' }))).map((event) => ({ ...event, follower: 'another' }));
   expect(hashes(fold([...blocks, ...other.slice(0, 6)]))).toEqual(blocks.map(({ hash }) => hash));
   expect(hashes(fold([...other, ...blocks]))).toEqual(other.map(({ hash }) => hash));
+});
+
+test('a block that is taken back and does not stand there changes nothing', () => {
+  const state = initialChain();
+  const blocks = chainOf(0, 5);
+  const stranger = block({ height: 4, prev: blocks[3]!.hash, branch: 'other' });
+  const events = numbered([...blocks, { ...stranger, kind: 'disconnected' }]);
+  for (const event of events) evolveChain(state, event);
+  const chain = bestChain(state);
+  expect(chain.tip).toBe(5);
+  expect(chain.at(4)?.hash).toBe(blocks[4]!.hash);
 });

@@ -133,6 +133,9 @@ test('hashrates are as the node computes getnetworkhashps', () => {
   // 4 % 24 + 1 = 5 is cut to the 4 that there are.
   expect(at(4, -1)).toMatchObject({ blocks: 4 });
   expect(at(0, 1)).toBeUndefined();
+  // Since the last change of difficulty, at 24: seven blocks with that one, as the node counts.
+  const long = hashrateRows(bestOf(chainOf(0, 30)), playground, 0);
+  expect(long.find(({ height, window }) => height === 30 && window === -1)).toMatchObject({ blocks: 7, seconds: 35 });
 });
 
 test('a window without time has no hashrate, one without all its blocks no row', () => {
