@@ -186,12 +186,14 @@ async function readFile(
   const path = resolve(file.path);
   let known: Known | null = null;
   let beginning: Buffer;
+  // Asked before it is read: who packs may be done meanwhile.
+  const beingPacked = isBeingPacked(file, stat);
   try {
-    beginning = await beginningOf(fd, file, stat);
+    beginning = await beginningOf(fd, file, beingPacked);
     known = checkpoints.find(file.family, beginning.subarray(0, HEAD_BYTES));
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
-    return isBeingPacked(file, stat) ? before : unread(failure(file, error));
+    return beingPacked ? before : unread(failure(file, error));
   }
 
   const shrunken = (length: number): LogState =>
@@ -309,7 +311,7 @@ async function readFile(
   } catch (error) {
     if (error instanceof PoolError || typeof (error as NodeJS.ErrnoException).code !== 'string') throw error;
     save();
-    if (!isBeingPacked(file, stat)) unread(failure(file, error));
+    if (!beingPacked) unread(failure(file, error));
     return log.state;
   }
   if (length < skip) {
@@ -327,18 +329,18 @@ async function readFile(
   return log.state;
 }
 
-/** The first unpacked bytes, as many as there are before a damage. @throws Error with a code, where there are none */
-async function beginningOf(fd: number, file: MainLogFile, stat: Stats): Promise<Buffer> {
+/** The first unpacked bytes, as many as there are before a damage. @param whole - a damage is none: it is to be read when it is whole @throws Error with a code */
+async function beginningOf(fd: number, { packing }: MainLogFile, whole: boolean): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;
   try {
-    for await (const chunk of unpacked(fd, file.packing, true)) {
+    for await (const chunk of unpacked(fd, packing, true)) {
       parts.push(chunk);
       length += chunk.length;
       if (length >= PEEK_BYTES) break;
     }
   } catch (error) {
-    if (length === 0 || isBeingPacked(file, stat)) throw error;
+    if (length === 0 || whole) throw error;
   }
   return Buffer.concat(parts).subarray(0, PEEK_BYTES);
 }
