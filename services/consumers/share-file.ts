@@ -258,8 +258,8 @@ function refusedIdentity(body: Buffer): string | null {
 
 /** As `shareIdentity` of a verdict that was walked over. */
 function verdictIdentity(body: Buffer): string {
-  const hash = body.toString('latin1', starts[HASH], ends[HASH]);
-  return `verdict:${hash}:${body.toString('utf8', starts[UPSTREAM], ends[UPSTREAM])}`;
+  const hashText = body.toString('latin1', starts[HASH], ends[HASH]);
+  return `verdict:${hashText}:${body.toString('utf8', starts[UPSTREAM], ends[UPSTREAM])}`;
 }
 
 const UNITS_KEPT = 4096;

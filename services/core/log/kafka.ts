@@ -68,6 +68,7 @@ const DEFAULT_PARTITIONS = 4;
 /** A batch is too large, for the topic or for its segments. */
 const TOO_LARGE: ReadonlySet<string | undefined> = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE']);
 const DEFAULT_COMPRESSION: Compression = 'zstd';
+
 /** What is there of a log on Kafka, without making anything. */
 export interface KafkaLook {
   readonly brokerCount: number;

@@ -1,6 +1,4 @@
-/** What the doors count of connections that do not become lines, or end at one; the parent adds it up over its workers. */
-
-/** Connections that were not let in or were cut off; counters of the status file. */
+/** Connections that were not let in or were cut off, as server.ts and line.ts count them: counters of the status file, which the parent adds up over its workers. */
 export const SERVER_COUNTERS = [
   'connections_refused_full_count',
   'connections_refused_limits_count',
