@@ -15,11 +15,11 @@ import { until } from '../helpers/leash.ts';
 import { cpuSeconds } from '../helpers/processes.ts';
 import type { ConsumersAsked } from './log-consumers.ts';
 import { untilReached } from './log-reached.ts';
-import { encodedTurns, shareSource } from './log-shares.ts';
+import { encodedTurns, SHARES_PER_S, shareSource } from './log-shares.ts';
 
 const CONSUMERS = fileURLToPath(new URL('log-consumers.ts', import.meta.url));
-const PARTITIONS = 4;
-const SHARES_PER_S = 20;
+/** Of the topic share. */
+export const PARTITIONS = 4;
 /** Of what is measured, so much goes before it: V8 compiles each process's code. */
 const WARM_UP = 0.25;
 

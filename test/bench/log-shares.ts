@@ -77,6 +77,9 @@ const WORKER_LIST: readonly Worker[] = Array.from({ length: WORKERS }, (_, i) =>
   };
 });
 
+/** Shares in a second of the time that they carry: a pool of 500 workers at 2.4 a minute each, so 400,000 shares are five and a half hours. */
+export const SHARES_PER_S = 20;
+
 /** What the shares of a source are: all accepted, all refused, or all the upstream's verdicts of a proxy. */
 export type ShareKind = 'accepted' | 'refused' | 'verdict';
 

@@ -54,15 +54,13 @@ import { freePort, tempDir } from '../helpers/leash.ts';
 import { cpuSeconds } from '../helpers/processes.ts';
 import { startBroker } from '../kafka/broker.ts';
 import type { ConsumersAsked } from './log-consumers.ts';
-import { fillByGroup } from './log-group.ts';
+import { fillByGroup, PARTITIONS } from './log-group.ts';
 import { untilReached } from './log-reached.ts';
-import { encodedTurns, type ShareKind, shareSource } from './log-shares.ts';
+import { encodedTurns, SHARES_PER_S, type ShareKind, shareSource } from './log-shares.ts';
 import { best, printMachine, printResults, type Result, resultOf, type Shown, type Values } from './table.ts';
 
 const fdatasyncAside = promisify(fdatasync);
 const CONSUMERS = fileURLToPath(new URL('log-consumers.ts', import.meta.url));
-/** Shares in a second of the time that they carry: a pool of 500 workers at 2.4 a minute each, so 400,000 shares are five and a half hours. */
-const SHARES_PER_S = 20;
 
 // --- what is measured --------------------------------------------------------------------------------------------------------
 
@@ -319,7 +317,6 @@ const READ: Row = {
 
 /** Messages of one request of kafkajs: more do not help it. */
 const KAFKAJS_BATCH = 1000;
-const PARTITIONS = 4;
 
 /** kafkajs takes zstd by the codec that kafka-client.ts gives it; its gzip is Node's, at the usual level. */
 const KAFKAJS_CODEC = {
