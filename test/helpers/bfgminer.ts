@@ -19,8 +19,8 @@ export interface FamilyMiner {
   /** Reasons that it printed for refused ones. */
   readonly reasons: readonly string[];
   readonly lines: readonly string[];
-  /** Waits until `count` shares were accepted. @throws Error with its last lines after withinMs, or when it ends */
-  until(count: number, withinMs?: number): Promise<void>;
+  /** Waits until `count` shares were accepted. @throws Error with its last lines as `until` of leash.ts does, or when it ends */
+  until(count: number): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -37,10 +37,10 @@ export function findFamily(family: Family): { program: string } | Missing {
   };
 }
 
-/** Starts it against a stratum port. It is ended after `lifeMs` (default 90 s) however the test goes. */
+/** Starts it against a stratum port. */
 export async function startFamily(
   family: Family,
-  of: { readonly url: string; readonly user: string; readonly pass?: string; readonly lifeMs?: number },
+  of: { readonly url: string; readonly user: string; readonly pass?: string },
 ): Promise<FamilyMiner | Missing> {
   const found = findFamily(family);
   if ('missing' in found) return found;
@@ -58,14 +58,11 @@ export async function startFamily(
   };
   for (const line of child.output().split('\n').slice(0, -1)) take(line);
   child.onLine(take);
-  const life = setTimeout(() => void child.stop(), of.lifeMs ?? 90_000);
-  life.unref();
-  void child.exited.then(() => clearTimeout(life));
   return {
     accepted,
     reasons,
     lines,
-    until: (count, withinMs = 60_000) =>
+    until: (count) =>
       until(
         () =>
           `${family} to be told of ${count} accepted shares (${accepted.size}); its last lines:\n${lines.slice(-10).join('\n')}`,
@@ -74,10 +71,8 @@ export async function startFamily(
             throw new Error(`${family} has ended:\n${lines.slice(-10).join('\n')}`);
           return accepted.size >= count;
         },
-        { withinMs },
       ).then(() => {}),
     async stop() {
-      clearTimeout(life);
       await child.stop({ graceMs: 3_000 });
     },
   };

@@ -10,10 +10,6 @@ export interface MinerdOptions {
   user: string;
   pass?: string;
   algorithm: 'sha256d' | 'scrypt';
-  /** Default 1. */
-  threads?: number;
-  /** It is ended after this time however the test goes; default 60 s. */
-  lifeMs?: number;
 }
 
 /** What minerd says of itself; counts are of the answers that it got. */
@@ -33,8 +29,8 @@ export interface Minerd {
   readonly tally: Readonly<MinerdTally>;
   /** All lines so far. */
   readonly lines: readonly string[];
-  /** Waits until it was told `count` times that a share was accepted. @throws Error with its last lines after withinMs, or when it ends */
-  accepted(count: number, withinMs?: number): Promise<void>;
+  /** Waits until it was told `count` times that a share was accepted. @throws Error with its last lines as `until` does, or when it ends */
+  accepted(count: number): Promise<void>;
   stop(): Promise<void>;
   readonly exited: Promise<number>;
 }
@@ -72,7 +68,7 @@ export async function startMinerd(options: MinerdOptions): Promise<Minerd | Miss
   if ('missing' in found) return found;
   const child: Leashed = await startLeashed(found.program, [
     ...['-a', options.algorithm, '-o', options.url, '-u', options.user, '-p', options.pass ?? 'x'],
-    ...['-t', String(options.threads ?? 1), '-R', '1', '-D'],
+    ...['-t', '1', '-R', '1', '-D'],
   ]);
   const tally: MinerdTally = { accepted: 0, rejected: 0, reasons: [], difficulty: undefined, hashrateHps: undefined };
   const lines: string[] = [];
@@ -82,29 +78,21 @@ export async function startMinerd(options: MinerdOptions): Promise<Minerd | Miss
     lines.push(line);
     countLine(tally, line);
   }
-  const life = setTimeout(() => void child.stop(), options.lifeMs ?? 60_000);
-  life.unref();
-  void child.exited.then(() => clearTimeout(life));
   return {
     pid: child.pid,
     tally,
     lines,
     exited: child.exited,
-    async accepted(count, withinMs = 45_000) {
-      await until(
-        `minerd was told of ${count} accepted shares`,
-        () => {
-          if (tally.accepted >= count) return true;
-          if (!child.running) throw new Error('minerd has ended');
-          return false;
-        },
-        { withinMs },
-      ).catch((error: Error) => {
+    async accepted(count) {
+      await until(`minerd was told of ${count} accepted shares`, () => {
+        if (tally.accepted >= count) return true;
+        if (!child.running) throw new Error('minerd has ended');
+        return false;
+      }).catch((error: Error) => {
         throw new Error(`${error.message}; its last lines:\n${lines.slice(-10).join('\n')}`, { cause: error });
       });
     },
     async stop() {
-      clearTimeout(life);
       await child.stop({ graceMs: 3_000 });
     },
   };

@@ -81,7 +81,6 @@ describe.skipIf(minerd === undefined)('a miner that nobody here wrote', () => {
       user: 'carol.cpu',
       pass: 'x',
       algorithm: 'sha256d',
-      threads: 1,
     });
     try {
       await expectBothOrigins('carol.cpu');
