@@ -50,7 +50,7 @@ export async function settled(stack: Stack, records = 1, withinMs = 600_000): Pr
   );
 }
 
-/** Whether other programs take this machine: those that run or want to, besides this one, for a second in which nothing of ours has work. */
+/** Whether other programs take more than half of this machine: looks for a second at who runs or wants to, in which nothing of ours may have work. */
 export async function othersAtWork(): Promise<boolean> {
   let sum = 0;
   for (let i = 0; i < 20; i++) {

@@ -77,9 +77,7 @@ describe.skipIf(!kafka)('retention of the journal beside a broker', () => {
     await reached(SHARES);
     await load.stop();
     await stack.pool.stop();
-    await until('the rest to be carried', async () => (await relay.lag()).every(({ records }) => records === 0), {
-      withinMs: 120_000,
-    });
+    await until('the rest to be carried', async () => (await relay.lag()).every(({ records }) => records === 0));
     await settled(stack, 1);
     const account = await expectRecord(stack, load);
     await until('only what is new to be left', () => journalBytes(dir) < 4 * SEGMENT_BYTES);

@@ -95,7 +95,7 @@ describe.skipIf(!kafka)('kafkajs and the broker', () => {
     expect(again).toEqual(new Set(Array.from({ length: 10 }, (_, i) => `${(290 + i) * 3 + 1}`)));
     expect((await admin.describeGroups([groupId])).groups[0]?.state).toBe('Empty');
     await admin.deleteGroups([groupId]);
-  }, 180_000);
+  });
 
   test('an idempotent producer is acknowledged', async () => {
     const producer = client.producer({ idempotent: true, maxInFlightRequests: 1 });

@@ -113,17 +113,19 @@ function send(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** How many times longer than alone a program takes here now: those that want to run for each core, at least 1. For claims about time. */
+/** About how many times longer than alone a program takes here: those that wanted to run for each core in the last minute, at least 1. For claims about time. */
 export function crowding(): number {
   return Math.max(1, loadavg()[0]! / availableParallelism());
 }
 
-/** A question that costs something, such as one to ClickHouse, is asked a fifth of the time at most, and four times a second at least. */
-const ASKED_MS = 250;
+const LONGEST_PAUSE_MS = 250;
 
-/** How long to wait before a probe that took so long is made again, where one that costs nothing is made every `everyMs`. */
+/**
+ * How long to wait before a probe that took so long is made again, where one that costs nothing is made every `everyMs`: a question to ClickHouse
+ * takes a fifth of the time at most, but where that would be a pause above 250 ms.
+ */
 export function pauseAfter(tookMs: number, everyMs: number): number {
-  return Math.max(everyMs, Math.min(4 * tookMs, ASKED_MS));
+  return Math.max(everyMs, Math.min(4 * tookMs, LONGEST_PAUSE_MS));
 }
 
 /** Waits for a fact: calls `probe` until it gives something else than undefined, false or null. @throws Error after `withinMs`, saying what was awaited. */
@@ -156,7 +158,7 @@ export async function until<T>(
 
 /**
  * The ports that the kernel gives by itself, to connections and to servers on port 0: one of them, free at this moment, is somebody's a moment
- * later. [lowest, highest].
+ * later. @returns lowest and highest
  */
 function kernelsPorts(): [number, number] {
   try {

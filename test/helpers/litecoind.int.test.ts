@@ -49,5 +49,5 @@ describe.skipIf(!found)('litecoind in regtest', () => {
     expect(template.mweb).toMatch(/^([0-9a-f]{2})+$/);
     // Litecoin's serialisation: version, marker 00, flag with bit 8 for an MWEB part.
     expect(template.transactions.at(-1).data).toMatch(/^0200000000(08|09)/);
-  }, 180_000);
+  });
 });

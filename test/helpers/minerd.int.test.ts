@@ -45,5 +45,5 @@ describe.skipIf(!miner)('minerd', () => {
     expect(minerd.tally.rejected).toBeGreaterThanOrEqual(1);
     expect(minerd.tally.accepted + minerd.tally.rejected).toBeLessThanOrEqual(submits.length);
     expect(minerd.tally.reasons[0]).toBe('Duplicate');
-  }, 180_000);
+  });
 });

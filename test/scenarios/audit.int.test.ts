@@ -84,7 +84,7 @@ describe('a pool of two workers', () => {
     expect(counts).toMatchObject({ shares: counts.held, notHeld: 0, jobsNotHeld: 0, uncheckable: {} });
     expect(counts.solved).toBeGreaterThanOrEqual(1);
     expect(counts.held).toBeGreaterThanOrEqual(accepted);
-  }, 180_000);
+  });
 
   test.skipIf(!broker)(
     'the same in Kafka, shipped twice by a relay that lost its place',

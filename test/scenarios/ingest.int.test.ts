@@ -26,7 +26,7 @@ beforeAll(async () => {
     ...['--clickhouse-http', `127.0.0.1:${ports.clickhouse}`, '--http', `127.0.0.1:${ports.http}`],
   ]);
   tree = treeOf(leash, ports, join(dir.path, 'data'));
-}, 180_000);
+});
 afterAll(async () => {
   await leash?.stop({ graceMs: 30_000 });
   dir?.remove();

@@ -63,7 +63,7 @@ describe.skipIf(kafka === undefined)('the playground with Kafka as its log', () 
     await until('healthz is 200', async () => (await tree.health()) === 200, { everyMs: 250 });
   });
 
-  test.skipIf(kcat === undefined)('kcat lists them', { timeout: 180_000 }, async () => {
+  test.skipIf(kcat === undefined)('kcat lists them', async () => {
     const count = Number(await tree.sql('SELECT count() FROM shares'));
     const listed = await run(
       'kcat',

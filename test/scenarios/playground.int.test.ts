@@ -81,13 +81,9 @@ describe('npm start in an empty folder', () => {
     });
   });
 
-  test('the sum of diff in the table is the sum over the journal', { timeout: 180_000 }, () =>
-    expectTableEqualsJournal(),
-  );
+  test('the sum of diff in the table is the sum over the journal', () => expectTableEqualsJournal());
 
-  test('another instance on the same folder, or on the same ports, gets one clear line and a status', {
-    timeout: 180_000,
-  }, async () => {
+  test('another instance on the same folder, or on the same ports, gets one clear line and a status', async () => {
     const same = await lodestreamOnce(['start', '--data-dir', dir.path]);
     expect(same.status).toBe(75);
     expect(same.output.trim().split('\n')).toHaveLength(1);
@@ -148,7 +144,7 @@ describe('npm start in an empty folder', () => {
     await sharesAbove(tree, count);
   });
 
-  test('SIGINT stops it cleanly', { timeout: 180_000 }, async () => {
+  test('SIGINT stops it cleanly', async () => {
     const children = Object.values(tree.children());
     expect(await tree.leash.stop({ signal: 'SIGINT', graceMs: 40_000 })).toBe(0);
     for (const pid of children) expect(() => process.kill(pid, 0)).toThrow();

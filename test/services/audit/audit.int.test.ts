@@ -312,7 +312,7 @@ beforeAll(async () => {
   many = await manyLog();
   narrow = await narrowLog();
   solo = await soloLog();
-}, 180_000);
+});
 
 describe('what daemons wrote holds', () => {
   test('shares with and without rolled versions, and refused ones', async () => {

@@ -34,7 +34,7 @@ describe.skipIf(btcd === undefined)('btcd, a node that is not Core', () => {
     expect(await follower.round(rpc)).toMatchObject({ state: 'followed', connected: TIP + 1 });
     expect(follower.bitsProblem).toBeNull();
     rpc.close();
-  }, 180_000);
+  });
   afterAll(() => btcd?.stop());
 
   test('subsidy across two halvings is what its coinbases pay, as nothing else is in them', () => {

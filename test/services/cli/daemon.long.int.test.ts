@@ -21,7 +21,6 @@ import { type Leashed, startLeashed, tempDir, until } from '../../helpers/leash.
 
 const MAIN = fileURLToPath(new URL('../../../services/cli/main.ts', import.meta.url));
 const LAUNCHER = fileURLToPath(new URL('../../../lodestream', import.meta.url));
-const TIMEOUT = { timeout: 180_000 };
 
 let dir: ReturnType<typeof tempDir>;
 const started: Leashed[] = [];
@@ -152,7 +151,7 @@ function listening(pid: number): number[] {
 }
 
 describe('one daemon per socket folder', () => {
-  test('it leaves pid file and sockets while it runs, and takes them along', TIMEOUT, async () => {
+  test('it leaves pid file and sockets while it runs, and takes them along', async () => {
     const pool = await up('ckpool');
     expect(visible(sockDir())).toEqual(['connector', 'generator', 'listener', 'main.pid', 'stratifier']);
     expect(statSync(sockDir()).mode & 0o777).toBe(0o750);
@@ -164,81 +163,69 @@ describe('one daemon per socket folder', () => {
     expect(visible(sockDir())).toEqual([]);
   });
 
-  test(
-    'a second start ends with 1 and CKPool’s words; -k ends the first, which had time to close',
-    TIMEOUT,
-    async () => {
-      const first = await up('ckpool');
-      const refused = await start('ckpool');
-      expect(await refused.exited).toBe(1);
-      expect(refused.output()).toContain(
-        `Process main pid ${first.pid} still exists, start ckpool with -H to get a handover or -k if you wish to kill it`,
-      );
-      expect(mainPid()).toBe(first.pid);
+  test('a second start ends with 1 and CKPool’s words; -k ends the first, which had time to close', async () => {
+    const first = await up('ckpool');
+    const refused = await start('ckpool');
+    expect(await refused.exited).toBe(1);
+    expect(refused.output()).toContain(
+      `Process main pid ${first.pid} still exists, start ckpool with -H to get a handover or -k if you wish to kill it`,
+    );
+    expect(mainPid()).toBe(first.pid);
 
-      const second = await up('ckpool', ['--killold']);
-      expect(await first.exited).toBe(0);
-      expect((await ckpmsg('ping\n')).out).toContain('pong');
-      expect(mainPid()).toBe(second.pid);
-    },
-  );
+    const second = await up('ckpool', ['--killold']);
+    expect(await first.exited).toBe(0);
+    expect((await ckpmsg('ping\n')).out).toContain('pong');
+    expect(mainPid()).toBe(second.pid);
+  });
 
-  test(
-    '-H has a pool start new workers and ends with 0; where the running one cannot, it is as -k',
-    TIMEOUT,
-    async () => {
-      const pool = await up('ckpool');
-      const workers = treeOf(pool.pid).slice(1);
-      expect(workers.length).toBeGreaterThan(0);
-      expect((await ckpmsg('reject\n')).out).toContain('rejecting');
-      expect(await run('ckpool', ['-H', '-s', sockDir()])).toMatchObject({
-        status: 0,
-        err: expect.stringContaining('has taken up the program and configuration'),
-      });
-      expect(mainPid()).toBe(pool.pid);
-      await until('the workers are others', () => {
-        const now = treeOf(pool.pid).slice(1);
-        return now.length > 0 && now.every((pid) => !workers.includes(pid));
-      });
+  test('-H has a pool start new workers and ends with 0; where the running one cannot, it is as -k', async () => {
+    const pool = await up('ckpool');
+    const workers = treeOf(pool.pid).slice(1);
+    expect(workers.length).toBeGreaterThan(0);
+    expect((await ckpmsg('reject\n')).out).toContain('rejecting');
+    expect(await run('ckpool', ['-H', '-s', sockDir()])).toMatchObject({
+      status: 0,
+      err: expect.stringContaining('has taken up the program and configuration'),
+    });
+    expect(mainPid()).toBe(pool.pid);
+    await until('the workers are others', () => {
+      const now = treeOf(pool.pid).slice(1);
+      return now.length > 0 && now.every((pid) => !workers.includes(pid));
+    });
 
-      // What the operator said holds for the new ones.
-      const port = Number(/stratum listens on 127\.0\.0\.1:(\d+)/.exec(pool.output())?.[1]);
-      expect(await asked(port)).toBe('');
-      expect((await ckpmsg('accept\n')).out).toContain('accepting');
-      expect(await asked(port)).toContain('pong');
+    // What the operator said holds for the new ones.
+    const port = Number(/stratum listens on 127\.0\.0\.1:(\d+)/.exec(pool.output())?.[1]);
+    expect(await asked(port)).toBe('');
+    expect((await ckpmsg('accept\n')).out).toContain('accepting');
+    expect(await asked(port)).toContain('pong');
 
-      const proxy = await up('ckproxy');
-      const next = await up('ckproxy', ['-H']);
-      expect(await proxy.exited).toBe(0);
-      expect(mainPid('ckproxy')).toBe(next.pid);
-    },
-  );
+    const proxy = await up('ckproxy');
+    const next = await up('ckproxy', ['-H']);
+    expect(await proxy.exited).toBe(0);
+    expect(mainPid('ckproxy')).toBe(next.pid);
+  });
 
-  test(
-    'a hand-over whose workers do not start leaves the running pool as it was, and ends with 1',
-    TIMEOUT,
-    async () => {
-      const pool = await up('ckpool', ['-L']);
-      const workers = treeOf(pool.pid);
-      const path = join(dir.path, 'ckpool.conf');
-      writeFileSync(path, readFileSync(path, 'utf8').replace(join(dir.path, 'logs'), join(path, 'not-a-folder')));
-      const next = await run('ckpool', ['-L', '-H', '-s', sockDir()]);
-      expect(next).toMatchObject({ status: 1, err: expect.stringContaining('goes on as it was') });
-      expect(mainPid()).toBe(pool.pid);
-      expect((await ckpmsg('ping\n')).out).toContain('pong');
-      await until('its workers alone are left', () => treeOf(pool.pid).length === workers.length);
-      expect(treeOf(pool.pid)).toEqual(workers);
-    },
-  );
+  test('a hand-over whose workers do not start leaves the running pool as it was, and ends with 1', async () => {
+    const pool = await up('ckpool', ['-L']);
+    const workers = treeOf(pool.pid);
+    const path = join(dir.path, 'ckpool.conf');
+    writeFileSync(path, readFileSync(path, 'utf8').replace(join(dir.path, 'logs'), join(path, 'not-a-folder')));
+    const next = await run('ckpool', ['-L', '-H', '-s', sockDir()]);
+    expect(next).toMatchObject({ status: 1, err: expect.stringContaining('goes on as it was') });
+    expect(mainPid()).toBe(pool.pid);
+    expect((await ckpmsg('ping\n')).out).toContain('pong');
+    await until('its workers alone are left', () => treeOf(pool.pid).length === workers.length);
+    expect(treeOf(pool.pid)).toEqual(workers);
+  });
 
-  test('a process killed outright leaves a pid file that keeps nobody out', TIMEOUT, async () => {
+  test('a process killed outright leaves a pid file that keeps nobody out', async () => {
     const first = await up('ckpool');
     await first.stop({ signal: 'SIGKILL' });
     expect(mainPid()).toBe(first.pid);
     await up('ckpool');
   });
 
-  test('shutdown ends it with status 0, restart starts a proxy anew in another process', TIMEOUT, async () => {
+  test('shutdown ends it with status 0, restart starts a proxy anew in another process', async () => {
     const first = await up('ckproxy');
     expect((await ckpmsg('restart\n', '-p')).out).toContain('restarting');
     const second = await until('another runs', () => (mainPid('ckproxy') !== first.pid && mainPid('ckproxy')) || null);
@@ -254,7 +241,6 @@ describe('one daemon per socket folder', () => {
 
 test.runIf(process.geteuid?.() === 0)(
   'a child of a tree mines without control sockets where their folder is somebody else’s',
-  TIMEOUT,
   async () => {
     const sockets = join(dir.path, 'data/sockets');
     mkdirSync(sockets, { recursive: true });
@@ -280,7 +266,7 @@ test.runIf(process.geteuid?.() === 0)(
   },
 );
 
-test('-D leaves a process of its own session behind once it is up, and says where it could not', TIMEOUT, async () => {
+test('-D leaves a process of its own session behind once it is up, and says where it could not', async () => {
   const args = ['-D', '-s', sockDir()];
   expect(await run('ckpool', args)).toEqual({ status: 0, out: '', err: '' });
   const pid = mainPid();
@@ -301,7 +287,7 @@ test('-D leaves a process of its own session behind once it is up, and says wher
   });
 });
 
-test('no password shows in what ps prints, and SIGUSR1 opens no debugger in any process', TIMEOUT, async () => {
+test('no password shows in what ps prints, and SIGUSR1 opens no debugger in any process', async () => {
   const daemons = [await up('ckpool', ['-L']), await up('ckproxy')];
   for (const { pid } of daemons) {
     for (const each of treeOf(pid)) {
@@ -321,7 +307,7 @@ test('no password shows in what ps prints, and SIGUSR1 opens no debugger in any 
 });
 
 describe('ckpmsg', () => {
-  test('works as a filter: one answer a line, comments are none, -c numbers them', TIMEOUT, async () => {
+  test('works as a filter: one answer a line, comments are none, -c numbers them', async () => {
     await up('ckproxy');
     const { status, out } = await ckpmsg('# what is\nping\n\nnonsense\n', '-p', '-c');
     expect(status).toBe(0);
@@ -331,7 +317,7 @@ describe('ckpmsg', () => {
     expect(proxies.out).not.toContain('SECRET');
   });
 
-  test('takes a command as words too, and ends with 1 where nobody answers', TIMEOUT, async () => {
+  test('takes a command as words too, and ends with 1 where nobody answers', async () => {
     expect(await ckpmsg('', 'ping')).toMatchObject({
       status: 1,
       err: expect.stringContaining('there is no such socket'),
@@ -348,7 +334,7 @@ describe('ckpmsg', () => {
   });
 });
 
-test('notifier hands `update` to the stratifier and ends with 0, with 1 where there is none', TIMEOUT, async () => {
+test('notifier hands `update` to the stratifier and ends with 0, with 1 where there is none', async () => {
   const args = ['-s', join(dir.path, 'run'), '0000000000000000000000000000000000000000000000000000000000000001'];
   expect((await run('notifier', args)).status).toBe(1);
   await up('ckpool');
@@ -370,7 +356,7 @@ test('notifier hands `update` to the stratifier and ends with 0, with 1 where th
 });
 
 describe('under CKPool’s names', () => {
-  test('-h prints its lines, and an unknown group or flag ends the start', TIMEOUT, async () => {
+  test('-h prints its lines, and an unknown group or flag ends the start', async () => {
     expect((await run('ckpool', ['-h'])).out).toMatch(/^-B \| --btcsolo\n-c CONFIG \| --config CONFIG\n/);
     expect(await run('ckpool', ['-g', 'no-such-group', '-s', sockDir()])).toMatchObject({
       status: 64,

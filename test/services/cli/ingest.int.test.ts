@@ -39,22 +39,18 @@ test('a first run says what it did, a second one that all is known, a bad line w
   expect(second.output).toContain(`: not JSON: "no line"`);
   expect(second.output).toContain('1 new lines: 0 accepted, 0 refused, 1 bad');
   expect(second.output).toContain(`${lines} lines known from earlier runs`);
-}, 180_000);
+});
 
 test.each([
   [['--follow', '/tmp'], '--follow follows the whole log directory'],
   [['--follow', '--dry-run'], '--follow writes what it reads'],
   [['--since', 'yesterday'], '--since: expected a time'],
   [['/nowhere.sharelog'], 'there is no such file or directory'],
-] as const)(
-  '%j is refused with words and status 64',
-  async (more, sentence) => {
-    const { status, output } = await lodestreamOnce(['ingest', ...words, '--origin', 'ckpool', ...more]);
-    expect(output).toContain(sentence);
-    expect(status).toBe(64);
-  },
-  180_000,
-);
+] as const)('%j is refused with words and status 64', async (more, sentence) => {
+  const { status, output } = await lodestreamOnce(['ingest', ...words, '--origin', 'ckpool', ...more]);
+  expect(output).toContain(sentence);
+  expect(status).toBe(64);
+});
 
 test('the folder that archive fills is read like the archives in it', async () => {
   const first = await lodestreamOnce(['ingest', ...words, '--origin', 'ckpool']);
@@ -65,7 +61,7 @@ test('the folder that archive fills is read like the archives in it', async () =
   const again = await lodestreamOnce(['ingest', ...other, join(logs, 'archive')]);
   expect(again.output).toContain(`${accepted} accepted`);
   expect(again.output).toContain('archives are read whole each time: what the log has already counts once');
-}, 180_000);
+});
 
 test('a main log that one origin has is not read as that of another', async () => {
   await lodestreamOnce(['ingest', ...words, '--origin', 'ckpool']);
@@ -75,7 +71,7 @@ test('a main log that one origin has is not read as that of another', async () =
     expect(status).toBe(64);
   }
   expect(readdirSync(join(dir.path, 'data/journal')).sort()).toEqual(['ingest-ckpool', 'ingest-ckpool-log']);
-}, 180_000);
+});
 
 test('--follow takes in what is written, prints each pass as JSON, and ends with 0 when it is told to', async () => {
   writeFileSync(join(logs, '.lodestream-origin'), 'farm\n');
@@ -92,4 +88,4 @@ test('--follow takes in what is written, prints each pass as JSON, and ends with
   expect(await following.stop({ graceMs: 20_000 })).toBe(0);
   const { output } = await lodestreamOnce(['ingest', ...words, '--json']);
   expect(JSON.parse(output.trim().split('\n').at(-1)!)).toMatchObject({ origin: 'farm', lines: 0, log_lines: 0 });
-}, 180_000);
+});

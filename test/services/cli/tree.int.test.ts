@@ -27,9 +27,7 @@ async function setUp(lodestreamKeys: Record<string, unknown> = {}) {
   return [...args, '--http', `127.0.0.1:${http}`, '--clickhouse-http', `127.0.0.1:${sql}`];
 }
 
-test('--only names what the configuration has, else it says what is missing and starts nothing', {
-  timeout: 180_000,
-}, async () => {
+test('--only names what the configuration has, else it says what is missing and starts nothing', async () => {
   const args = await setUp();
   const elsewhere = await setUp({ clickhouse: { url: 'http://127.0.0.1:1' } });
   const outcomes = await Promise.all([
@@ -44,7 +42,7 @@ test('--only names what the configuration has, else it says what is missing and 
   for (const { output } of outcomes) expect(output.trim().split('\n')).toHaveLength(1);
 });
 
-test('a playground flag that makes no sense is one clear line, and nothing starts', { timeout: 180_000 }, async () => {
+test('a playground flag that makes no sense is one clear line, and nothing starts', async () => {
   const dir = tempDir('cli');
   ends.push(() => dir.remove());
   const run = (...flags: string[]) => lodestreamOnce(['playground', '--data-dir', dir.path, ...flags]);

@@ -54,7 +54,7 @@ const read = async (query: string, params: Record<string, string> = {}): Promise
   expect(reply.text, query).not.toMatch(/^Code: /);
   return reply.text.trimEnd();
 };
-/** Waits until `fact` holds, at most 40 s: a limit for what never comes, on a machine that may be busy. */
+/** Waits until `fact` holds. The limit is for what never comes, on a machine that may be busy. */
 async function until(fact: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + 120_000;
   while (!(await fact())) {

@@ -58,7 +58,7 @@ function sharesInJournal(seed: number, shares: number, client: ClickHouseClient)
   };
 }
 
-describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', { timeout: 180_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', () => {
   let ch: TestClickHouse;
   beforeAll(async () => {
     ch = await startTestClickHouse();

@@ -286,13 +286,10 @@ describe.skipIf(noClickHouse !== undefined)('hashrates, effort and luck in SQL',
         }
       }
     }
-    for (const name of ['found_blocks', 'found_instants', 'diff_until', 'block_luck', 'epoch_luck']) {
-      await ch.writer.command({ query: plain.get(name)! });
-    }
+    for (const name of names) await ch.writer.command({ query: plain.get(name)! });
     const same = async (when: string): Promise<void> => {
-      for (const [view, order] of Object.entries({
-        ...{ diff_until: 'origin, at', block_luck: 'found_time, hash', epoch_luck: 'origin, epoch' },
-      })) {
+      const orders = { diff_until: 'origin, at', block_luck: 'found_time, hash', epoch_luck: 'origin, epoch' };
+      for (const [view, order] of Object.entries(orders)) {
         const rows = await select(`SELECT * FROM ${view} ORDER BY ${order}`);
         expect(rows.length).toBeGreaterThan(2);
         expect(rows, `seed ${seed} ${view} ${when}`).toEqual(

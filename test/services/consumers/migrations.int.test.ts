@@ -13,7 +13,7 @@ import { START_US, shareOf } from './world.ts';
 
 const PLACE = { instance: 'ckpool', run: '0', sequence: 0 };
 
-describe.skipIf(noClickHouse !== undefined)('the tables', { timeout: 180_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('the tables', () => {
   let ch: TestClickHouse;
   let reader: ClickHouseClient;
 

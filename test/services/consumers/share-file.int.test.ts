@@ -45,7 +45,7 @@ function oddShare(random: (below: number) => number, n: number): Inputs['share']
   }; // biome-ignore format: one line each
 }
 
-describe.skipIf(noClickHouse !== undefined)('shares as a file', { timeout: 180_000 }, () => {
+describe.skipIf(noClickHouse !== undefined)('shares as a file', () => {
   let ch: TestClickHouse;
   beforeAll(async () => {
     ch = await startTestClickHouse();

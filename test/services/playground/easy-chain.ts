@@ -29,8 +29,12 @@ import {
 } from '../../../services/core/bitcoin/transaction.ts';
 import { type ChainProfile, loadChain } from '../../../services/core/chains/profile.ts';
 import { subsidySats } from '../../../services/core/chains/subsidy.ts';
-import type { BlockStorage } from '../../../services/playground/chain.ts';
-import { type ChainBlock, OP_TRUE_WITNESS_SCRIPT, type ToyChain } from '../../../services/playground/chain.ts';
+import {
+  type BlockStorage,
+  type ChainBlock,
+  OP_TRUE_WITNESS_SCRIPT,
+  type ToyChain,
+} from '../../../services/playground/chain.ts';
 
 export const GENESIS_TIME_S = 1_700_000_000;
 const EASIEST_BITS = 0x207fffff;

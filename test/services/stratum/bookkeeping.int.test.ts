@@ -139,9 +139,7 @@ test("a solved block is told in CKPool's lines, the counts begin anew, and a res
   expect(await second.pool.control.poolStats()).toMatchObject({ accepted_count: 0, accepted: 0, bestshare: 0 });
 });
 
-test('under logrotate each process goes on in the new file on SIGHUP, and no line is lost', {
-  timeout: 180_000,
-}, async () => {
+test('under logrotate each process goes on in the new file on SIGHUP, and no line is lost', async () => {
   const { start, client, log, logs } = await ground();
   const running = await start();
   const names: string[] = [];
@@ -164,9 +162,7 @@ test('under logrotate each process goes on in the new file on SIGHUP, and no lin
   await until('the worker process to write the new file', () => log().some((line) => line.startsWith('Authorised')));
 });
 
-test('the level of the log is changed while running, in all processes; a killed worker takes its lines with it, not what it told', {
-  timeout: 180_000,
-}, async () => {
+test('the level of the log is changed while running, in all processes; a killed worker takes its lines with it, not what it told', async () => {
   const { start, client, log } = await ground({ compat: 'ckpool', nonce1Bytes: 4 });
   const { pool } = await start();
   const miner = await client(pool);

@@ -132,9 +132,7 @@ describe.skipIf(!litecoind || !miner)('Litecoin Core in regtest', () => {
     expect(pool.daemon.profile.name).toBe('litecoin-regtest');
     const minerd = await mine(pool.addresses[0]!.port, 'scrypt', 'carol.rig1');
     await minerd.accepted(10);
-    await until('five blocks', async () => (await node.rpc<number>('getblockcount')) >= before + 5, {
-      withinMs: 120_000,
-    });
+    await until('five blocks', async () => (await node.rpc<number>('getblockcount')) >= before + 5);
     await minerd.stop();
     await until(
       'the answers are journaled',

@@ -216,7 +216,7 @@ describe.each([
       }
     }
     expect(compared).toBeGreaterThan(cases.length * 0.8);
-  }, 180_000);
+  });
 });
 
 test("minerd's recorded session: every share that was accepted is", async () => {

@@ -38,60 +38,56 @@ const HIDERS: readonly (readonly [string, Partial<Config>, Partial<ModelMinerOpt
 describe.each([1e-9, 0.5, 5, 41])(
   `a chain at difficulty %d finds as many blocks as a plain miner (SEED=${SEED})`,
   (difficulty) => {
-    test.each(['lodestream', 'ckpool'] as const)(
-      'compat %s',
-      async (compat) => {
-        const random = seeded(SEED);
-        for (const [what, config, options] of HIDERS) {
-          for (const firmware of FIRMWARES) {
-            rig = await startRig({ config: { compat, ...config }, template: null });
-            let blocks = 0;
-            let renewals = 0;
-            let bits = bitsAt(difficulty);
-            const renew = (): void => {
-              renewals += 1;
-              const prevHash = someHash(`small${blocks}`);
-              rig.source.take(
-                template(rig.profile, { height: 111 + blocks, prevHash, bits, curtime: 1_795_327_752 + renewals }),
-              );
-              rig.daemon.facts.flush();
-            };
-            renew();
-            const miner = new ModelMiner(rig, { firmware, ...options });
-            let plain = 0;
-            let found = 0;
-            for (let i = 0; i < 400; i++) {
-              miner.readAll();
-              const job = miner.job!;
-              // Hashes that could be worth something: one in eight of them is a block, now and then just so.
-              const reach = job.target * 8n > 2n ** 256n - 1n ? 2n ** 256n - 1n : job.target * 8n;
-              const drawn = (reach * BigInt(Math.floor(random() * 2 ** 53))) >> 53n;
-              const hash = random() < 0.05 ? job.target : drawn;
-              const solves = hash <= job.target;
-              if (solves) plain += 1;
-              if (hash <= targetFromDifficulty(miner.believed)) {
-                const sdiff = Number(0xffffn << 208n) / Number(hash === 0n ? 1n : hash);
-                const ruled = miner.submit({ job, sdiff }, solves);
-                if (solves && ruled > 0) found += 1;
-              }
-              if (solves) {
-                blocks += 1;
-                // Each tenth block retargets.
-                if (blocks % 10 === 0) bits = bitsAt(Math.max(difficulty * 4 ** (random() * 2 - 1), 4.7e-10));
-                renew();
-              } else if (random() < 0.05) renew();
-              if (random() < 0.05) miner.call('mining.suggest_difficulty', [Math.ceil(1e9 * random())]);
-              if (random() < 0.05) rig.tick(70_000);
-              if (random() < 0.05) miner.session.sweep();
+    test.each(['lodestream', 'ckpool'] as const)('compat %s', async (compat) => {
+      const random = seeded(SEED);
+      for (const [what, config, options] of HIDERS) {
+        for (const firmware of FIRMWARES) {
+          rig = await startRig({ config: { compat, ...config }, template: null });
+          let blocks = 0;
+          let renewals = 0;
+          let bits = bitsAt(difficulty);
+          const renew = (): void => {
+            renewals += 1;
+            const prevHash = someHash(`small${blocks}`);
+            rig.source.take(
+              template(rig.profile, { height: 111 + blocks, prevHash, bits, curtime: 1_795_327_752 + renewals }),
+            );
+            rig.daemon.facts.flush();
+          };
+          renew();
+          const miner = new ModelMiner(rig, { firmware, ...options });
+          let plain = 0;
+          let found = 0;
+          for (let i = 0; i < 400; i++) {
+            miner.readAll();
+            const job = miner.job!;
+            // Hashes that could be worth something: one in eight of them is a block, now and then just so.
+            const reach = job.target * 8n > 2n ** 256n - 1n ? 2n ** 256n - 1n : job.target * 8n;
+            const drawn = (reach * BigInt(Math.floor(random() * 2 ** 53))) >> 53n;
+            const hash = random() < 0.05 ? job.target : drawn;
+            const solves = hash <= job.target;
+            if (solves) plain += 1;
+            if (hash <= targetFromDifficulty(miner.believed)) {
+              const sdiff = Number(0xffffn << 208n) / Number(hash === 0n ? 1n : hash);
+              const ruled = miner.submit({ job, sdiff }, solves);
+              if (solves && ruled > 0) found += 1;
             }
-            expect(plain, what).toBeGreaterThan(20);
-            expect(found, `${what}, a miner that takes a difficulty ${firmware}`).toBe(plain);
-            await rig.close();
+            if (solves) {
+              blocks += 1;
+              // Each tenth block retargets.
+              if (blocks % 10 === 0) bits = bitsAt(Math.max(difficulty * 4 ** (random() * 2 - 1), 4.7e-10));
+              renew();
+            } else if (random() < 0.05) renew();
+            if (random() < 0.05) miner.call('mining.suggest_difficulty', [Math.ceil(1e9 * random())]);
+            if (random() < 0.05) rig.tick(70_000);
+            if (random() < 0.05) miner.session.sweep();
           }
+          expect(plain, what).toBeGreaterThan(20);
+          expect(found, `${what}, a miner that takes a difficulty ${firmware}`).toBe(plain);
+          await rig.close();
         }
-      },
-      180_000,
-    );
+      }
+    });
   },
 );
 
@@ -153,4 +149,4 @@ test('on the toy chain, which validates and retargets, each block of a plain min
     await toy.close();
     dir.remove();
   }
-}, 180_000);
+});

@@ -240,7 +240,7 @@ test('beside a writer and a reader in other processes every share is read once, 
   expect(one.counts().segments).toBeGreaterThan(20);
   expect(one.counts().packedBytes * 3).toBeLessThan(one.counts().plainBytes);
   expect(lines).toEqual([]);
-}, 180_000);
+});
 
 test('retention takes segments away while they are packed: none comes back, and what is left is read without a gap', async () => {
   const HOUR_US = 3_600_000_000;
@@ -293,7 +293,7 @@ test('retention takes segments away while they are packed: none comes back, and 
   expect(numbers).toEqual(Array.from({ length: numbers.length }, (_, i) => HOURS - numbers.length + i));
   await log.close();
   expect(lines).toEqual([]);
-}, 180_000);
+});
 
 test('shares, jobs and sessions are packed, by one packer of several; blocks and contracts are not', async () => {
   const writer = openJournalWriter({ dir, instance: 'a', segmentBytes: 1 });
@@ -367,7 +367,7 @@ test('a packer that is stopped in the middle of a segment leaves it as it was', 
   packer();
   await until('the zdx files', () => endings(dir).zdx === 1);
   expect(await everything()).toEqual(before);
-}, 180_000);
+});
 
 test('where packing fails it is said once, and shown until it succeeds', async () => {
   writeJournal();

@@ -199,7 +199,7 @@ describe.skipIf(litecoind === undefined)('two nodes of Litecoin Core', () => {
     // Never to a block from before its silence.
     expect(updates.slice(back).every(({ template }) => template.height === 14)).toBe(true);
     expect(lines.filter((line) => line.startsWith('Failed over to'))).toHaveLength(2);
-  }, 180_000);
+  });
 });
 
 describe.skipIf(btcd === undefined)('btcd', () => {
