@@ -277,12 +277,14 @@ async function readFile(
   let dropped = 0;
   let length = file.packing === 'none' ? offset : 0;
   const skip = file.packing === 'none' ? 0 : offset;
+  // A short log is known by all of it: what came since its beginning was read is for the next look, or it would be unknown then.
+  const limit = head.length < HEAD_BYTES ? head.length : Number.POSITIVE_INFINITY;
   try {
     for await (const chunk of unpacked(fd, file.packing, true, offset)) {
       const from = Math.max(0, skip - length);
       length += chunk.length;
       if (from >= chunk.length) continue;
-      let data = from > 0 ? chunk.subarray(from) : chunk;
+      let data = chunk.subarray(from, chunk.length - Math.max(0, length - limit));
       if (rest.length > 0) data = Buffer.concat([rest, data]);
       let start = 0;
       if (dropped > 0) {

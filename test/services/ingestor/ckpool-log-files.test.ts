@@ -255,6 +255,20 @@ test('a rotation while a log is being read takes none of its lines', async () =>
   expect(told()).toEqual(upTo(5));
 });
 
+test('what is written into a log that was just begun, between two looks of one run, is told once', async () => {
+  writeFileSync(log(), '');
+  const checkpoints = new MainLogCheckpoints(join(dir.path, 'log.sqlite'));
+  const find = checkpoints.find.bind(checkpoints);
+  let next = 0;
+  checkpoints.find = (family, head) => {
+    if (next < 4) appendFileSync(log(), line(next++));
+    return find(family, head);
+  };
+  for (let i = 0; i < 6; i++) await ingestMainLog(mainLogFiles(log()), options(), checkpoints, emptyMainLogSummary());
+  checkpoints.close();
+  expect(told()).toEqual(upTo(4));
+});
+
 test('a broken pack is named, and the others are read', async () => {
   writeFileSync(`${log()}.2.gz`, gzipSync(lines(0, 2000)).subarray(0, 2000));
   writeFileSync(`${log()}.1`, lines(2000, 2002));
