@@ -81,12 +81,12 @@ export interface BitsAndTime {
 /**
  * nBits that the profile's rule gives a block: between retargets those of the block before it, on testnets with their exception.
  *
- * | block                                                   | nBits                                                                      |
- * |---------------------------------------------------------|----------------------------------------------------------------------------|
- * | at a retarget height                                    | `retarget`; the exception never holds there, so that BIP 94 has its base   |
- * | later than its parent by more than `min_difficulty_after_s` | those of the limit                                                     |
- * | on such a chain otherwise                               | those of the last block not at the limit, back to the period's first       |
- * | on other chains                                         | its parent's                                                               |
+ * | block                                                       | nBits                                                                    |
+ * |-------------------------------------------------------------|--------------------------------------------------------------------------|
+ * | at a retarget height                                        | `retarget`; the exception never holds there, so that BIP 94 has its base |
+ * | later than its parent by more than `min_difficulty_after_s` | those of the limit                                                       |
+ * | on such a chain otherwise                                   | those of the last block not at the limit, back to the period's first     |
+ * | on other chains                                             | its parent's                                                             |
  *
  * @param timeS - time in the block's header
  * @param at - what is known of the blocks below it, by height; undefined: not known
