@@ -116,10 +116,15 @@ export function eventLogSuite(name: string, make: () => Promise<LogUnderTest>): 
       await using own = await fresh();
       const partitions = await own.log.partitions('contract');
       for (const partition of [...partitions, ...(partitions.length === 0 ? ['nobody'] : [])]) {
-        const start = performance.now();
-        const batch = await own.log.read('contract', partition, null, { maxRecords: 10, waitMs: 100 });
-        expect(batch).toEqual({ records: [], damage: [], next: null });
-        expect(performance.now() - start).toBeLessThan(30_000);
+        // One of some has to be in time, on a machine that may be busy.
+        let bestMs = Number.POSITIVE_INFINITY;
+        for (let tries = 0; tries < 5 && bestMs >= 2_000; tries++) {
+          const start = performance.now();
+          const batch = await own.log.read('contract', partition, null, { maxRecords: 10, waitMs: 100 });
+          expect(batch).toEqual({ records: [], damage: [], next: null });
+          bestMs = Math.min(bestMs, performance.now() - start);
+        }
+        expect(bestMs).toBeLessThan(2_000);
       }
     });
 

@@ -31,7 +31,7 @@ test('after one block, and after two within a second, all that the rule allows i
   });
 });
 
-test('by hand: half of a period at nine minutes a block', () => {
+test('after half of a period at nine minutes a block the ends are those reckoned by hand', () => {
   // n = 1008, r = 1007 for the difficulty: factor exp(1.96 · sqrt(1/1008 + 1/1007)) = 1.0912.
   const found = forecastOf(open(1009, 1008 * 540), bitcoin);
   const total = (factor: number) => 1008 * 540 + 1007 * 540 * factor;

@@ -130,7 +130,7 @@ describe('nBits of any block', () => {
     ).toBe(0x207fffff);
   });
 
-  test('two real blocks of testnet3, of which the second came 1221 s after the first', () => {
+  test('of two real blocks of testnet3 the second, 1221 s after the first, has the nBits of the limit as the rule says', () => {
     const [a, b] = TESTNET3;
     expect([a!.hash, b!.hash]).toEqual([
       '00000000000000e23bb091a0046e6c73160db0a71aa052c20b10ff7de7554f97',
