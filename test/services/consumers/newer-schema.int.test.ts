@@ -13,7 +13,14 @@ const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** This program with one more field in `share`, as a later version would have it. */
 function newerVersion(dir: string): void {
-  for (const part of ['services', 'pipelines', 'schemas', 'test/services/consumers', 'package.json']) {
+  for (const part of [
+    'services',
+    'pipelines',
+    'schemas',
+    'test/services/consumers',
+    'test/helpers/leash.ts',
+    'package.json',
+  ]) {
     mkdirSync(join(dir, part, '..'), { recursive: true });
     cpSync(join(ROOT, part), join(dir, part), { recursive: true });
   }
