@@ -124,7 +124,7 @@ const LONGEST_PAUSE_MS = 250;
  * How long to wait before a probe that took so long is made again, where one that costs nothing is made every `everyMs`: a question to ClickHouse
  * takes a fifth of the time at most, but where that would be a pause above 250 ms.
  */
-export function pauseAfter(tookMs: number, everyMs: number): number {
+function pauseAfter(tookMs: number, everyMs: number): number {
   return Math.max(everyMs, Math.min(4 * tookMs, LONGEST_PAUSE_MS));
 }
 

@@ -429,7 +429,7 @@ describe.skipIf(noClickHouse !== undefined)('consumers into the embedded ClickHo
       expect(problem).toContain(`ClickHouse at ${own.url} is not reachable`);
       await until('a lag', () => (consumers.lagRecords() === 400 ? true : undefined));
       back = await startTestClickHouse({ dir: own.dir, port, token: own.token });
-      await until('all rows', () => (consumers.counters.rows === 500 ? true : undefined), 60_000);
+      await until('all rows', () => (consumers.counters.rows === 500 ? true : undefined));
       const [row] = await (
         await back.reader.query({ query: 'SELECT toString(count()) AS n FROM shares', format: 'JSONEachRow' })
       ).json<{ n: string }>();

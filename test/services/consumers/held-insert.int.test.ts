@@ -256,7 +256,7 @@ describe.skipIf(noClickHouse !== undefined)('an insert that is sent ahead', () =
           FROM shares AS s WHERE origin = 'killed' GROUP BY minute, user, worker`;
         const held = "SELECT minute, user, worker, accepted, refused FROM shares_1m WHERE origin = 'killed'";
         const differing = `(SELECT count() FROM (${held} EXCEPT ${asked})) + (SELECT count() FROM (${asked} EXCEPT ${held}))`;
-        await until('roll-ups that agree', async () => ((await number(differing)) === 0 ? true : undefined), 120_000);
+        await until('roll-ups that agree', async () => ((await number(differing)) === 0 ? true : undefined));
         expect(await number(rows)).toBe(distinct);
       } finally {
         last.stdin.end();

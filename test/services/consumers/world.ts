@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import type { Inputs } from '../../../schemas/events.ts';
 import { type Config, loadConfig } from '../../../services/core/config.ts';
 import type { Lifecycle } from '../../../services/core/lifecycle.ts';
-import { pauseAfter } from '../../helpers/leash.ts';
+
+export { until } from '../../helpers/leash.ts';
 
 /** A lifecycle whose end the test decides; `lines` are what was logged. */
 export interface TestLife extends Lifecycle {
@@ -53,28 +54,6 @@ export function configFor(dataDir: string, clickhouse: { url: string; user: stri
     },
     {},
   );
-}
-
-/** Waits for a fact. @throws what it last found, after the deadline */
-export async function until<T>(
-  what: string,
-  find: () => Promise<T | undefined> | T | undefined,
-  ms = 120_000,
-): Promise<T> {
-  const end = performance.now() + ms;
-  let last: unknown;
-  for (;;) {
-    const begun = performance.now();
-    try {
-      const found = await find();
-      if (found !== undefined) return found;
-      last = 'not so';
-    } catch (error) {
-      last = error;
-    }
-    if (performance.now() > end) throw new Error(`${what}: still not after ${ms} ms: ${String(last)}`);
-    await new Promise((resolve) => setTimeout(resolve, pauseAfter(performance.now() - begun, 20)));
-  }
 }
 
 const HEX = '0123456789abcdef';
