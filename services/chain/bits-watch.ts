@@ -38,10 +38,10 @@ export class BitsWatch {
   }
 
   /**
-   * After a round: what has not been looked at yet, which after a start is the latest retarget and the known blocks above it.
+   * After a round: looks at what has not been looked at yet, which after a start is the latest retarget and the known blocks above it. Where the
+   * node does not answer the next round looks.
    *
    * @param blocks - the end of the followed chain, lowest first
-   * @returns nothing where the node does not answer; then the next round looks
    */
   async look(rpc: NodeRpc, blocks: readonly WatchedBlock[]): Promise<void> {
     const tip = blocks.at(-1);
@@ -75,9 +75,10 @@ export class BitsWatch {
   async #lookAt(rpc: NodeRpc, { height, bits, timeS }: WatchedBlock, blocks: readonly WatchedBlock[]): Promise<void> {
     const profile = this.#profile;
     const lowest = blocks[0]!.height;
-    const computed = profile.retarget.rule !== 'none' && isRetargetHeight(profile, height);
+    const { rule } = profile.retarget;
+    const computed = rule !== 'none' && rule !== 'header' && isRetargetHeight(profile, height);
     const fetched = new Map<number, BitsAndTime>();
-    if (computed && profile.retarget.rule !== 'header') {
+    if (computed) {
       for (const each of readAtRetarget(profile, height)) {
         if (each < lowest) fetched.set(each, await headerAtHeight(rpc, each, { signal: this.#signal }));
       }

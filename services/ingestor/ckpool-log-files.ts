@@ -14,12 +14,12 @@ import type { JournalWriter, LogEntry } from '../core/log/event-log.ts';
 import { HEAD_BYTES } from './checkpoints.ts';
 import { CkpoolLog, FRESH_STATE, type LogContext, type LogFact, type LogState } from './ckpool-log.ts';
 import { digestOf, type Known, type MainLogCheckpoints } from './ckpool-log-checkpoints.ts';
-import { type MainLogFile, mainLogFiles, unpackedPath } from './ckpool-log-names.ts';
+import { type MainLogFile, mainLogFiles } from './ckpool-log-names.ts';
 import type { BadLine } from './intake.ts';
 import { BAD_BYTES_KEPT, LINE_LIMIT_BYTES } from './line.ts';
 import { type BlockContext, blockOf } from './solved-block.ts';
 import { PACKING_MS, unpacked } from './unpack.ts';
-import { isLink } from './walk.ts';
+import { isLink, logicalName } from './walk.ts';
 
 /** Where the first statistics of a log are looked for; they come each minute. */
 const PEEK_BYTES = 256 * 1024;
@@ -68,7 +68,7 @@ function failure({ packing }: MainLogFile, error: unknown): string {
 }
 
 /** What tells a log from others of its name: its first stamp, else a digest of its beginning. */
-function beginsWith(head: Buffer): string {
+function firstStamp(head: Buffer): string {
   const stamp = /^\[([-\d]{10} [.:\d]{8,12})\]/.exec(head.toString('latin1', 0, 32));
   return stamp?.[1] ?? digestOf(head, HEAD_BYTES).slice(0, 8);
 }
@@ -117,7 +117,7 @@ function isNewest(file: MainLogFile): boolean {
 
 /** Whether a pack that cannot be read is not whole yet. */
 function isBeingPacked({ path, packing }: MainLogFile, { mtimeMs }: Stats): boolean {
-  return packing !== 'none' && Date.now() - mtimeMs < PACKING_MS && existsSync(unpackedPath(path));
+  return packing !== 'none' && Date.now() - mtimeMs < PACKING_MS && existsSync(logicalName(path));
 }
 
 async function ingestFile(
@@ -230,7 +230,7 @@ async function readFile(
   };
   let foreign = false;
   // By its name line 5 of today's log would be line 5 of yesterday's, and the same line another one when the log was rotated.
-  const name = `${file.family} (from ${beginsWith(head)})`;
+  const name = `${file.family} (from ${firstStamp(head)})`;
   const bad = (reason: string, line: Buffer, sizeBytes = line.length): void => {
     summary.log_bad += 1;
     const bytes = Buffer.from(line.subarray(0, BAD_BYTES_KEPT));
@@ -331,7 +331,7 @@ async function readFile(
   return log.state;
 }
 
-/** The first unpacked bytes, as many as there are before a damage. @param whole - a damage is none: it is to be read when it is whole @throws Error with a code */
+/** The first unpacked bytes, as many as there are before a damage. @param whole - all of them or none: it is still being packed @throws Error with a code */
 async function beginningOf(fd: number, { packing }: MainLogFile, whole: boolean): Promise<Buffer> {
   const parts: Buffer[] = [];
   let length = 0;

@@ -6,41 +6,35 @@
 import { readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { PoolError } from '../core/errors.ts';
+import { logicalName, type Packing, packingOf } from './walk.ts';
 
 /** A file that belongs to a main log, by its name. */
 export interface MainLogFile {
   readonly path: string;
-  readonly packing: 'none' | 'gzip' | 'zstd';
+  readonly packing: Packing;
   /** Absolute path of the log that is written now. */
   readonly family: string;
   /** `3` of ckpool.log.3, `20261126` of ckpool.log-20261126; null of the one that is written now. */
   readonly mark: string | null;
 }
 
-const ENDING = /\.(gz|zst)$/;
 // ckpool.log.3, ckpool.log-20261126(-1764115200); with logrotate's `extension .log`: ckpool.3.log, ckpool-20261126.log.
 // Its `dateformat` may part a date and have hours behind it: ckpool.log-2026-11-26, ckpool.log-20261126_04.
 const MARKED_BEHIND = /^(.+\.log)[.-](\d+(?:[-_]\d+)*)$/;
 const MARKED_BEFORE = /^(.+?)[.-](\d+(?:[-_]\d+)*)\.log$/;
 
-/** A file's path without the ending of a pack. */
-export function unpackedPath(path: string): string {
-  return path.replace(ENDING, '');
-}
-
 /** What a name says of a main log; null where it is none. */
 export function mainLogOf(path: string): MainLogFile | null {
   const absolute = resolve(path);
-  const ending = ENDING.exec(absolute)?.[1];
-  const name = unpackedPath(basename(absolute));
+  const name = logicalName(basename(absolute));
   const folder = dirname(absolute);
-  const packing = ending === 'gz' ? 'gzip' : ending === 'zst' ? 'zstd' : 'none';
+  const packing = packingOf(absolute);
   if (name.endsWith('.sharelog')) return null;
   const behind = MARKED_BEHIND.exec(name);
   if (behind !== null) return { path, packing, family: join(folder, behind[1]!), mark: behind[2]! };
   const before = MARKED_BEFORE.exec(name);
   if (before !== null) return { path, packing, family: join(folder, `${before[1]}.log`), mark: before[2]! };
-  return name.endsWith('.log') ? { path, packing, family: unpackedPath(absolute), mark: null } : null;
+  return name.endsWith('.log') ? { path, packing, family: logicalName(absolute), mark: null } : null;
 }
 
 /** All files of one log, in the order in which they were written. @param family - path of the one that is written now; it need not exist */

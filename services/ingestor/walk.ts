@@ -42,7 +42,7 @@ export function isLink(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
 }
 
-/** A log's name without that of its packing. */
+/** A log's name or path without the ending of its packing. */
 export function logicalName(name: string): string {
   return name.replace(PACKED, '');
 }
