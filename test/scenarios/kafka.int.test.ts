@@ -68,7 +68,7 @@ describe.skipIf(kafka === undefined)('the playground with Kafka as its log', () 
     const listed = await run(
       'kcat',
       ['-b', kafka!.brokers[0]!, '-C', '-t', `${prefix}share`, '-e', '-q', '-f', '%k\\n'],
-      { timeout: 30_000 },
+      { timeout: 120_000 },
     );
     const keys = new Set(listed.stdout.split('\n').filter((line) => line !== ''));
     expect(keys.size).toBeGreaterThanOrEqual(count);

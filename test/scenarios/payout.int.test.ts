@@ -66,7 +66,7 @@ test('an epoch closes with the nBits of the chain, and a payout is owed by the f
         tree.sql(
           `SELECT next_nbits, next_nbits_predicted, next_nbits_alarm, closing_hash, status FROM epochs WHERE epoch = ${epoch}`,
         ),
-      { timeout: 60_000, interval: 200 },
+      { timeout: 120_000, interval: 200 },
     )
     .toBe([closing.bits, closing.bits, 'false', closing.hash, 'final'].join('\t'));
   expect(payout[2]).toBe(closing.hash);

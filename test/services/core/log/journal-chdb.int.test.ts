@@ -29,7 +29,7 @@ describe.skipIf(!chdb)('the embedded ClickHouse', () => {
       const sql = `SELECT count(), uniqExact(hash), max(time_us) FROM file('${dir}/a/share/*.avro', 'Avro')`;
       // In a process of its own: the engine does not leave the one that loaded it.
       const code = `process.stdout.write(String(require(${JSON.stringify(chdb!.path)}).query(${JSON.stringify(sql)}, 'CSV'))); process.exit(0)`;
-      const { stdout, stderr } = spawnSync(process.execPath, ['-e', code], { encoding: 'utf8', timeout: 60_000 });
+      const { stdout, stderr } = spawnSync(process.execPath, ['-e', code], { encoding: 'utf8', timeout: 120_000 });
       expect(stdout.trim(), stderr).toBe('450,450,1700000000000449');
     } finally {
       writer.close();

@@ -144,9 +144,7 @@ test('lengths up to 4 GB are cut off at their head, without memory for them', as
   expect(await ask('ping')).toBe('pong');
 });
 
-test('silent and half-told connections keep nobody out, and shares are judged meanwhile', {
-  timeout: 90_000,
-}, async () => {
+test('silent and half-told connections keep nobody out, and shares are judged meanwhile', async () => {
   const miner = await rig.client();
   await miner.login('alice.w1');
   const silent = await Promise.all(Array.from({ length: 200 }, () => raw()));
@@ -160,7 +158,7 @@ test('silent and half-told connections keep nobody out, and shares are judged me
   for (const line of silent) line.destroy();
 });
 
-test('a flood of requests is answered in its turn, and miners between', { timeout: 90_000 }, async () => {
+test('a flood of requests is answered in its turn, and miners between', async () => {
   const miner = await rig.client();
   await miner.login('alice.w1');
   let answered = 0;
