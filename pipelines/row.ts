@@ -101,6 +101,11 @@ export function wrongCount(name: string, value: number, most: number): Check {
   return unless(Number.isSafeInteger(value) && value >= 0 && value <= most, name, `0 to ${most}`, value);
 }
 
+/** An Avro int, −2^31 to 2^31 − 1. A reader of the bytes takes larger ones too, which then nobody can encode. */
+export function wrongInt(name: string, value: number): Check {
+  return unless(value === (value | 0), name, '32 bits', value);
+}
+
 /** A height, 0 to 2^32 − 1. */
 export function wrongHeight(value: number, name = 'height'): Check {
   return wrongCount(name, value, 0xffff_ffff);

@@ -15,6 +15,7 @@ import {
   wrongHash,
   wrongHeight,
   wrongHex8,
+  wrongInt,
   wrongText,
   wrongTime,
 } from '../row.ts';
@@ -57,6 +58,7 @@ export const sharePipeline: RowPipeline<'share'> = {
       wrongCount('time_ns', share.time_ns, 999),
       wrongCount('client_id', share.client_id, Number.MAX_SAFE_INTEGER),
       wrongHeight(share.height),
+      wrongInt('errn', share.errn),
       wrongDifficulty('diff', share.diff),
       wrongDouble('sdiff', share.sdiff),
       wrongHash('hash', share.hash, !hasProof(share)),

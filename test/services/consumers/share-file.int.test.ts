@@ -194,6 +194,22 @@ test(`accepted and refused shares and verdicts are taken as they lie, with the i
   }
 }); // biome-ignore format: kinds of shares, one line each
 
+test('a number that a reader of bytes takes and no writer has is a letter, and costs no neighbour', () => {
+  const share = { ...shareOf(randomFrom(7), 0), accepted: false, errn: 5, reason: 'Above target' };
+  const body = encodeEvent('share', share);
+  const at = body.indexOf('Above target') - 2;
+  expect([...body.subarray(at, at + 2)]).toEqual([10, 24]);
+  const file = new ShareFile(4);
+  // 2^31, -2^31 - 1 and 2^53 - 2 as zigzag varints.
+  for (const errn of ['8080808010', '8180808010', 'fcffffffffffff1f']) {
+    const odd = Buffer.concat([body.subarray(0, at), Buffer.from(errn, 'hex'), body.subarray(at + 1)]);
+    expect(file.addPlain(fingerprint, odd)).toBe(false);
+    expect(file.add(decode(odd))).toMatch(/^errn: expected 32 bits/);
+    expect(file.addPlain(fingerprint, body)).toBe(true);
+  }
+  expect(file.count).toBe(3);
+});
+
 test('a share by an earlier schema is the same bytes as by the present one, so that two copies of it have one rank', () => {
   const schema = JSON.parse(currentSchemaText('share')) as { fields: { name: string }[] };
   const earlier = JSON.stringify({ ...schema, fields: schema.fields.filter(({ name }) => name !== 'upstream') });
