@@ -29,6 +29,8 @@ export class MainLogCheckpoints {
   readonly #database: DatabaseSync;
   /** By path, of this process: files that were named as not to be read, as they were then. Who follows a log would say it each few seconds. */
   readonly #refused = new Map<string, string>();
+  /** By path, of this process: inode of a file that has lost its end, and which log it is. */
+  readonly #short = new Map<string, string>();
 
   /** @throws PoolError data_dir where the file cannot be opened or is no database */
   constructor(file: string) {
@@ -77,6 +79,14 @@ export class MainLogCheckpoints {
   /** Whether a file is still as it was when it was refused. */
   isRefused(path: string, stat: Stats | null): boolean {
     return this.#refused.get(path) === asIs(stat);
+  }
+
+  /** Whether a file that is shorter than what was read is told of for the first time: one that grows would be told of at each look. */
+  isNewlyShort(path: string, inode: number, { id }: Known): boolean {
+    const is = `${inode} ${id}`;
+    const isNew = this.#short.get(path) !== is;
+    this.#short.set(path, is);
+    return isNew;
   }
 
   /** The log that begins as these bytes do, the one whose beginning is known best. */

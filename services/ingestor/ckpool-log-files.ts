@@ -120,6 +120,11 @@ function isBeingPacked({ path, packing }: MainLogFile, { mtimeMs }: Stats): bool
   return packing !== 'none' && Date.now() - mtimeMs < PACKING_MS && existsSync(logicalName(path));
 }
 
+/** Whether a rotated log is one that `copytruncate` has not copied to its end: of a large one that takes longer than it is until the next look. */
+function isBeingCopied({ packing, mark }: MainLogFile, { mtimeMs }: Stats): boolean {
+  return packing === 'none' && mark !== null && Date.now() - mtimeMs < PACKING_MS;
+}
+
 async function ingestFile(
   file: MainLogFile,
   before: LogState,
@@ -196,13 +201,16 @@ async function readFile(
     return beingPacked ? before : unread(failure(file, error));
   }
 
-  const shrunken = (length: number): LogState =>
-    unread(`${length} bytes long, but ${known?.offset} were read of the log that begins like it`, stat.size);
+  const shrunken = (length: number): LogState => {
+    if (known !== null && (isBeingCopied(file, stat) || !checkpoints.isNewlyShort(path, stat.ino, known)))
+      return before;
+    return unread(`${length} bytes long, but ${known?.offset} were read of the log that begins like it`, stat.size);
+  };
   if (file.packing === 'none' && stat.size < (known?.offset ?? 0)) return shrunken(stat.size);
 
   const log = new CkpoolLog(options, known?.state ?? before);
   if (known === null) log.peek(beginning.toString('utf8'));
-  const head = beginning.subarray(0, HEAD_BYTES);
+  let head: Buffer = beginning.subarray(0, HEAD_BYTES);
   let id = known?.id ?? null;
   let offset = known?.offset ?? 0;
   let lines = known?.lines ?? 0;
@@ -277,14 +285,15 @@ async function readFile(
   let dropped = 0;
   let length = file.packing === 'none' ? offset : 0;
   const skip = file.packing === 'none' ? 0 : offset;
-  // A short log is known by all of it: what came since its beginning was read is for the next look, or it would be unknown then.
-  const limit = head.length < HEAD_BYTES ? head.length : Number.POSITIVE_INFINITY;
   try {
     for await (const chunk of unpacked(fd, file.packing, true, offset)) {
+      // A short log is known by all of it, also by what came since its beginning was looked at, or it would be unknown at the next look.
+      if (head.length < HEAD_BYTES && length <= head.length && length + chunk.length > head.length)
+        head = Buffer.concat([head.subarray(0, length), chunk.subarray(0, HEAD_BYTES - length)]);
       const from = Math.max(0, skip - length);
       length += chunk.length;
       if (from >= chunk.length) continue;
-      let data = chunk.subarray(from, chunk.length - Math.max(0, length - limit));
+      let data = from > 0 ? chunk.subarray(from) : chunk;
       if (rest.length > 0) data = Buffer.concat([rest, data]);
       let start = 0;
       if (dropped > 0) {

@@ -67,7 +67,14 @@ function dateOrder(mark: string): number {
 
 /** Files of one log, in the order in which they were written. */
 export function inOrder(files: readonly MainLogFile[]): MainLogFile[] {
-  const mtime = (file: MainLogFile): number => statSync(file.path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const mtime = (file: MainLogFile): number => {
+    try {
+      return statSync(file.path).mtimeMs;
+    } catch {
+      // Who reads it says why it cannot be.
+      return 0;
+    }
+  };
   const marks = files.flatMap(({ mark }) => (mark === null ? [] : [mark]));
   const mixed = marks.some(isDate) && !marks.every(isDate);
   const keyed = files.map((file) => {

@@ -51,8 +51,13 @@ export async function followMainLogs(options: FollowLogOptions): Promise<void> {
     if (mtimeMs !== listedMs) files = opened.files();
     listedMs = mtimeMs;
     const seen = files.map((path) => {
-      const stat = statSync(path, { throwIfNoEntry: false });
-      return stat === undefined ? '' : `${stat.ino} ${stat.size} ${stat.mtimeMs}`;
+      try {
+        const { ino, size, mtimeMs } = statSync(path);
+        return `${ino} ${size} ${mtimeMs}`;
+      } catch {
+        // Gone, or a loop of links, which the pass names.
+        return '';
+      }
     });
     return `${mtimeMs} ${seen.join()}`;
   };

@@ -269,6 +269,30 @@ test('what is written into a log that was just begun, between two looks of one r
   expect(told()).toEqual(upTo(4));
 });
 
+test('a log that is written while its beginning is looked at is known by what was read of it, and takes no line of the next', async () => {
+  for (const seen of ['', lines(0, 1).slice(0, 5)]) {
+    writeFileSync(log(), seen);
+    const checkpoints = new MainLogCheckpoints(join(dir.path, 'log.sqlite'));
+    const find = checkpoints.find.bind(checkpoints);
+    checkpoints.find = (family, head) => {
+      writeFileSync(log(), lines(0, 3));
+      return find(family, head);
+    };
+    try {
+      await ingestMainLog(mainLogFiles(log()), options(), checkpoints, emptyMainLogSummary());
+    } finally {
+      checkpoints.close();
+    }
+    expect(told()).toEqual(upTo(3));
+    renameSync(log(), `${log()}.1`);
+    writeFileSync(log(), lines(3, 7));
+    expect(await run()).toMatchObject({ log_lines: 4, log_bad: 0 });
+    expect(told()).toEqual(upTo(7));
+    for (const name of ['log.sqlite', 'logs/ckpool.log', 'logs/ckpool.log.1']) rmSync(join(dir.path, name));
+    sessions = [];
+  }
+});
+
 test('a broken pack is named, and the others are read', async () => {
   writeFileSync(`${log()}.2.gz`, gzipSync(lines(0, 2000)).subarray(0, 2000));
   writeFileSync(`${log()}.1`, lines(2000, 2002));

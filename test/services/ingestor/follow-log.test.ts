@@ -1,5 +1,16 @@
 /** `ingest --follow` on a main log: what a rotation does to it while it is followed, and what it must not say again at each look. */
-import { appendFileSync, cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -153,6 +164,53 @@ test('a log that cannot be read is named once, not at each look', async () => {
     }
   });
   expect(bad.map(({ path }) => path)).toEqual([`${log()}.2.gz`, `${log()}.1`]);
+});
+
+test('a loop of links beside the log is named once, and ends nothing', async () => {
+  symlinkSync('ckpool.log.1', `${log()}.1`);
+  // A date beside a number: the times of both decide their order.
+  symlinkSync('ckpool.log-20261121', `${log()}-20261121`);
+  await following(async () => {
+    for (let n = 0; n < 3; n++) {
+      appendFileSync(log(), line(n));
+      await told(...Array.from({ length: n + 1 }, (_, i) => i));
+    }
+  });
+  expect(bad.map(({ path }) => path).sort()).toEqual([`${log()}-20261121`, `${log()}.1`]);
+});
+
+test('the copy that copytruncate is making is no log that lost its end; one that stays so is named once', async () => {
+  const many = Array.from({ length: 100 }, (_, n) => n);
+  const before = many.map(line).join('');
+  const copy = `${log()}.1`;
+  let more = 100;
+  const oneMore = async (): Promise<void> => {
+    appendFileSync(log(), line(more));
+    more += 1;
+    await until('told', () => users.length === more, { everyMs: 5 });
+  };
+  writeFileSync(log(), before);
+  await following(async () => {
+    await until('told', () => users.length === 100, { everyMs: 5 });
+    for (const bytes of [5_000, 6_000]) {
+      writeFileSync(copy, before.slice(0, bytes));
+      await oneMore();
+    }
+    expect(bad).toEqual([]);
+    // The copy was cut short, and long ago; then it grows again.
+    for (const bytes of [5_000, 6_000]) {
+      writeFileSync(copy, before.slice(0, bytes));
+      utimesSync(copy, 1_700_000_000, 1_700_000_000 + bytes);
+      await oneMore();
+      await oneMore();
+    }
+    expect(bad.map(({ path }) => path)).toEqual([copy]);
+    writeFileSync(copy, readFileSync(log()));
+    truncateSync(log());
+    await oneMore();
+  });
+  expect(users).toEqual(Array.from({ length: more }, (_, n) => `u${n}`));
+  expect(bad.map(({ reason }) => reason)).toEqual([expect.stringMatching(/^5000 bytes long, but \d+ were read/)]);
 });
 
 test('who reads the logs already is waited for, and named once', async () => {
