@@ -238,11 +238,11 @@ async function readFile(
   };
   let foreign = false;
   // By its name line 5 of today's log would be line 5 of yesterday's, and the same line another one when the log was rotated.
-  const name = `${file.family} (from ${firstStamp(head)})`;
+  const name = (): string => `${file.family} (from ${firstStamp(head)})`;
   const bad = (reason: string, line: Buffer, sizeBytes = line.length): void => {
     summary.log_bad += 1;
     const bytes = Buffer.from(line.subarray(0, BAD_BYTES_KEPT));
-    entries.push(badEntry(options, { path, line: lines, reason, bytes }, sizeBytes, name));
+    entries.push(badEntry(options, { path, line: lines, reason, bytes }, sizeBytes, name()));
   };
   const take = (line: Buffer): void => {
     offset += line.length + 1;
