@@ -12,7 +12,7 @@ import type { ClickHouseClient } from '@clickhouse/client';
 import { literal } from './insert.ts';
 import { nextVersion } from './rollups.ts';
 
-const AT_ONCE = 500;
+const INSTANTS_AT_ONCE = 500;
 
 interface Instant {
   readonly origin: string;
@@ -44,7 +44,7 @@ LEFT JOIN
 
 /**
  * Keeps the parts of some instants that have none. Those of the present minute and the one before are left: it is still made anew each second.
- * @returns how many; as many as are done at once where there may be more
+ * @returns how many were kept, and whether there may be more
  * @throws what the client throws
  */
 export async function keepParts(client: ClickHouseClient): Promise<{ kept: number; more: boolean }> {
@@ -52,7 +52,7 @@ export async function keepParts(client: ClickHouseClient): Promise<{ kept: numbe
     query: `SELECT toString(origin) AS origin, toString(toUnixTimestamp64Micro(at)) AS at_us FROM instants
       WHERE minute < toStartOfMinute(now('UTC')) - 60
         AND (origin, at) NOT IN (SELECT origin, at FROM instant_parts)
-      ORDER BY at DESC LIMIT ${AT_ONCE}`,
+      ORDER BY at DESC LIMIT ${INSTANTS_AT_ONCE}`,
     format: 'JSONEachRow',
   });
   const instants = await answer.json<Instant>();
@@ -61,5 +61,5 @@ export async function keepParts(client: ClickHouseClient): Promise<{ kept: numbe
     const version = await nextVersion(client);
     await client.command({ query: fillStatement(instants, version) });
   }
-  return { kept: instants.length, more: instants.length === AT_ONCE };
+  return { kept: instants.length, more: instants.length === INSTANTS_AT_ONCE };
 }
