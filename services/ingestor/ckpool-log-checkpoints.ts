@@ -81,7 +81,7 @@ export class MainLogCheckpoints {
     return this.#refused.get(path) === asIs(stat);
   }
 
-  /** Whether a file that is shorter than what was read is told of for the first time: one that grows would be told of at each look. */
+  /** True at the first call for a file that is shorter than what was read: one that grows would else be told of at each look. */
   isNewlyShort(path: string, inode: number, { id }: Known): boolean {
     const is = `${inode} ${id}`;
     const isNew = this.#short.get(path) !== is;

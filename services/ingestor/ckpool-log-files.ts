@@ -120,7 +120,7 @@ function isBeingPacked({ path, packing }: MainLogFile, { mtimeMs }: Stats): bool
   return packing !== 'none' && Date.now() - mtimeMs < PACKING_MS && existsSync(logicalName(path));
 }
 
-/** Whether a rotated log is one that `copytruncate` has not copied to its end: of a large one that takes longer than it is until the next look. */
+/** Whether a rotated log may be one that `copytruncate` is still copying, which for a large one takes longer than the time to the next look. */
 function isBeingCopied({ packing, mark }: MainLogFile, { mtimeMs }: Stats): boolean {
   return packing === 'none' && mark !== null && Date.now() - mtimeMs < PACKING_MS;
 }
