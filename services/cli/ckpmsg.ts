@@ -30,6 +30,20 @@ export const NOTIFIER_FLAGS = {
   sockdir: CKPMSG_FLAGS.sockdir,
 } as const satisfies Readonly<Record<string, Flag>>;
 
+/** What a newcomer may ask for, in `lodestream ctl --help`; a test holds each against a running pool. */
+export const CTL_COMMANDS = `commands, as words or one a line on standard input:
+  poolstats, users, workers, clients, uptime, ping     what is
+  getuser=NAME, getworker=NAME, getclient=ID           one of them
+  stratifierstats, connectorstats, proxyinfo           more of it
+  loglevel=LEVEL                                       sets it
+  reject, accept                                       no new connections; new ones again
+  reconnect                                            all miners connect anew
+  resetshares                                          counts of shares and the best begin at 0
+  handover                                             new code or configuration without a refused connection
+  restart, shutdown                                    the daemon's process
+of npm start and ./lodestream start: -s DATA-DIR -n sockets
+`;
+
 const NOTIFY_MS = 5_000;
 /** Answers that say that nothing was done. */
 const REFUSED = /^(Failed|Invalid|unknown|not possible|no client )/;
@@ -65,14 +79,15 @@ function seconds(values: Values, name: 'timeout1' | 'timeout2', fallback: number
 
 /**
  * Runs `ckpmsg`.
+ * @param help - what `--help` and a lone `help` print; default: the flags, as CKPool's own prints them
  * @returns the exit status: 0, or 1 where a command was not answered, or the one that was given as words was refused
  * @throws PoolError usage; control where nobody listens
  */
-export async function ckpmsgCommand(argv: readonly string[]): Promise<number> {
+export async function ckpmsgCommand(argv: readonly string[], help?: string): Promise<number> {
   const { values, words, faults } = getopt(argv, CKPMSG_FLAGS);
   if (faults.length > 0) throw new PoolError('usage', faults[0]!);
-  if (values.help === true) {
-    process.stdout.write(getoptHelp(CKPMSG_FLAGS));
+  if (values.help === true || (help !== undefined && words.length === 1 && words[0] === 'help')) {
+    process.stdout.write(help ?? getoptHelp(CKPMSG_FLAGS));
     return 0;
   }
   logLevelOf(values.loglevel);

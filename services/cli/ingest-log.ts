@@ -217,5 +217,5 @@ export function mainLogText(summary: MainLogSummary): string | null {
   if (summary.log_files === 0 && summary.status_files === 0) return null;
   const { log_files, log_files_unchanged, log_lines, statuses, blocks, log_bad, status_files } = summary;
   const status = status_files > 0 ? `, ${status_files} status files` : '';
-  return `${log_files} main logs (${log_files_unchanged} unchanged)${status}: ${log_lines} new lines, ${statuses} statistics, ${blocks} blocks, ${log_bad} bad`;
+  return `${log_files} main log${log_files === 1 ? '' : 's'} (${log_files_unchanged} unchanged)${status}: ${log_lines} new lines, ${statuses} statistics, ${blocks} blocks, ${log_bad} bad`;
 }

@@ -163,9 +163,10 @@ const VERBS: Readonly<Record<string, Runnable>> = {
     usage: 'ctl [COMMAND]',
     doc: 'commands for a running pool or proxy, as ckpmsg',
     flags: async () => (await import('./ckpmsg.ts')).CKPMSG_FLAGS,
-    async runWords(words) {
-      const { ckpmsgCommand } = await import('./ckpmsg.ts');
-      process.exitCode = await ckpmsgCommand(words);
+    async runWords(words, calledAs) {
+      const { CTL_COMMANDS, ckpmsgCommand } = await import('./ckpmsg.ts');
+      const help = calledAs === 'ckpmsg' ? undefined : `${await verbHelp(VERBS.ctl!)}\n${CTL_COMMANDS}`;
+      process.exitCode = await ckpmsgCommand(words, help);
     },
   },
   notifier: {
@@ -299,7 +300,12 @@ async function main(): Promise<void> {
 try {
   await main();
 } catch (error) {
-  process.stderr.write(`lodestream: ${errorLine(error)}\n`);
+  const verb = process.argv[2] ?? '';
+  const usage = error instanceof PoolError && error.code === 'usage' && Object.hasOwn(VERBS, verb);
+  const line = usage
+    ? errorLine(error).replace('`./lodestream help`', `\`./lodestream help ${verb}\``)
+    : errorLine(error);
+  process.stderr.write(`lodestream: ${line}\n`);
   if (!(error instanceof PoolError) && error instanceof Error) process.stderr.write(`${error.stack}\n`);
   process.exit(error instanceof PoolError ? error.exit : 70);
 }

@@ -33,7 +33,9 @@ export async function payoutsCommand(parsed: Parsed): Promise<void> {
   if (verb !== 'list' || rest.length > 0) throw new PoolError('usage', 'payouts: expected list');
   const contract = typeof parsed.values.contract === 'string' ? parsed.values.contract : null;
   const rows = await listPayouts(config, contract);
-  process.stdout.write(parsed.values.json === true ? `${JSON.stringify(rows)}\n` : payoutsTable(rows, config.chain));
+  process.stdout.write(
+    parsed.values.json === true ? `${JSON.stringify(rows)}\n` : payoutsTable(rows, config.chain, contract),
+  );
 }
 
 /** Payouts, lowest epoch first. @throws PoolError clickhouse where it does not answer; usage where no pool has run */
@@ -56,9 +58,11 @@ export async function listPayouts(config: Config, contract: string | null): Prom
   }
 }
 
-function payoutsTable(rows: readonly PayoutRow[], chain: string): string {
-  if (rows.length === 0)
-    return 'no payouts yet: the first forecast comes with the first block that a contract covers\n';
+function payoutsTable(rows: readonly PayoutRow[], chain: string, contract: string | null): string {
+  if (rows.length === 0) {
+    const of = contract === null ? '' : ` of a contract ${contract} (\`./lodestream contracts list\` has their names)`;
+    return `no payouts yet${of}: the first forecast comes with the first block that a contract covers\n`;
+  }
   const profileOf = chainsOf(chain);
   const unitOf = (name: string): ChainProfile['smallest_unit'] => {
     try {

@@ -181,6 +181,7 @@ const LOG_LEVEL = 5;
 export const RENTAL_NONCE2_BYTES = 4;
 
 const OURS = Object.keys(OPTIONS).filter((name) => name.startsWith('lodestream.'));
+const CKPOOLS = Object.keys(OPTIONS).filter((name) => !name.includes('.') && !name.includes('['));
 
 /**
  * The configuration of a program.
@@ -206,6 +207,13 @@ export function loadConfig(overrides: Overrides = {}, env: NodeJS.ProcessEnv = p
   }
 
   const warnings: string[] = [];
+  // CKPool passes over what it does not know, and so do we; but a slip of the finger shall not go unnoticed.
+  for (const name of Object.keys(source.values)) {
+    if (name.startsWith('lodestream.') || CKPOOLS.includes(name) || name in NOT_BUILT) continue;
+    const near = name.length < 5 ? null : nearestName(name, CKPOOLS);
+    if (near === null || isSet(source.values[near])) continue;
+    warnings.push(`${source.where(name)}: "${name}" is not an option and is passed over; did you mean "${near}"?`);
+  }
   const origin = new Map<string, string>();
   const value = <T>(name: OptionName): T => {
     const option: Option = OPTIONS[name];

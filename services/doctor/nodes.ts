@@ -281,7 +281,7 @@ async function checkNotices(config: Config, rpcs: readonly NodeRpc[]): Promise<F
             : 'nobody publishes there; new blocks come by long poll and polling alone',
           blocks.length > 0
             ? `the node announces blocks at ${blocks.join(', ')}: correct "zmqblock"`
-            : `put zmqpubhashblock=${endpoint} into the node's configuration, or leave "zmqblock" out`,
+            : `put zmqpubhashblock=${endpoint} into the node's configuration, or leave "zmqblock" out (a node built without ZMQ passes over that line)`,
         ),
       );
     } else if (published.length > 0 && !blocks.some((address) => portOf(address) === portOf(endpoint))) {

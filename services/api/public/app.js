@@ -200,8 +200,11 @@ function nextDifficultyText(e) {
   if (!e.next_difficulty) return '–';
   if (e.status !== 'open') return `${difficulty(e.next_difficulty)} (${change(e.next_difficulty)})`;
   if (e.next_difficulty_low === null) return `${difficulty(e.next_difficulty)} (forecast)`;
-  const range = `${change(e.next_difficulty_low)} to ${change(e.next_difficulty_high)}`;
+  const [low, high] = [change(e.next_difficulty_low), change(e.next_difficulty_high)];
+  const range = `${low} to ${high}`;
   if (isEarly(e)) return `too early to say (${range})`;
+  // Against the limit of a retarget both ends are the forecast itself.
+  if (low === high) return `${difficulty(e.next_difficulty)} (forecast, ${change(e.next_difficulty)})`;
   return `${difficulty(e.next_difficulty)} (forecast, ${change(e.next_difficulty)}; ${range})`;
 }
 function nextRetargetText(s, at) {

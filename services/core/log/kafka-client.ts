@@ -240,7 +240,9 @@ export const LEADER_RETRY_MS = 100;
 /** Whether kafkajs threw what passes by asking again: a leader is changing, or a topic has just been made. */
 export function isStale(error: unknown): boolean {
   const type = protocolError(error);
-  return type !== undefined && STALE.has(type);
+  // kafkajs trips over the empty answer for a topic whose leaders its metadata does not have yet.
+  const tripped = chainOf(error).some((fault) => /destructure property 'partitions' of/.test(fault.message ?? ''));
+  return tripped || (type !== undefined && STALE.has(type));
 }
 
 /**

@@ -229,7 +229,7 @@ function resultOf(name: string, method: string, { status, text }: HttpAnswer): u
   try {
     body = JSON.parse(text);
   } catch (cause) {
-    const words = text.trim() === '' ? 'an empty body' : `a body that is not JSON: ${excerpt(text)}`;
+    const words = text.trim() === '' ? 'an empty body' : `a body that is not JSON: ${excerpt(withoutTags(text))}`;
     // Core: 503 "Work queue depth exceeded"
     const code = status >= 500 ? 'node_refused' : 'node_answer';
     throw new PoolError(code, `node ${name}: ${method}: HTTP ${status} with ${words}`, { cause, facts });
@@ -276,6 +276,15 @@ function connectionWords(error: NodeJS.ErrnoException): string {
     default:
       return error.message || code || error.name;
   }
+}
+
+/** The words of a page, such as a web server's `503 Service Unavailable`; other text as it is. */
+function withoutTags(text: string): string {
+  if (!/^\s*<[a-z!]/i.test(text)) return text;
+  return text
+    .replace(/<title>.*?<\/title>/is, ' ')
+    .replace(/<[^>]*>/g, ' ')
+    .replace(/\s+/g, ' ');
 }
 
 /** At most 200 printable characters of foreign text, for a message. */

@@ -143,7 +143,10 @@ async function patiently<T>(listener: ListenerConfig, options: BindOptions, open
         throw new PoolError('config', `stratum address ${where}: ${why}`, { cause });
       }
       if (attempt >= tries) throw new PoolError('port_in_use', `stratum address ${where} is in use`, { cause });
-      if (attempt === 1) options.log(`stratum address ${where} is in use; trying again`);
+      if (attempt === 1)
+        options.log(
+          `stratum address ${where} is in use; trying again for a minute (stop the program that listens there, or choose another with --stratum)`,
+        );
       await delay(options.bindRetryMs ?? BIND_RETRY_MS, undefined, { signal: options.signal });
     }
   }

@@ -373,7 +373,7 @@ describe('several nodes', () => {
 
 describe('a node that lies or is silent', () => {
   test.each<[string, LyingNode['lies'], RegExp]>([
-    ['garbage', { '*': () => ({ raw: '<html>hello</html>' }) }, /a body that is not JSON: <html>hello/],
+    ['garbage', { '*': () => ({ raw: '<html>hello</html>' }) }, /a body that is not JSON: hello/],
     ['JSON of another kind', { '*': () => ({ raw: '[1,2]' }) }, /no JSON-RPC object: \[1,2\]/],
     ['a height that is text', { getblockchaininfo: () => ({ result: { blocks: '5' } }) }, /should be a whole number/],
     [

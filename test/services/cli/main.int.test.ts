@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { CTL_COMMANDS } from '../../../services/cli/ckpmsg.ts';
 
 const LAUNCHER = fileURLToPath(new URL('../../../lodestream', import.meta.url));
 
@@ -40,7 +41,13 @@ test('a far-off verb is not taken for another', async () => {
   expect(await lodestream('toString')).toMatchObject({ status: 64 });
 });
 
+test('ctl help is our own help with the commands, and needs no daemon', async () => {
+  const { status, out } = await lodestream('ctl', 'help');
+  expect(status).toBe(0);
+  expect(out).toContain(CTL_COMMANDS);
+});
+
 test('a flag without its value names the value', async () => {
   const { status, err } = await lodestream('pool', '--stratum');
-  expect([status, err]).toEqual([64, 'lodestream: flag --stratum wants HOST:PORT (see `./lodestream help`)\n']);
+  expect([status, err]).toEqual([64, 'lodestream: flag --stratum wants HOST:PORT (see `./lodestream help pool`)\n']);
 });

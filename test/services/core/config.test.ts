@@ -34,6 +34,14 @@ test('keys that CKPool ignores are ignored at the top level', () => {
   expect(load('{"donrate": 5, "anything": {"at": "all"}}').minDiff).toBe(1);
 });
 
+test('a key at the top level that is nearly an option is passed over, and said with its line', () => {
+  const near = { btcadress: 'x', blokpoll: 5, btcaddress: 'y' };
+  expect(load(JSON.stringify(near, null, 1)).warnings).toEqual([
+    expect.stringMatching(/:3: "blokpoll" is not an option and is passed over; did you mean "blockpoll"\?$/),
+  ]);
+  expect(load('{"comment": "x", "nodes": 1}').warnings).toEqual([]);
+});
+
 test('difficulties of agents and miners are read; what they do not say is absent', () => {
   const { agents, miners } = load(
     '{"lodestream": {"agents": [{"match": "NiceHash", "profile": "rental"}, {"match": "esp", "mindiff": 0.001}], "miners": [{"name": "a.b", "startdiff": 5, "maxdiff": 0}]}}',

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { expect, test } from 'vitest';
 import { PoolError } from '../../../../services/core/errors.ts';
 import { openKafkaLog } from '../../../../services/core/log/kafka.ts';
-import { kafkaError } from '../../../../services/core/log/kafka-client.ts';
+import { isStale, kafkaError } from '../../../../services/core/log/kafka-client.ts';
 
 const CLIENT = new URL('../../../../services/core/log/kafka-client.ts', import.meta.url).href;
 
@@ -80,4 +80,17 @@ test.each([
   expect(error.code).toBe('kafka');
   expect(error.message).toMatch(/^Kafka: cannot append to topic share: /);
   expect(error.message).toMatch(sentence);
+});
+
+test('what kafkajs trips over for a topic just made is asked again, other faults of its own are not', () => {
+  const tripped = (answer: readonly { partitions: unknown }[]): unknown => {
+    try {
+      const { partitions } = [...answer].pop() as { partitions: unknown };
+      return partitions;
+    } catch (error) {
+      return error;
+    }
+  };
+  expect(isStale(tripped([]))).toBe(true);
+  expect(isStale(new TypeError('x is not a function'))).toBe(false);
 });

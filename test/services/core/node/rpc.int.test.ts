@@ -197,6 +197,18 @@ describe('what goes wrong has a code', () => {
     expect((await errorOf(rpc.call('getblocktemplate'))).code).toBe(code);
   });
 
+  it('a page in place of an answer is told by its words', async () => {
+    const rpc = await nodeThat((_body, _request, response) => {
+      response.statusCode = 503;
+      response.end(
+        '<HTML><HEAD>\n<TITLE>503 Service Unavailable</TITLE></HEAD><BODY>\n<H1>Service Unavailable</H1></BODY></HTML>',
+      );
+    });
+    expect((await errorOf(rpc.call('getblockhash'))).message).toMatch(
+      /: getblockhash: HTTP 503 with a body that is not JSON: Service Unavailable$/,
+    );
+  });
+
   it("a refusal holds the node's code and message as facts, and no password", async () => {
     const rpc = await nodeThat((_body, _request, response) => {
       response.statusCode = 500;

@@ -1,6 +1,7 @@
 /** The table of control commands, on a target that keeps what it is told. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { CTL_COMMANDS } from '../../../../services/cli/ckpmsg.ts';
 import type { ControlSocket } from '../../../../services/core/control.ts';
 import {
   type ClientRow,
@@ -79,6 +80,14 @@ async function ask(socket: ControlSocket, text: string): Promise<[string, ...str
   });
   return [reply, ...told];
 }
+
+test('every command that `lodestream ctl --help` names is one', async () => {
+  const named = CTL_COMMANDS.split('\n')
+    .slice(1, -2)
+    .flatMap((line) => /^ {2}(.*?) {2}/.exec(line)![1]!.split(', '));
+  expect(named.length).toBeGreaterThan(15);
+  for (const command of named) expect([command, (await ask('listener', command))[0]]).not.toContain('unknown');
+});
 
 describe('each command has the reply that CKPool gives, and its effect', () => {
   test.each<[ControlSocket, string, string, ...string[]]>([
