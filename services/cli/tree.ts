@@ -135,6 +135,7 @@ export function welcome(
     ['SQL', `curl '${sqlUrl(config)}/?query=SELECT+count()+FROM+shares+WHERE+accepted'`],
     ...(runs(config.mode) ? ([['stratum', `${stratum}   user YOU.RIG, any password`]] as const) : []),
     ...more,
+    ['doctor', `./lodestream doctor${config.file === null ? '' : ` -c ${config.file}`}${where}`],
     ['contracts', `./lodestream contracts list${where}   ./lodestream payouts list${where}`],
     ['files', dataDir],
   ];

@@ -1,6 +1,6 @@
 /** Where the embedded parts keep their files under `--data-dir`, and the secrets that guard them. */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PoolError } from './errors.ts';
 
@@ -46,7 +46,14 @@ export function openDataDir(root: string): DataPaths {
  * @throws PoolError usage where no program has used this data directory
  */
 export function requireDataDir(root: string): void {
-  if (existsSync(join(root, 'journal'))) return;
+  try {
+    statSync(join(root, 'journal'));
+    return;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EACCES') {
+      throw new PoolError('usage', `this user may not look into ${root}: run it as the user of the pool`, { cause });
+    }
+  }
   throw new PoolError('usage', `no pool has run in ${root}: it has no journal; give the pool's --data-dir`);
 }
 

@@ -16,7 +16,7 @@ export interface ErrorKind {
 
 export const ERRORS = {
   usage: { mend: 'see `./lodestream help`', retry: false, exit: 64 },
-  config: { mend: 'correct the value named in the message', retry: false, exit: 78 },
+  config: { mend: 'correct what the message names', retry: false, exit: 78 },
   chain_unknown: {
     mend: 'name a built-in chain or a profile file under "lodestream": {"chain": …}',
     retry: false,
