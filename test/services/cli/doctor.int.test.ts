@@ -117,7 +117,7 @@ describe('lodestream doctor', () => {
     const { file } = await site((config) => ({ ...config, blockpoll: 'often' }));
     const { status, out } = await doctor('-c', file);
     expect([status, out.split('\n').length]).toEqual([1, 3]);
-    expect(out).toMatch(/^bad {3}configuration {2}.*"blockpoll".* → correct the value/);
+    expect(out).toMatch(/^bad {3}configuration {2}.*"blockpoll".* → correct what the message names/);
     expect((await doctor('--jsno')).status).toBe(64);
   });
 });
