@@ -221,8 +221,9 @@ async function archiveHeight(
   for (const { name, stat } of originals) {
     const now = statSync(join(dir, name), { throwIfNoEntry: false });
     if (now === undefined) continue;
-    if (now.ino !== stat.ino || now.size !== stat.size || now.mtimeMs !== stat.mtimeMs)
-      throw new Left(`${name} was written just now`);
+    // The time of change cannot be set back; removing another name of the same file changes it too.
+    const changed = now.ino !== stat.ino || now.size !== stat.size || now.mtimeMs !== stat.mtimeMs;
+    if (changed || (stat.nlink === 1 && now.ctimeMs !== stat.ctimeMs)) throw new Left(`${name} was written just now`);
     unlinkSync(join(dir, name));
     summary.files_removed += 1;
     step('removed');

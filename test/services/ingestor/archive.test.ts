@@ -4,6 +4,7 @@ import {
   chmodSync,
   cpSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -430,6 +431,58 @@ test('a log that is rewritten to as many bytes after the comparison stays', asyn
   };
   expect(await run({ remove: true, step })).toMatchObject({ left: 1 });
   expect(readFileSync(path, 'utf8')).toBe(other);
+});
+
+test('a log that is rewritten to as many bytes after the comparison, and given its old time, stays', async () => {
+  tree();
+  await read();
+  const path = join(logs, '0000006f/6b02870800000000.sharelog');
+  const { atime, mtime } = statSync(path);
+  const other = readFileSync(path, 'utf8').replace('"clientid"', '"clientId"');
+  const step = (name: string): void => {
+    if (name !== 'renamed' || !existsSync(path)) return;
+    writeFileSync(path, other);
+    utimesSync(path, atime, mtime);
+  };
+  expect(await run({ remove: true, step })).toMatchObject({ left: 1 });
+  expect(left).toEqual([expect.stringContaining('was written just now')]);
+  expect(readFileSync(path, 'utf8')).toBe(other);
+});
+
+test('logs that are one file under several names are packed and removed', async () => {
+  tree();
+  const path = join(logs, '0000006f/6b02870800000000.sharelog');
+  linkSync(path, path.replace('00.sharelog', '01.sharelog'));
+  linkSync(path, path.replace('00.sharelog', '02.sharelog'));
+  linkSync(path, join(dir.path, 'elsewhere'));
+  age();
+  await read();
+  const text = readFileSync(path, 'utf8');
+  expect(await run({ remove: true })).toMatchObject({ packed: 2, left: 0 });
+  expect(names()).toEqual(['000003e8', 'archive']);
+  expect(readFileSync(join(dir.path, 'elsewhere'), 'utf8')).toBe(text);
+});
+
+test('a disk that is full while it is packed is an error with a code, and removes nothing', async () => {
+  tree();
+  await read();
+  const before = bytesOf(logs);
+  mkdirSync(join(logs, 'archive'));
+  const temporary = join(logs, 'archive/0000006f.tar.zst.tmp');
+  // What a killed run left is removed first, so it is put there by the question for the file's checkpoint.
+  const checkpoints = openCheckpoints(join(dir.path, 'data/state/ingest-ckpool.sqlite'));
+  const mark: ArchiveOptions['mark'] = (folder, name) => {
+    rmSync(temporary, { force: true });
+    symlinkSync('/dev/full', temporary);
+    return checkpoints.files(resolve(logs, folder)).get(name) ?? null;
+  };
+  try {
+    await expect(run({ remove: true, mark })).rejects.toMatchObject({ code: 'disk' });
+  } finally {
+    checkpoints.close();
+  }
+  expect(bytesOf(logs)).toEqual(before);
+  expect(archived()).toEqual([]);
 });
 
 test('a folder that may not be written is an error with a code, and removes nothing', async () => {
