@@ -12,7 +12,7 @@ function rpcauthLine(user: string, password: string, salt: string): string {
 
 export function rpcauthCommand(words: readonly string[]): void {
   const [user, given] = words;
-  if (user === undefined || words.length > 2) throw new PoolError('usage', 'rpcauth USER [PASSWORD]');
+  if (user === undefined || words.length > 2) throw new PoolError('usage', 'rpcauth: expected USER [PASSWORD]');
   if (/[:\s]/.test(user)) throw new PoolError('usage', `user "${user}" must not contain a colon or white space`);
   const password = given ?? randomBytes(32).toString('base64url');
   process.stdout.write(
