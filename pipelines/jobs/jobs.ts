@@ -11,6 +11,7 @@ import {
   wrongHash,
   wrongHeight,
   wrongHex8,
+  wrongInt,
   wrongText,
   wrongTime,
 } from '../row.ts';
@@ -29,6 +30,7 @@ export const jobPipeline: RowPipeline<'job'> = {
       wrongHash('prev_hash', job.prev_hash),
       wrongCount('enonce1_bytes', job.enonce1_bytes, 0xffff),
       wrongCount('nonce2_bytes', job.nonce2_bytes, 0xffff),
+      wrongInt('tx_count', job.tx_count),
       wrongHex8('nbits', job.nbits),
       wrongHex8('ntime', job.ntime),
       wrongHex8('version', job.version),
