@@ -11,13 +11,9 @@ import type { JournalWriter } from '../core/log/event-log.ts';
 import { readStatuses } from '../core/status.ts';
 import { archivesIn, isArchive } from '../ingestor/archive-read.ts';
 import { MainLogCheckpoints, mainLogTakenAs } from '../ingestor/ckpool-log-checkpoints.ts';
-import {
-  emptyMainLogSummary,
-  ingestMainLog,
-  type MainLogOptions,
-  type MainLogSummary,
-} from '../ingestor/ckpool-log-files.ts';
+import { ingestMainLog } from '../ingestor/ckpool-log-files.ts';
 import { inOrder, type MainLogFile, mainLogFiles, mainLogOf } from '../ingestor/ckpool-log-names.ts';
+import { emptyMainLogSummary, type MainLogOptions, type MainLogSummary } from '../ingestor/ckpool-log-reading.ts';
 import { Zone } from '../ingestor/ckpool-log-time.ts';
 import type { MainLogWork } from '../ingestor/follow-log.ts';
 import type { IngestOptions } from '../ingestor/main.ts';

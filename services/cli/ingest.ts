@@ -6,7 +6,7 @@ import { run } from '../core/lifecycle.ts';
 import type { JournalWriter } from '../core/log/event-log.ts';
 import { openJournalWriter } from '../core/log/journal.ts';
 import { ingestArchives } from '../ingestor/archive-read.ts';
-import type { MainLogSummary } from '../ingestor/ckpool-log-files.ts';
+import type { MainLogSummary } from '../ingestor/ckpool-log-reading.ts';
 import { addSummary, emptySummary } from '../ingestor/intake.ts';
 import { type BadLine, type IngestOptions, ingest, originOf, type Summary } from '../ingestor/main.ts';
 import { configFrom, type Flag, instantUs, type Parsed } from './flags.ts';

@@ -7,7 +7,7 @@
 import { statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorLine, PoolError } from '../core/errors.ts';
-import type { MainLogSummary } from './ckpool-log-files.ts';
+import type { MainLogSummary } from './ckpool-log-reading.ts';
 
 /** How often logs are looked at; and, changed or not, all that may have ended or come into being, status files too. */
 const LOOK_MS = 2_000;

@@ -8,7 +8,7 @@ import type { Inputs, PoolStatus } from '../../schemas/events.ts';
 import type { LogEntry } from '../core/log/event-log.ts';
 import { memberStatus, parseObject, poolPart, poolStatus, statusEvent } from './ckpool-log.ts';
 import type { MainLogCheckpoints } from './ckpool-log-checkpoints.ts';
-import { badEntry, type MainLogOptions, type MainLogSummary } from './ckpool-log-files.ts';
+import { badEntry, type MainLogOptions, type MainLogSummary } from './ckpool-log-reading.ts';
 
 const FILE_LIMIT_BYTES = 16 * 1024 * 1024;
 const ENTRIES_A_WRITE = 2_000;

@@ -22,13 +22,13 @@ import type { Inputs } from '../../../schemas/events.ts';
 import { eventKey } from '../../../schemas/identity.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { MainLogCheckpoints } from '../../../services/ingestor/ckpool-log-checkpoints.ts';
+import { ingestMainLog } from '../../../services/ingestor/ckpool-log-files.ts';
+import { mainLogFiles, mainLogOf } from '../../../services/ingestor/ckpool-log-names.ts';
 import {
   emptyMainLogSummary,
-  ingestMainLog,
   type MainLogOptions,
   type MainLogSummary,
-} from '../../../services/ingestor/ckpool-log-files.ts';
-import { mainLogFiles, mainLogOf } from '../../../services/ingestor/ckpool-log-names.ts';
+} from '../../../services/ingestor/ckpool-log-reading.ts';
 import { Zone } from '../../../services/ingestor/ckpool-log-time.ts';
 import type { BadLine } from '../../../services/ingestor/main.ts';
 import { ingestStatusFiles } from '../../../services/ingestor/status-files.ts';

@@ -19,12 +19,9 @@ import type { Inputs } from '../../../schemas/events.ts';
 import { PoolError } from '../../../services/core/errors.ts';
 import type { JournalWriter } from '../../../services/core/log/event-log.ts';
 import { MainLogCheckpoints } from '../../../services/ingestor/ckpool-log-checkpoints.ts';
-import {
-  emptyMainLogSummary,
-  ingestMainLog,
-  type MainLogSummary,
-} from '../../../services/ingestor/ckpool-log-files.ts';
+import { ingestMainLog } from '../../../services/ingestor/ckpool-log-files.ts';
 import { mainLogFiles } from '../../../services/ingestor/ckpool-log-names.ts';
+import { emptyMainLogSummary, type MainLogSummary } from '../../../services/ingestor/ckpool-log-reading.ts';
 import { Zone } from '../../../services/ingestor/ckpool-log-time.ts';
 import { followMainLogs, type MainLogWork } from '../../../services/ingestor/follow-log.ts';
 import type { BadLine } from '../../../services/ingestor/main.ts';
