@@ -2,7 +2,7 @@
  * What the minutes of instants (a block of ours was found, an epoch began) held until then, kept in `instant_parts_raw` so that luck need not read the
  * shares of each such minute again and again.
  *
- *   every ten seconds: instants without a part that holds, newest first ──► instant_parts_raw ──► view diff_until (which reads shares where none holds)
+ *   each minute: instants without a part that holds, newest first ──► instant_parts_raw ──► view diff_until (which reads shares where none holds)
  *
  * It is a memory, not a fact: nothing of the log is in it that the tables do not have, replay empties it, and a row too few costs time alone. A part holds
  * while its minute has not been made anew under a higher version. Why that is enough: the versions are those of rollups.ts. Who makes a minute anew for
