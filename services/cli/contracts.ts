@@ -17,7 +17,7 @@ import {
 } from '../core/contracts.ts';
 import { openDataDir, requireDataDir, secretOf } from '../core/data-dir.ts';
 import { ERRORS, type ErrorCode, PoolError } from '../core/errors.ts';
-import { openStore, storeError } from '../core/store.ts';
+import { listRows } from '../core/store.ts';
 import { configFrom, type Flag, type Parsed } from './flags.ts';
 
 const flagOf = (term: string): string => term.replaceAll('_', '-');
@@ -149,17 +149,11 @@ export interface ContractRow extends ContractEvent {
 async function listContracts(config: Config): Promise<ContractRow[]> {
   requireDataDir(config.dataDir);
   const events = await readContracts(openDataDir(config.dataDir).journal);
-  const states = new Map<string, string>();
-  const store = openStore(config);
-  try {
-    const result = await store.query({ query: 'SELECT contract_id, status FROM contracts', format: 'JSONEachRow' });
-    for (const row of await result.json<{ contract_id: string; status: string }>())
-      states.set(row.contract_id, row.status);
-  } catch (error) {
-    throw storeError(config, error);
-  } finally {
-    await store.close();
-  }
+  const rows = await listRows<{ contract_id: string; status: string }>(
+    config,
+    'SELECT contract_id, status FROM contracts',
+  );
+  const states = new Map(rows.map(({ contract_id, status }) => [contract_id, status]));
   return events.map((event) => ({ ...event, status: states.get(event.contract_id) ?? 'unknown' }));
 }
 

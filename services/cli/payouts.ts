@@ -3,7 +3,7 @@ import { type ChainProfile, chainsOf } from '../core/chains/profile.ts';
 import type { Config } from '../core/config.ts';
 import { requireDataDir } from '../core/data-dir.ts';
 import { PoolError } from '../core/errors.ts';
-import { openStore, storeError } from '../core/store.ts';
+import { listRows } from '../core/store.ts';
 import { coinText, textTable } from './contracts.ts';
 import { configFrom, type Parsed } from './flags.ts';
 
@@ -41,21 +41,13 @@ export async function payoutsCommand(parsed: Parsed): Promise<void> {
 /** Payouts, lowest epoch first. @throws PoolError clickhouse where it does not answer; usage where no pool has run */
 export async function listPayouts(config: Config, contract: string | null): Promise<PayoutRow[]> {
   if (config.clickhouse === null) requireDataDir(config.dataDir);
-  const store = openStore(config);
-  try {
-    const result = await store.query({
-      query: `SELECT chain, contract_id, epoch, status, toString(amount_sats) AS amount_sats, payout_address, period, first_height, last_height,
-          covered_blocks, fee_basis, fee_blocks, toString(fees_sats) AS fees_sats, nbits, closing_hash, numerator, denominator
-        FROM payouts WHERE {contract:String} = '' OR contract_id = {contract:String} ORDER BY contract_id, epoch`,
-      query_params: { contract: contract ?? '' },
-      format: 'JSONEachRow',
-    });
-    return await result.json<PayoutRow>();
-  } catch (cause) {
-    throw storeError(config, cause);
-  } finally {
-    await store.close();
-  }
+  return listRows<PayoutRow>(
+    config,
+    `SELECT chain, contract_id, epoch, status, toString(amount_sats) AS amount_sats, payout_address, period, first_height, last_height,
+        covered_blocks, fee_basis, fee_blocks, toString(fees_sats) AS fees_sats, nbits, closing_hash, numerator, denominator
+      FROM payouts WHERE {contract:String} = '' OR contract_id = {contract:String} ORDER BY contract_id, epoch`,
+    { contract: contract ?? '' },
+  );
 }
 
 function payoutsTable(rows: readonly PayoutRow[], chain: string, contract: string | null): string {

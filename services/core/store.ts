@@ -48,8 +48,8 @@ export function storeError(config: Config, error: unknown): PoolError {
   );
 }
 
-/** A client that may write. */
-export function openStore(config: Config): ClickHouseClient {
+/** A client that may write. @param withinMs - how long an answer may take */
+export function openStore(config: Config, withinMs = 120_000): ClickHouseClient {
   const { url, user, password } = storeAddress(config);
   return createClient({
     url,
@@ -57,9 +57,29 @@ export function openStore(config: Config): ClickHouseClient {
     password,
     database: config.database,
     application: 'lodestream',
-    request_timeout: 120_000,
+    request_timeout: withinMs,
     // Its errors are thrown, and said by who catches them; the client would print each a second time.
     log: { level: ClickHouseLogLevel.OFF },
     clickhouse_settings: { output_format_json_quote_64bit_integers: 1, output_format_json_quote_decimals: 1 },
   });
+}
+
+/** A person at a terminal waits for no list longer. */
+const LIST_MS = 15_000;
+
+/** The rows of one statement, for a person. @throws PoolError clickhouse where it does not answer within `withinMs` */
+export async function listRows<Row>(
+  config: Config,
+  query: string,
+  query_params: Record<string, unknown> = {},
+  withinMs = LIST_MS,
+): Promise<Row[]> {
+  const store = openStore(config, withinMs);
+  try {
+    return await (await store.query({ query, query_params, format: 'JSONEachRow' })).json<Row>();
+  } catch (error) {
+    throw storeError(config, error);
+  } finally {
+    await store.close();
+  }
 }

@@ -1,4 +1,6 @@
 import { existsSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import {
@@ -13,7 +15,7 @@ import { payoutsCommand } from '../../../services/cli/payouts.ts';
 import { loadConfig } from '../../../services/core/config.ts';
 import { openDataDir } from '../../../services/core/data-dir.ts';
 import { PoolError } from '../../../services/core/errors.ts';
-import { storeError } from '../../../services/core/store.ts';
+import { listRows, storeError } from '../../../services/core/store.ts';
 import { freePort, tempDir } from '../../helpers/leash.ts';
 
 const closers: (() => void)[] = [];
@@ -128,6 +130,23 @@ describe('the command line', () => {
       });
     },
   );
+});
+
+test('a ClickHouse that hangs is told to who waits for a list, after a time', async () => {
+  const dir = tempDir('cli');
+  closers.push(dir.remove);
+  const hanging = createServer(() => {});
+  await new Promise<void>((resolve) => hanging.listen(0, '127.0.0.1', resolve));
+  closers.push(
+    () => hanging.closeAllConnections(),
+    () => hanging.close(),
+  );
+  const url = `http://127.0.0.1:${(hanging.address() as AddressInfo).port}`;
+  const options = { 'lodestream.data_dir': dir.path, 'lodestream.clickhouse.url': url };
+  await expect(listRows(loadConfig({ options }, {}), 'SELECT 1', {}, 50)).rejects.toMatchObject({
+    code: 'clickhouse',
+    message: `ClickHouse at ${url}: Timeout error.`,
+  });
 });
 
 describe('what ClickHouse refuses', () => {
