@@ -659,7 +659,8 @@ describe(`bit rot (SEED=${SEED})`, () => {
           // By structure: the checksum in the frame stands in; sequences behind the damage are only rising.
           const whole = new Set(bodies.map((body) => body.toString('hex')));
           for (const { body } of got) expect(whole.has(body.toString('hex'))).toBe(true);
-          expect(damage.length).toBeGreaterThan(0);
+          // A zstd frame has a bit that means nothing, and one for a larger window alters nothing either.
+          if (damage.length === 0) expect(got.map(({ body }) => Buffer.from(body))).toEqual(bodies);
           // A flipped marker takes the block behind it along.
           expect(got.length).toBeGreaterThanOrEqual(bodies.length - 14 * hit.length);
         }
