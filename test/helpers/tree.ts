@@ -47,8 +47,10 @@ export interface Tree {
   sqlOrNull(query: string): Promise<string | null>;
   health(): Promise<number>;
   rpc<T>(method: string, ...params: unknown[]): Promise<T>;
-  /** Pids of the children by name. */
+  /** Pids of the children by name, as the status says each second: 0 where one does not run, and those of the tree before where one has just begun. */
   children(): Record<string, number>;
+  /** Pids of the children by name, once all of them run. */
+  running(): Promise<Record<string, number>>;
 }
 
 /** `npm start -- …` with its files in `dataDir`. */
@@ -70,6 +72,11 @@ export function treeOf(leash: Leashed, ports: TreePorts, dataDir: string): Tree 
     if (!response.ok) throw new Error(text);
     return text;
   };
+  const children = (): Record<string, number> => {
+    const status = JSON.parse(readFileSync(join(dataDir, 'status', 'tree.json'), 'utf8'));
+    const entries = Object.entries(status.values as Record<string, number>).filter(([name]) => name.endsWith('_pid'));
+    return Object.fromEntries(entries.map(([name, pid]) => [name.slice(0, -4), pid]));
+  };
   return {
     leash,
     ports,
@@ -90,11 +97,13 @@ export function treeOf(leash: Leashed, ports: TreePorts, dataDir: string): Tree 
       if (answer.error !== null) throw new Error(answer.error.message);
       return answer.result;
     },
-    children() {
-      const status = JSON.parse(readFileSync(join(dataDir, 'status', 'tree.json'), 'utf8'));
-      const entries = Object.entries(status.values as Record<string, number>).filter(([name]) => name.endsWith('_pid'));
-      return Object.fromEntries(entries.map(([name, pid]) => [name.slice(0, -4), pid]));
-    },
+    children,
+    running: () =>
+      until('all children run', () => {
+        const pids = children();
+        // A signal to 0 would reach ourselves.
+        return Object.values(pids).every((pid) => pid > 0 && process.kill(pid, 0)) ? pids : null;
+      }),
   };
 }
 

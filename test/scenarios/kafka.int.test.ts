@@ -78,7 +78,7 @@ describe.skipIf(kafka === undefined)('the playground with Kafka as its log', () 
   test('kill -9 of the process that relays and consumes: it goes on, and each share counts once', {
     timeout: 360_000,
   }, async () => {
-    const pid = tree.children().pipeline!;
+    const pid = (await tree.running()).pipeline!;
     const count = Number(await tree.sql('SELECT count() FROM shares WHERE accepted'));
     process.kill(pid, 'SIGKILL');
     await sharesAbove(tree, count);

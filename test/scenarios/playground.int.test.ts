@@ -106,7 +106,7 @@ describe('npm start in an empty folder', () => {
         await new Promise((resolve) => setImmediate(resolve));
       }
     })();
-    const before = tree.children();
+    const before = await tree.running();
     expect(Object.keys(before).sort()).toEqual(['clickhouse', 'miner', 'pipeline', 'pool', 'toy_chain']);
     for (const [name, pid] of Object.entries(before)) {
       process.kill(pid, 'SIGKILL');
@@ -125,7 +125,7 @@ describe('npm start in an empty folder', () => {
   test('kill -9 of the whole tree and a start in the same folder: it continues', { timeout: 360_000 }, async () => {
     const count = Number(await tree.sql('SELECT count() FROM shares WHERE accepted'));
     const height = await tree.rpc<number>('getblockcount');
-    const children = Object.values(tree.children());
+    const children = Object.values(await tree.running());
     for (const pid of [tree.leash.pid, ...children]) process.kill(pid, 'SIGKILL');
     await tree.leash.exited;
     tree = await startPlayground(dir.path, ports);
@@ -145,7 +145,7 @@ describe('npm start in an empty folder', () => {
   });
 
   test('SIGINT stops it cleanly', async () => {
-    const children = Object.values(tree.children());
+    const children = Object.values(await tree.running());
     expect(await tree.leash.stop({ signal: 'SIGINT', graceMs: 40_000 })).toBe(0);
     for (const pid of children) expect(() => process.kill(pid, 0)).toThrow();
   });
