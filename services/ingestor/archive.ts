@@ -202,7 +202,7 @@ async function archiveHeight(
       rmSync(temporary, { force: true });
       if (error instanceof Left || error instanceof PoolError) throw error;
       const { code, message } = error as NodeJS.ErrnoException;
-      throw code === 'ENOSPC' || code === 'EACCES' || code === 'EROFS' || code === 'EDQUOT'
+      throw /^(?:ENOSPC|EDQUOT|EFBIG|EROFS|EACCES|EIO)$/.test(String(code))
         ? new PoolError('disk', `cannot write ${temporary}: ${message}`, { cause: error })
         : error;
     }

@@ -269,12 +269,13 @@ export class Intake {
       return stat.mtimeMs;
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' && isLink(path))
-        this.#quarantine(folder, at, lstatSync(path), 'is not there: a link to nowhere');
-      // Node gives other bytes in a name as one character, by which the file is not found.
-      else if (code === 'ENOENT' && name.includes('\ufffd'))
-        this.#quarantine({ ...folder, path }, null, null, 'its name is not UTF-8');
-      if (code === 'ENOENT') return 0;
+      if (code === 'ENOENT') {
+        const link = lstatSync(path, { throwIfNoEntry: false });
+        if (link?.isSymbolicLink() === true) this.#quarantine(folder, at, link, 'is not there: a link to nowhere');
+        // Node gives other bytes in a name as one character, by which the file is not found.
+        else if (name.includes('\ufffd')) this.#quarantine({ ...folder, path }, null, null, 'its name is not UTF-8');
+        return 0;
+      }
       // One path that cannot be read must not keep all others waiting; anything else is not the file's fault.
       if (error instanceof PoolError || !FILE_CODES.test(String(code))) throw error;
       // What came before the damage counts; the checkpoint stays, so that a mended file is read again.
